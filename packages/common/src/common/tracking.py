@@ -1,0 +1,124 @@
+"""Tracking: metrics go to metrics.jsonl, and wandb mirrors them.
+
+wandb is offline by default and is never asked anything that could block: without a key it does not go online, and when the network
+does not answer in time it falls back to offline with a warning. `wandb sync` sends offline runs later.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from common.errors import InputError
+from common.runs import RunDirectory, write_atomically
+
+log = logging.getLogger(__name__)
+
+MODES = ("offline", "online", "disabled")
+INIT_TIMEOUT = 20  # seconds
+
+
+@dataclass
+class TrackingConfig:
+    """How wandb is used; the environment variable WANDB_MODE, where set, beats `mode`."""
+
+    mode: str = "offline"
+    project: str = "rlkl-htc"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+class Tracker:
+    """Logs the metrics of one run; a context manager.
+
+    Args:
+        run: the run directory.
+        config: how to use wandb.
+        job_type, name: what the run is called in wandb.
+        resume_step: forget what an earlier, killed process logged after this step, so that no step appears twice.
+    """
+
+    def __init__(
+        self, run: RunDirectory, config: TrackingConfig, *, job_type: str, name: str, resume_step: int | None = None
+    ) -> None:
+        self._run = run
+        mode = os.environ.get("WANDB_MODE") or config.mode
+        if mode not in MODES:
+            raise InputError(f"tracking.mode must be one of {', '.join(MODES)}, not {mode!r}.")
+        _forget_after(run, -1 if resume_step is None else resume_step)
+        self._file = run.metrics_file.open("a", encoding="utf-8")
+        self._wandb = _init_wandb(run, config, mode, job_type, name) if mode != "disabled" else None
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log numbers at a step; steps must not go down."""
+        finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.flush()
+        if self._wandb is not None:
+            self._wandb.log(dict(metrics), step=step)
+
+    def summarize(self, metrics: Mapping[str, float]) -> None:
+        """Put final numbers into wandb's summary (result.json holds them for everyone else)."""
+        if self._wandb is not None:
+            self._wandb.summary.update(dict(metrics))
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=0 if kind is None else 1)
+
+
+def _forget_after(run: RunDirectory, step: int) -> None:
+    if not run.metrics_file.exists():
+        return
+    kept = []
+    for line in run.metrics_file.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except json.JSONDecodeError:
+            break  # the line that was being written when the process was killed
+    write_atomically(run.metrics_file, "".join(kept))
+
+
+def _init_wandb(run: RunDirectory, config: TrackingConfig, mode: str, job_type: str, name: str) -> Any:
+    """A wandb run; offline if online is not possible, None if not even that works."""
+    import wandb
+
+    if mode == "online" and not wandb.api.api_key:
+        log.warning("wandb: no API key found (run `wandb login`), so this run is tracked offline.")
+        mode = "offline"
+
+    def init(mode: str) -> Any:
+        return wandb.init(
+            project=config.project,
+            entity=config.entity,
+            group=config.group,
+            tags=config.tags,
+            job_type=job_type,
+            name=name,
+            id=f"{name}-{run.hash}".replace("/", "-"),
+            resume="allow" if mode == "online" else None,
+            config=run.config,
+            dir=str(run.path),
+            mode=mode,  # type: ignore[arg-type]
+            settings=wandb.Settings(init_timeout=INIT_TIMEOUT, silent=True, console="off"),
+        )
+
+    try:
+        return init(mode)
+    except (wandb.errors.Error, OSError) as error:
+        log.warning("wandb could not start %s (%s).", mode, str(error).splitlines()[0] if str(error) else type(error).__name__)
+        if mode == "offline":
+            return None
+    return init("offline")

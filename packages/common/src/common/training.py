@@ -1,0 +1,286 @@
+"""The training loop: AdamW with one learning rate per part of the model, warm-up and linear decay, checkpoints and resume."""
+
+import logging
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import get_linear_schedule_with_warmup
+
+from common.batching import epoch_batches
+from common.checkpoints import Checkpoints
+from common.errors import InputError
+from common.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+NO_DECAY = ("bias", "LayerNorm.weight")
+
+
+@dataclass
+class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        epochs, batch_size: the batch is that of all processes together.
+        learning_rate: of the head, the peak after warm-up.
+        encoder_learning_rate: of the encoder, where it is not frozen.
+        weight_decay: not applied to biases and layer norms.
+        warmup_fraction: the share of steps over which the learning rates grow from 0; then they fall linearly to 0.
+        max_grad_norm: gradients are scaled down to this norm.
+        precision: `fp32`, or `bf16` for mixed precision.
+        checkpoint_steps: steps between checkpoints inside an epoch; there is always one at its end.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    encoder_learning_rate: float = 2e-5
+    weight_decay: float = 0.01
+    warmup_fraction: float = 0.1
+    max_grad_norm: float = 1.0
+    precision: str = "fp32"
+    checkpoint_steps: int | None = None
+
+    def check(self) -> None:
+        """Raise InputError for values that no training can have."""
+        for name in ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "max_grad_norm"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"training.{name} must be positive, not {getattr(self, name)}.")
+        if not 0 <= self.warmup_fraction <= 1:
+            raise InputError(f"training.warmup_fraction must be from 0 to 1, not {self.warmup_fraction}.")
+        if self.precision not in ("fp32", "bf16"):
+            raise InputError(f"training.precision must be fp32 or bf16, not {self.precision!r}.")
+        if self.checkpoint_steps is not None and self.checkpoint_steps <= 0:
+            raise InputError(f"training.checkpoint_steps must be positive, not {self.checkpoint_steps}.")
+
+
+def make_accelerator(precision: str = "fp32") -> Accelerator:
+    """An Accelerator for what this machine has: CUDA if there is any, else the CPU; any number of processes.
+
+    Raises:
+        InputError: if torchrun started several processes but accelerate sees another number.
+    """
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(), mixed_precision="no" if precision == "fp32" else precision
+    )
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != world:
+        raise InputError(f"{world} processes were started but {accelerator.num_processes} are connected; start them with torchrun.")
+    return accelerator
+
+
+def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, object]]:
+    """The trainable parameters by learning rate (parameters under `encoder.` have their own) and by weight decay."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("encoder."), not name.endswith(NO_DECAY)), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": config.encoder_learning_rate if is_encoder else config.learning_rate,
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (is_encoder, decays), parameters in groups.items()
+    ]
+
+
+@dataclass
+class TrainingData:
+    """What the loop draws batches from.
+
+    Attributes:
+        size: the number of items.
+        lengths: (size,) the length of each item, for bucketing; None if all are alike.
+        collate: from item numbers (b,) to what `loss` takes.
+    """
+
+    size: int
+    collate: Callable[[Tensor], tuple[object, Tensor]]
+    lengths: Tensor | None = None
+
+
+class Trainer:
+    """Trains one model, or continues where its checkpoints end.
+
+    Args:
+        model: called with the first element of a collated batch.
+        data: what to train on.
+        loss: of the model's output and the second element of the batch.
+        config: how.
+        seed: determines the order of batches and every random number of the loop.
+        accelerator: device and processes.
+        checkpoints: where to save and resume.
+        evaluate: scores the model after each epoch; the keys are logged as they are.
+        select: keep the weights of the epoch that scores highest on this key; None keeps the last.
+        progress: show a progress bar.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: TrainingData,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        config: TrainingConfig,
+        *,
+        seed: int,
+        accelerator: Accelerator,
+        checkpoints: Checkpoints,
+        evaluate: Callable[[], Mapping[str, float]],
+        select: str | None = None,
+        progress: bool = True,
+    ) -> None:
+        config.check()
+        set_seed(seed)
+        self.model, self.data, self.loss, self.config = model, data, loss, config
+        self.seed, self.accelerator, self.checkpoints = seed, accelerator, checkpoints
+        self.evaluate, self.select, self.progress = evaluate, select, progress
+        self.steps_per_epoch = math.ceil(data.size / config.batch_size)
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, config), fused=True)
+        warmup = math.ceil(config.warmup_fraction * self.total_steps)
+        self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.total_steps)
+        self.step = 0
+        self.loss_sum = 0.0  # over the steps of the current epoch
+        self.kept: dict[str, float] = {}
+
+    def fit(self, open_tracker: Callable[[int | None], Tracker]) -> dict[str, float]:
+        """Train to the end; the model is left with its best (or last) weights.
+
+        Args:
+            open_tracker: opens the tracker, given the step that is resumed from, None for a fresh start.
+
+        Returns:
+            The scores of the epoch that was kept, with `epoch`.
+
+        Raises:
+            InputError: if the loss is not finite: the last checkpoint stays.
+            KeyboardInterrupt: after Ctrl-C, once a checkpoint of the current step is saved.
+        """
+        self.model.to(self.accelerator.device)
+        resumed = self._resume()
+        self._trained, self._stepper = self.accelerator.prepare(self.model, self.optimizer)
+        show = self.progress and self.accelerator.is_main_process
+        with (
+            open_tracker(self.step if resumed else None) as tracker,
+            tqdm(total=self.total_steps, initial=self.step, desc="training", disable=not show, leave=False) as bar,
+            _ctrl_c_waits() as interrupted,
+        ):
+            for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
+                self._train_epoch(epoch, bar, interrupted)
+                train_loss = self.loss_sum / self.steps_per_epoch
+                scores = self._score_epoch(epoch)
+                if self.accelerator.is_main_process:
+                    tracker.log(self.step, {"train/loss": train_loss, **scores})
+                bar.set_postfix_str(f"loss {train_loss:.4f}" + (f", {self.select} {scores[self.select]:.4f}" if self.select else ""))
+                self.loss_sum = 0.0
+                self._save()
+            tracker.summarize(self.kept)
+        self.accelerator.wait_for_everyone()
+        self.checkpoints.load_best(self.model, self.accelerator.device)
+        return self.kept
+
+    def _train_epoch(self, epoch: int, bar: "tqdm[None]", interrupted: threading.Event) -> None:
+        self._trained.train()
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        batches = epoch_batches(self.data.size, self.config.batch_size, self.seed, epoch, self.data.lengths)
+        for batch in batches[self.step - epoch * self.steps_per_epoch :]:
+            self._train_step(*self.data.collate(_share(batch, rank, world)))
+            bar.update()
+            if interrupted.is_set():
+                self._save()
+                raise KeyboardInterrupt
+            every = self.config.checkpoint_steps
+            if every and self.step % every == 0 and self.step % self.steps_per_epoch:
+                self._save()
+
+    def _train_step(self, inputs: object, targets: Tensor) -> None:
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            logits = self._trained(to_device(inputs, device))
+        loss = self.loss(logits.float(), targets.to(device))
+        value = loss.item()
+        if not math.isfinite(value):
+            raise InputError(
+                f"the loss became {value} at step {self.step + 1} of {self.total_steps}; the last checkpoint is kept. "
+                "Try a smaller training.learning_rate."
+            )
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self._trained.parameters(), self.config.max_grad_norm)
+        self._stepper.step()
+        self.schedule.step()
+        self._stepper.zero_grad()
+        self.step += 1
+        self.loss_sum += value
+
+    def _score_epoch(self, epoch: int) -> dict[str, float]:
+        self._trained.eval()
+        scores = {"epoch": epoch + 1, **self.evaluate()}
+        if self.select is not None and self.select not in scores:
+            raise InputError(f"cannot select epochs by {self.select!r}; known: {', '.join(sorted(scores))}.")
+        if self.select is None or not self.kept or scores[self.select] > self.kept[self.select]:
+            self.kept = scores
+            if self.accelerator.is_main_process:
+                self.checkpoints.save_best(self.model)
+        return scores
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            state = {"step": self.step, "loss_sum": self.loss_sum, "kept": self.kept}
+            schedules = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+            self.checkpoints.save(self.step, self.model, state | schedules)
+
+    def _resume(self) -> bool:
+        state = self.checkpoints.load_last(self.model, self.accelerator.device)
+        if state is None:
+            return False
+        self.step, self.loss_sum, self.kept = state["step"], state["loss_sum"], state["kept"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        log.info("continuing from step %d of %d", self.step, self.total_steps)
+        return True
+
+
+def _share(batch: Tensor, rank: int, world: int) -> Tensor:
+    """One process's part of a batch; short batches wrap around, so that every process has equally many items."""
+    size = math.ceil(len(batch) / world)
+    return batch.repeat(math.ceil(size * world / len(batch)))[rank * size : (rank + 1) * size]
+
+
+def to_device(inputs: object, device: torch.device) -> object:
+    """Move a tensor, or a dict of tensors, to a device."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device)
+    assert isinstance(inputs, dict)
+    return {key: value.to(device) for key, value in inputs.items()}
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[threading.Event]:
+    """Inside, the first Ctrl-C only sets the event, so that a step is never cut in two; the second one acts as usual."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, previous)
+        interrupted.set()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous)

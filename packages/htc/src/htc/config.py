@@ -1,0 +1,132 @@
+"""The schemas of htc's configs: a key that is not here, or a value of another type, is refused when a config is composed.
+
+The values and their reasons are in conf/htc; the defaults here are those of the functions that take them.
+"""
+
+from dataclasses import dataclass, field
+from common.encoders import EncoderConfig
+from common.tracking import TrackingConfig
+from common.training import TrainingConfig
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class DatasetConfig:
+    """What every dataset has: a name, and shares and a seed for splits that are drawn."""
+
+    name: str = MISSING
+    dev_fraction: float = 0.1
+    test_fraction: float = 0.2
+    split_seed: int = 0
+
+
+@dataclass
+class Icd10cmConfig(DatasetConfig):
+    """See htc.datasets.icd10cm."""
+
+    max_documents: int | None = None
+
+
+@dataclass
+class CustomConfig(DatasetConfig):
+    """See htc.datasets.custom."""
+
+    dir: str = MISSING
+    taxonomy: str | None = None
+    train: str | None = None
+    dev: str | None = None
+    test: str | None = None
+
+
+@dataclass
+class LossConfig:
+    """The objective; tau and prior_smoothing matter to conditional_softmax_la only."""
+
+    name: str = MISSING
+    tau: float = 1.0
+    prior_smoothing: float = 1.0
+
+
+@dataclass
+class HeadConfig:
+    """The classifier's head."""
+
+    hidden: int = 792
+    dropout: float = 0.1
+
+
+@dataclass
+class TrainConfig:
+    """htc-train."""
+
+    dataset: DatasetConfig = MISSING
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    select: str | None = "dev/hf1_auc"
+    seed: int = 0
+    runs: str = "runs"
+    run_dir: str | None = None
+    cache_dir: str = "runs/cache"
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass
+class EvaluateConfig:
+    """htc-evaluate."""
+
+    model: str = MISSING
+    dataset: DatasetConfig = MISSING
+    split: str = "test"
+    output: str | None = None
+    cache_dir: str = "runs/cache"
+
+
+@dataclass
+class PredictConfig:
+    """htc-predict."""
+
+    model: str | None = None
+    runs: str = "runs"
+    text: str | None = None
+    input: str | None = None
+    decoder: str = "top_down"
+    format: str = "text"
+    batch_size: int = 32
+
+
+@dataclass
+class ReproduceConfig(TrainConfig):
+    """python -m htc.reproduce: every objective with every seed, and a report on them.
+
+    Attributes:
+        title: of the report.
+        losses, seeds: the grid; `loss` and `seed` are set from it.
+        output: the folder of report, figures and summary.
+        jobs: runs at a time, each on its share of the cores; one per two cores or so is what null comes to.
+    """
+
+    title: str = MISSING
+    losses: list[LossConfig] = MISSING
+    seeds: list[int] = MISSING
+    output: str = MISSING
+    jobs: int | None = None
+
+
+def register() -> None:
+    """Make the schemas known to Hydra, under the names that conf/htc uses."""
+    store = ConfigStore.instance()
+    for name, schema in (
+        ("train_schema", TrainConfig),
+        ("evaluate_schema", EvaluateConfig),
+        ("predict_schema", PredictConfig),
+        ("reproduce_schema", ReproduceConfig),
+    ):
+        store.store(name=name, node=schema)
+    for name, schema in (("icd10cm_schema", Icd10cmConfig), ("custom_schema", CustomConfig)):
+        store.store(group="dataset", name=name, node=schema)
+    store.store(group="loss", name="loss_schema", node=LossConfig)
+    store.store(group="encoder", name="encoder_schema", node=EncoderConfig)
+    store.store(group="training", name="training_schema", node=TrainingConfig)

@@ -1,0 +1,7 @@
+"""Datasets: each gives texts, multi-hot targets, index splits and the hierarchy, as one `Dataset`."""
+
+from htc.datasets.custom import load_custom
+from htc.datasets.dataset import Dataset
+from htc.datasets.icd10cm import load_icd10cm
+
+__all__ = ["Dataset", "load_custom", "load_icd10cm"]

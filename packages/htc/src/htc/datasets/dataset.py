@@ -1,0 +1,67 @@
+"""`Dataset`, and how documents are dealt out to splits."""
+
+import hashlib
+import random
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from htc.errors import InputError
+from htc.hierarchy import Hierarchy
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Documents with their labels.
+
+    Attributes:
+        name: what the documents are called in reports.
+        hierarchy: the label hierarchy, N nodes.
+        texts: D texts.
+        targets: (D, N) bool, closed under ancestors.
+        splits: `train`, `dev` and `test`, each the (n,) int64 numbers of its documents.
+    """
+
+    name: str
+    hierarchy: Hierarchy
+    texts: list[str]
+    targets: Tensor
+    splits: dict[str, Tensor]
+
+    def describe(self) -> str:
+        """One line for people: sizes of the splits and of the hierarchy."""
+        sizes = " / ".join(f"{len(self.splits[name]):,} {name}" for name in ("train", "dev", "test"))
+        return f"{self.name}: {sizes} documents, {self.hierarchy}"
+
+
+def split_by_group(groups: Sequence[Hashable], dev: float, test: float, seed: int) -> dict[str, Tensor]:
+    """Deal documents out to train, dev and test so that no group straddles two splits.
+
+    Groups are taken in an order that depends on the seed and on each group alone, first into test, then dev, until each holds its
+    share of the documents; the rest is train.
+
+    Args:
+        groups: for each document the group that it belongs to; all different for a plain random split.
+        dev, test: the shares of documents, each above 0, together below 1.
+        seed: the order of the groups.
+
+    Raises:
+        InputError: for shares that leave a split empty.
+    """
+    if min(dev, test) <= 0 or dev + test >= 1:
+        raise InputError(f"dev and test must be positive shares that sum to less than 1, not {dev} and {test}.")
+    members: dict[Hashable, list[int]] = {}
+    for document, group in enumerate(groups):
+        members.setdefault(group, []).append(document)
+    order = list(members)
+    random.Random(hashlib.sha256(f"split {seed}".encode()).digest()).shuffle(order)
+    splits: dict[str, list[int]] = {"test": [], "dev": [], "train": []}
+    room = {"test": test * len(groups), "dev": dev * len(groups), "train": float("inf")}
+    for group in order:
+        name = next(name for name in splits if len(splits[name]) < room[name])
+        splits[name] += members[group]
+    if not all(splits.values()):
+        raise InputError(f"{len(groups)} documents in {len(order)} groups are too few to draw train, dev and test splits from.")
+    return {name: torch.tensor(sorted(splits[name])) for name in ("train", "dev", "test")}

@@ -1,0 +1,89 @@
+"""`icd10cm`: descriptions of diagnosis codes, classified into chapter > block > category of ICD-10-CM.
+
+The texts come from the package simple-icd-10-cm, which carries the classification, so nothing is downloaded. A document is a code
+that can be told by its text: its description followed by its inclusion terms. Variants that differ only in the 7th character
+(encounter, stage, number of the foetus) are one document, that of the code above them.
+"""
+
+import random
+import re
+import warnings
+
+from htc.datasets.dataset import Dataset, split_by_group
+from htc.hierarchy import Hierarchy
+
+SIDES_AND_ENCOUNTERS = re.compile(
+    r"\b(right|left|bilateral|unilateral|unspecified|side|sides|both|eye|ear"
+    r"|initial encounter|subsequent encounter|sequela|encounter"
+    r"|(first|second|third|fourth|fifth) trimester|trimester)\b"
+)
+
+
+def load_icd10cm(
+    *, max_documents: int | None = None, dev_fraction: float = 0.1, test_fraction: float = 0.2, split_seed: int = 0
+) -> Dataset:
+    """The dataset, with splits in which no two documents of different splits differ only in side or encounter.
+
+    Args:
+        max_documents: keep this many documents, drawn by group; all by default.
+        dev_fraction, test_fraction: the shares of documents in dev and test.
+        split_seed: the draw of documents and of splits.
+    """
+    paths, texts = _documents()
+    groups = [near_duplicate_key(text) for text in texts]
+    if max_documents is not None and max_documents < len(texts):
+        kept = _draw(groups, max_documents, split_seed)
+        paths, texts, groups = ([items[i] for i in kept] for items in (paths, texts, groups))
+    hierarchy = Hierarchy.from_paths(paths)
+    return Dataset(
+        name="icd10cm",
+        hierarchy=hierarchy,
+        texts=texts,
+        targets=hierarchy.encode(paths),
+        splits=split_by_group(groups, dev_fraction, test_fraction, split_seed),
+    )
+
+
+def near_duplicate_key(text: str) -> str:
+    """The text without case, punctuation, order of words, and words for the side of the body or the encounter."""
+    return " ".join(sorted(re.findall(r"\w+", SIDES_AND_ENCOUNTERS.sub(" ", text.lower()))))
+
+
+def _draw(groups: list[str], count: int, seed: int) -> list[int]:
+    """Positions of about `count` documents, whole groups only, in their order."""
+    members: dict[str, list[int]] = {}
+    for position, group in enumerate(groups):
+        members.setdefault(group, []).append(position)
+    order = list(members)
+    random.Random(f"documents {seed}").shuffle(order)
+    kept: list[int] = []
+    for group in order:
+        if len(kept) + len(members[group]) <= count:
+            kept += members[group]
+    return sorted(kept)
+
+
+def _documents() -> tuple[list[list[str]], list[str]]:
+    """The label path and the text of every document."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package still reads its data through pkg_resources
+        import simple_icd_10_cm as icd
+
+    documents: dict[str, list[str]] = {}
+    for leaf in filter(icd.is_leaf, icd.get_all_codes(True)):
+        code = leaf
+        while icd.is_extended_subcategory(code):
+            code = icd.get_parent(code)
+        levels = [*reversed(icd.get_ancestors(code)), code][:3]
+        if len(levels) == 3:  # a few blocks hold no code at all
+            documents[code] = [
+                f"Chapter {levels[0]}: {icd.get_description(levels[0])}",
+                _with_range(icd.get_description(levels[1]), levels[1]),
+                f"{levels[2]} {icd.get_description(levels[2])}",
+            ]
+    texts = ["; ".join([icd.get_description(code), *icd.get_inclusion_term(code)]) for code in documents]
+    return list(documents.values()), texts
+
+
+def _with_range(description: str, codes: str) -> str:
+    return description if description.endswith(f"({codes})") else f"{description} ({codes})"

@@ -1,0 +1,70 @@
+"""Inference rules: from node probabilities to predicted label sets, as pure functions `(B, N)` -> bool `(B, N)`.
+
+`threshold` is the multi-label rule and may give incoherent sets; `top_down` and `argmax_leaf` give one path to a leaf.
+
+Source: Plaud et al., CoNLL 2024, section 3.3.
+"""
+
+import torch
+from torch import Tensor
+
+from htc.hierarchy import Hierarchy
+
+
+def threshold(probabilities: Tensor, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
+    """Every node whose probability reaches the threshold; at 0.5 optimal for the Hamming loss.
+
+    Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, possibly empty, possibly incoherent.
+    """
+    return probabilities >= value
+
+
+def top_down(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """From the root, go to the most probable child until a leaf is reached; ties go to the first node.
+
+    Args: probabilities (B, N); the hierarchy must be a tree. Returns: (B, N) bool, one path each.
+    """
+    group = hierarchy.sibling_group.to(probabilities.device)
+    num_groups = int(group[-1]) + 1
+    index = group.expand(len(probabilities), -1)
+    best = probabilities.new_full((len(probabilities), num_groups), -torch.inf).scatter_reduce(1, index, probabilities, "amax")
+    is_best = probabilities == best[:, group]  # (B, N)
+    node = torch.arange(hierarchy.num_nodes, device=probabilities.device)
+    first = node.new_full(best.shape, hierarchy.num_nodes)
+    first = first.scatter_reduce(1, index, torch.where(is_best, node, hierarchy.num_nodes), "amin")  # (B, G)
+    wins = node == first[:, group]
+    parent = hierarchy.parent.to(probabilities.device)
+    for above, level in zip(hierarchy.levels, hierarchy.levels[1:], strict=False):
+        wins[:, level] &= wins[:, above][:, parent[level] - above.start]
+    return wins
+
+
+def argmax_leaf(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """The most probable leaf and everything above it; ties go to the first leaf.
+
+    Args: probabilities (B, N). Returns: (B, N) bool, one path each in a tree.
+    """
+    leaves = hierarchy.leaves.to(probabilities.device)
+    best = leaves[probabilities[:, leaves].argmax(1)]
+    chosen = torch.zeros_like(probabilities, dtype=torch.bool)
+    chosen[torch.arange(len(best), device=best.device), best] = True
+    return hierarchy.close(chosen)
+
+
+def tune_threshold(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> float:
+    """The threshold with the highest micro hierarchical F1 on held-out documents, found exactly with one sort.
+
+    A node is in the ancestor-closed prediction at a threshold if it or something below it reaches it; so the curve over all
+    thresholds is the curve over the values of `max_over_descendants`. Of equally good thresholds the highest is taken, and it is
+    put half-way to the next lower score, so that it does not sit on one document's score.
+
+    Args: probabilities (D, N); targets (D, N) bool, closed under ancestors. Returns: the threshold.
+    """
+    scores, order = hierarchy.max_over_descendants(probabilities).flatten().sort(descending=True)
+    true_positives = targets.flatten()[order].cumsum(0)
+    predicted = torch.arange(1, len(scores) + 1, device=scores.device)
+    f1 = 2 * true_positives / (predicted + targets.sum())
+    last_of_its_value = torch.cat([scores[1:] < scores[:-1], scores.new_ones(1, dtype=torch.bool)])
+    best = int(torch.where(last_of_its_value, f1, -1.0).argmax())
+    below = float(scores[best + 1]) if best + 1 < len(scores) else 0.0
+    return (float(scores[best]) + below) / 2

@@ -1,0 +1,391 @@
+"""`Hierarchy`: the label hierarchy, the one object that objectives, decoders, metrics and datasets speak.
+
+Nodes are numbered breadth first: parents before children, each level a contiguous range, each sibling group a contiguous
+range within it (in a tree). The root itself is not a node. What an operation needs is held as index tensors, so that
+everything built on top is a handful of tensor operations, whatever the number of nodes.
+
+Notation for shapes: B or D documents, N nodes, L leaves, E edges, G sibling groups.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from htc.errors import InputError
+from htc.taxonomy import PATH_SEPARATOR, ROOT, find_cycle, read_taxonomy
+
+Labels = Sequence[str] | Sequence[Sequence[str]]
+
+
+class Hierarchy:
+    """An immutable label hierarchy: a tree, a forest, or a directed acyclic graph.
+
+    Build one with `from_taxonomy`, `from_paths` or `from_pairs`; the constructor takes nodes in any order.
+
+    Args:
+        names: the name of each node; need not be unique (see `node`).
+        parents: for each node the positions of its parents; empty for a root.
+
+    Attributes:
+        num_nodes: N, the root not counted.
+        names: N names in node order.
+        paths: N tuples of names from a top node down to the node (in a DAG: along each node's first parent).
+        depth: (N,) int64, 1 at the top; in a DAG the longest way up counts.
+        max_depth: the largest depth.
+        edges: (2, E) int64, parent above child, sorted by the depth of the child.
+        is_tree: whether no node has two parents.
+        is_leaf: (N,) bool.
+        leaves: (L,) int64, ascending.
+
+    Raises:
+        InputError: for a cycle, no node at all, or siblings of one name.
+    """
+
+    def __init__(self, names: Sequence[str], parents: Sequence[Sequence[int]]) -> None:
+        if not names:
+            raise InputError("a hierarchy needs at least one node.")
+        if len(names) != len(parents):
+            raise ValueError(f"{len(names)} names but parents for {len(parents)} nodes.")
+        order, depth = _breadth_first(names, parents)
+        rank = {old: new for new, old in enumerate(order)}
+        self.names = tuple(names[old] for old in order)
+        self.parents = tuple(tuple(rank[p] for p in dict.fromkeys(parents[old])) for old in order)
+        self.num_nodes = len(order)
+        self.depth = torch.tensor([depth[old] for old in order])
+        self.max_depth = int(self.depth[-1])
+        self.is_tree = all(len(p) <= 1 for p in self.parents)
+        self.paths = self._paths()
+        edges = [(p, child) for child, above in enumerate(self.parents) for p in above]
+        self.edges = torch.tensor(edges, dtype=torch.long).reshape(-1, 2).T.contiguous()  # (2, E)
+        self.is_leaf = torch.ones(self.num_nodes, dtype=torch.bool).index_fill(0, self.edges[0], False)
+        self.leaves = self.is_leaf.nonzero().squeeze(1)
+        self._by_name: dict[str, list[int]] = {}
+        for node, name in enumerate(self.names):
+            self._by_name.setdefault(name, []).append(node)
+        self._by_path = {path: node for node, path in enumerate(self.paths)}
+        if self.is_tree and len(self._by_path) < self.num_nodes:
+            twice = next(path for node, path in enumerate(self.paths) if self._by_path[path] != node)
+            raise InputError(f"two siblings have the same path {PATH_SEPARATOR.join(twice)!r}; give them different names.")
+
+    # Ways to build one
+
+    @classmethod
+    def from_taxonomy(cls, file: str | Path) -> "Hierarchy":
+        """Read a taxonomy file (`htc.taxonomy` describes the format); always a forest.
+
+        Raises:
+            InputError: naming file and line.
+        """
+        return cls.from_paths(read_taxonomy(file))
+
+    @classmethod
+    def from_paths(cls, paths: Iterable[Sequence[str]]) -> "Hierarchy":
+        """The smallest forest that holds every path; a path is the names from a top node down.
+
+        >>> Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]]).names
+        ('Arts', 'Science', 'Music', 'Film')
+
+        Raises:
+            InputError: for an empty path or an empty name.
+        """
+        index: dict[tuple[str, ...], int] = {}
+        parents: list[list[int]] = []
+        for path in map(tuple, paths):
+            if not path or not all(isinstance(name, str) and name.strip() for name in path):
+                raise InputError(f"the label path {path!r} is empty or has an empty name.")
+            for end in range(1, len(path) + 1):
+                if path[:end] not in index:
+                    index[path[:end]] = len(parents)
+                    parents.append([index[path[: end - 1]]] if end > 1 else [])
+        return cls([path[-1] for path in index], parents)
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> "Hierarchy":
+        """A forest or a DAG from (parent, child) pairs, in which a name always means one node.
+
+        A parent called `Root` that is nobody's child stands for the root and is no node itself.
+
+        >>> Hierarchy.from_pairs([("Science", "Biology"), ("Health", "Biology")]).is_tree
+        False
+
+        Raises:
+            InputError: for a self-parent or a cycle.
+        """
+        edges = list(dict.fromkeys(pairs))
+        for parent, child in edges:
+            if parent == child:
+                raise InputError(f"{parent!r} is given as its own parent.")
+        if all(child != ROOT for _, child in edges):
+            names = list(dict.fromkeys(name for edge in edges for name in edge if name != ROOT))
+            edges = [edge for edge in edges if edge[0] != ROOT]
+        else:
+            names = list(dict.fromkeys(name for edge in edges for name in edge))
+        index = {name: i for i, name in enumerate(names)}
+        parents: list[list[int]] = [[] for _ in names]
+        for parent, child in edges:
+            parents[index[child]].append(index[parent])
+        return cls(names, parents)
+
+    @classmethod
+    def load(cls, file: str | Path) -> "Hierarchy":
+        """Read what `save` wrote."""
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        return cls(content["names"], content["parents"])
+
+    def save(self, file: str | Path) -> None:
+        """Write the hierarchy as JSON, keeping node order; holds trees and DAGs alike."""
+        Path(file).write_text(self._json(), encoding="utf-8")
+
+    def _json(self) -> str:
+        return json.dumps({"names": self.names, "parents": self.parents}, ensure_ascii=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that two hierarchies share only if names, parents and node order agree."""
+        return hashlib.sha256(self._json().encode()).hexdigest()[:16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hierarchy) and (self.names, self.parents) == (other.names, other.parents)
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        kind = "tree" if self.is_tree else "DAG"
+        return f"Hierarchy({kind}: {self.num_nodes} nodes, {len(self.leaves)} leaves, depth {self.max_depth})"
+
+    # Index tensors
+
+    @cached_property
+    def levels(self) -> tuple[slice, ...]:
+        """For depth 1, 2, ... the range of nodes at that depth."""
+        ends = torch.bincount(self.depth)[1:].cumsum(0).tolist()
+        return tuple(slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
+
+    @cached_property
+    def parent(self) -> Tensor:
+        """(N,) int64, the parent of each node, -1 for a root. Raises InputError on a DAG."""
+        if not self.is_tree:
+            raise InputError("this operation needs a tree, but the hierarchy has nodes with several parents.")
+        return torch.tensor([above[0] if above else -1 for above in self.parents])
+
+    @cached_property
+    def sibling_group(self) -> Tensor:
+        """(N,) int64, the sibling group of each node, 0 for the roots; groups are numbered from 0 to G - 1 in node order."""
+        return torch.unique(self.parent, return_inverse=True)[1]
+
+    @cached_property
+    def ancestors(self) -> Tensor:
+        """(2, M) int64: every (node, ancestor-or-self) pair, sorted by node; the sparse form of the ancestor closure."""
+        above: list[set[int]] = []
+        for node, parents in enumerate(self.parents):
+            above.append({node}.union(*(above[p] for p in parents)))
+        pairs = [(node, ancestor) for node, group in enumerate(above) for ancestor in sorted(group)]
+        return torch.tensor(pairs).T.contiguous()
+
+    @cached_property
+    def _ancestor_counts(self) -> Tensor:
+        return torch.bincount(self.ancestors[0], minlength=self.num_nodes)
+
+    # Operations along the hierarchy
+
+    def close(self, sets: Tensor) -> Tensor:
+        """Add the ancestors of every member. Args: sets (D, N) bool. Returns: (D, N) bool."""
+        doc, node = sets.nonzero(as_tuple=True)
+        counts = self._ancestor_counts.to(sets.device)
+        starts = counts.cumsum(0) - counts
+        repeat = counts[node]
+        offset = torch.arange(int(repeat.sum()), device=sets.device) - (repeat.cumsum(0) - repeat).repeat_interleave(repeat)
+        ancestor = self.ancestors[1].to(sets.device)[starts[node].repeat_interleave(repeat) + offset]
+        closed = torch.zeros_like(sets, dtype=torch.bool)
+        closed[doc.repeat_interleave(repeat), ancestor] = True
+        return closed
+
+    def is_coherent(self, sets: Tensor) -> Tensor:
+        """Whether each set holds all parents of its members. Args: sets (D, N) bool. Returns: (D,) bool."""
+        parent, child = self.edges.to(sets.device)
+        return ~(sets[:, child] & ~sets[:, parent]).any(1)
+
+    def sum_along_paths(self, values: Tensor) -> Tensor:
+        """For each node the sum of the values from its top node down to it (tree only).
+
+        Args: values (B, N). Returns: (B, N).
+        """
+        parent = self.parent.to(values.device)
+        out = [values[:, self.levels[0]]]
+        for above, level in zip(self.levels, self.levels[1:], strict=False):
+            out.append(values[:, level] + out[-1][:, parent[level] - above.start])
+        return torch.cat(out, dim=1)
+
+    def sum_over_leaves(self, leaf_values: Tensor) -> Tensor:
+        """For each node the sum over the leaves below it. Args: leaf_values (B, L). Returns: (B, N)."""
+        node, ancestor = self.ancestors.to(leaf_values.device)
+        of_leaf = self.is_leaf.to(leaf_values.device)[node]
+        column = torch.cumsum(self.is_leaf, 0).to(leaf_values.device) - 1
+        summed = leaf_values.new_zeros(self.num_nodes, len(leaf_values))  # (N, B): rows are what index_add_ adds fastest
+        summed.index_add_(0, ancestor[of_leaf], leaf_values.T[column[node[of_leaf]]])
+        return summed.T
+
+    def max_over_descendants(self, values: Tensor) -> Tensor:
+        """For each node the largest value among it and everything below it. Args: values (B, N). Returns: (B, N)."""
+        out = values.T.clone(memory_format=torch.contiguous_format)  # (N, B)
+        parent, child = self.edges.to(values.device)
+        depth = self.depth.to(values.device)[child]
+        for level in range(self.max_depth, 1, -1):
+            above, below = parent[depth == level], child[depth == level]
+            index = above[:, None].expand(-1, out.shape[1])
+            out = out.scatter_reduce(0, index, out[below], reduce="amax")
+        return out.T
+
+    # Names in, names out
+
+    def node(self, label: str | Sequence[str]) -> int:
+        """The number of the node with this name, or with this path where the name alone is ambiguous.
+
+        Raises:
+            InputError: with the nearest spelling for an unknown label, with the possible paths for an ambiguous one.
+        """
+        if not isinstance(label, str):
+            return self._node_at(tuple(label))
+        nodes = self._by_name.get(label)
+        if nodes is None:
+            near = get_close_matches(label, list(self._by_name), n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise InputError(f"the label {label!r} is not in the taxonomy{hint}")
+        if len(nodes) > 1:
+            options = " or ".join(repr(list(self.paths[n])) for n in nodes[:4])
+            raise InputError(f"the label {label!r} stands in {len(nodes)} places; give its path, e.g. {options}.")
+        return nodes[0]
+
+    def _node_at(self, path: tuple[str, ...]) -> int:
+        if path in self._by_path:
+            return self._by_path[path]
+        if not path:
+            raise InputError("a label path is empty.")
+        for name in path:
+            if name not in self._by_name:
+                self.node(name)  # raises, with the nearest spelling
+        if not self.is_tree:  # a node of a DAG has more paths than the one that is kept
+            steps = [self.node(name) for name in path]
+            if not self.parents[steps[0]] and all(a in self.parents[b] for a, b in zip(steps, steps[1:], strict=False)):
+                return steps[-1]
+        end = next(end for end in range(1, len(path) + 1) if path[:end] not in self._by_path)
+        above = f"a child of {PATH_SEPARATOR.join(path[: end - 1])!r}" if end > 1 else "a top label"
+        raise InputError(f"the path {PATH_SEPARATOR.join(path)!r} is not in the taxonomy: {path[end - 1]!r} is not {above}.")
+
+    def resolve(self, labels: Labels) -> list[int]:
+        """The nodes that the labels of one document mean, not yet closed under ancestors.
+
+        Args:
+            labels: one path from a top node down, or a set of names, or a sequence of paths. In a set of names an ambiguous
+                one is told apart by the presence of its parent.
+
+        Raises:
+            InputError: for an unknown or ambiguous label, or no label at all.
+        """
+        if isinstance(labels, str):
+            raise InputError(f"labels must be a list of names or of paths, not the text {labels!r}.")
+        if not labels:
+            raise InputError("no label is given.")
+        if all(isinstance(label, str) for label in labels):
+            names = tuple(str(label) for label in labels)
+            if names in self._by_path:
+                return [self._by_path[names]]
+            return self._resolve_set(names)
+        return [self.node(path) for path in labels]
+
+    def _resolve_set(self, names: tuple[str, ...]) -> list[int]:
+        ambiguous = [name for name in names if len(self._by_name.get(name, ())) > 1]
+        chosen = {self.node(name) for name in names if name not in ambiguous}
+        while ambiguous:
+            for name in ambiguous:
+                below_chosen = [n for n in self._by_name[name] if chosen.intersection(self.parents[n])]
+                if len(below_chosen) == 1:
+                    break
+            else:
+                self.node(ambiguous[0])  # raises, with the possible paths
+            chosen.add(below_chosen[0])
+            ambiguous.remove(name)
+        return sorted(chosen)
+
+    def encode(self, label_sets: Iterable[Labels]) -> Tensor:
+        """Multi-hot targets, closed under ancestors.
+
+        Args:
+            label_sets: for each of D documents what `resolve` takes.
+
+        Returns:
+            (D, N) bool.
+
+        Raises:
+            InputError: naming the document by its number from 0.
+        """
+        rows: list[int] = []
+        columns: list[int] = []
+        count = 0
+        for document, labels in enumerate(label_sets):
+            try:
+                nodes = self.resolve(labels)
+            except InputError as error:
+                raise InputError(f"document {document}: {error}") from error
+            rows += [document] * len(nodes)
+            columns += nodes
+            count = document + 1
+        sets = torch.zeros(count, self.num_nodes, dtype=torch.bool)
+        sets[rows, columns] = True
+        return self.close(sets)
+
+    def decode(self, sets: Tensor) -> list[list[tuple[str, ...]]]:
+        """For each document the paths of its most specific labels: members without a member below them.
+
+        Args: sets (D, N) bool. Returns: D lists of paths.
+        """
+        parent, child = self.edges
+        specific = sets.cpu().clone()
+        doc, edge = specific[:, child].nonzero(as_tuple=True)
+        specific[doc, parent[edge]] = False
+        found: list[list[tuple[str, ...]]] = [[] for _ in range(len(sets))]
+        for document, node in specific.nonzero().tolist():
+            found[document].append(self.paths[node])
+        return found
+
+    def _paths(self) -> tuple[tuple[str, ...], ...]:
+        paths: list[tuple[str, ...]] = []
+        for name, above in zip(self.names, self.parents, strict=True):
+            paths.append((*paths[above[0]], name) if above else (name,))
+        return tuple(paths)
+
+
+def _breadth_first(names: Sequence[str], parents: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """Nodes by depth, then by the order of their parents, then as given; and the depth of each node as given."""
+    children: list[list[int]] = [[] for _ in names]
+    for child, above in enumerate(parents):
+        for parent in dict.fromkeys(above):
+            children[parent].append(child)
+    waiting = [len(set(above)) for above in parents]
+    level = [node for node, count in enumerate(waiting) if count == 0]
+    order: list[int] = []
+    depth = [0] * len(names)
+    current = 1
+    while level:
+        below: list[int] = []
+        for node in level:
+            depth[node] = current
+            for child in children[node]:
+                waiting[child] -= 1
+                if waiting[child] == 0:
+                    below.append(child)
+        order += level
+        level = below
+        current += 1
+    if len(order) < len(names):
+        graph = {str(node): [str(child) for child in below] for node, below in enumerate(children)}
+        cycle = PATH_SEPARATOR.join(names[int(node)] for node in find_cycle(graph))
+        raise InputError(f"the hierarchy has a cycle: {cycle}.")
+    return order, depth
