@@ -63,19 +63,27 @@ def run_application(
     logging.captureWarnings(True)
     sys.argv[1:] = [_quote_literal(argument, literal) for argument in sys.argv[1:]]
     program = Path(sys.argv[0]).stem
+
+    def guarded(config: DictConfig) -> object:
+        try:
+            return task(config)
+        except (InputError, *bad_input) as error:
+            _exit(program, str(error), BAD_INPUT)
+        except MissingMandatoryValue as error:
+            _exit(program, _describe(error), BAD_INPUT)
+        except KeyboardInterrupt:
+            _exit(program, "interrupted; the same command continues from the last checkpoint.", INTERRUPTED)
+        except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
     try:
         directory = str(conf_dir(application))
-        hydra.main(version_base="1.3", config_path=directory, config_name=config)(task)()
-    except (InputError, *bad_input) as error:
+        hydra.main(version_base="1.3", config_path=directory, config_name=config)(guarded)()
+    except InputError as error:
         _exit(program, str(error), BAD_INPUT)
-    except (HydraException, MissingMandatoryValue) as error:
+    except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
         _exit(program, _describe(error), BAD_INPUT)
-    except OmegaConfBaseException as error:
-        if error.full_key is None:
-            raise
-        _exit(program, _describe(error), BAD_INPUT)
-    except KeyboardInterrupt:
-        _exit(program, "interrupted; the same command continues from the last checkpoint.", INTERRUPTED)
     sys.exit(0)
 
 
@@ -96,7 +104,8 @@ def _describe(error: BaseException) -> str:
         return f"unknown key {cause.full_key!r}; {hint}"
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key} must be given, e.g. {cause.full_key}=..."
-    text = str(error) if cause is None else f"{cause.full_key}: {str(cause).splitlines()[0]}"
+    about_a_file = str(error).partition("Config search path")[0]  # what follows lists folders
+    text = about_a_file if cause is None else f"{cause.full_key}: {str(cause).splitlines()[0]}"
     return " ".join(text.split())
 
 

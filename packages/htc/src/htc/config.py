@@ -104,13 +104,15 @@ class ReproduceConfig(TrainConfig):
     Attributes:
         title: of the report.
         losses, seeds: the grid; `loss` and `seed` are set from it.
+        split_per_seed: draw the splits anew with each seed, so that intervals hold the luck of the draw too.
         output: the folder of report, figures and summary.
-        jobs: runs at a time, each on its share of the cores; one per two cores or so is what null comes to.
+        jobs: runs at a time, each on its share of the cores; null: as many as there are cores, at most four; one on a GPU.
     """
 
     title: str = MISSING
     losses: list[LossConfig] = MISSING
     seeds: list[int] = MISSING
+    split_per_seed: bool = False
     output: str = MISSING
     jobs: int | None = None
 

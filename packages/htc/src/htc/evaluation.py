@@ -68,3 +68,13 @@ def evaluate(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned
         },
         "curve": {name: [round(float(v), 5) for v in values] for name, values in curve._asdict().items()},
     }
+
+
+def summary_table(result: dict[str, Any], split: str = "test") -> str:
+    """What a person wants to see at the end: the main metrics of each inference rule."""
+    columns = ("hf1_micro", "hf1_samples", "f1_macro", "exact_match", "incoherence_rate")
+    scores = result[split]
+    lines = [f"{split}: {scores['documents']:,} documents, hF1-AUC {scores['hf1_auc']:.3f}"]
+    lines.append(f"{'rule':<16}" + "".join(f"{name:>18}" for name in columns))
+    lines += [f"{rule:<16}" + "".join(f"{row[name]:>18.3f}" for name in columns) for rule, row in scores["rules"].items()]
+    return "\n".join(lines)

@@ -4,6 +4,7 @@ import hashlib
 import random
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,17 @@ class Dataset:
         """One line for people: sizes of the splits and of the hierarchy."""
         sizes = " / ".join(f"{len(self.splits[name]):,} {name}" for name in ("train", "dev", "test"))
         return f"{self.name}: {sizes} documents, {self.hierarchy}"
+
+    def facts(self) -> dict[str, Any]:
+        """The same in numbers, for result files."""
+        return {
+            "name": self.name,
+            **{split: len(documents) for split, documents in self.splits.items()},
+            "nodes": self.hierarchy.num_nodes,
+            "leaves": len(self.hierarchy.leaves),
+            "levels": [level.stop - level.start for level in self.hierarchy.levels],
+            "hierarchy_fingerprint": self.hierarchy.fingerprint,
+        }
 
 
 def split_by_group(groups: Sequence[Hashable], dev: float, test: float, seed: int) -> dict[str, Tensor]:

@@ -1,0 +1,67 @@
+"""A report: one HTML file with everything inside, readable on a phone and in the dark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from common.runs import write_atomically
+
+
+@dataclass
+class Table:
+    """A table: text cells; `best` holds the (row, column) cells to stress."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    best: set[tuple[int, int]] = field(default_factory=set)
+
+
+@dataclass
+class Picture:
+    """A figure as an `<svg>` element, and what it shows."""
+
+    svg: str
+    caption: str
+
+    @property
+    def markup(self) -> Markup:
+        """The figure as trusted markup; everything else in a report is escaped."""
+        return Markup(self.svg)
+
+
+@dataclass
+class Section:
+    """A part of a report: a heading, paragraphs, then tables and figures."""
+
+    title: str
+    paragraphs: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+
+
+def write_report(file: Path, title: str, lead: str, sections: Sequence[Section], facts: Sequence[tuple[str, str]]) -> None:
+    """Render a report.
+
+    Args:
+        file: the HTML file.
+        title, lead: the heading and the sentence under it.
+        sections: the content.
+        facts: what it rests on (commit, versions, command), as name and value.
+    """
+    template = files("common").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
+    write_atomically(file, page.render(title=title, lead=lead, sections=sections, facts=facts))
+
+
+def markdown_table(table: Table) -> str:
+    """The same table for a README; the best cells in bold."""
+    lines = ["| " + " | ".join(table.columns) + " |", "|---" + "|--:" * (len(table.columns) - 1) + "|"]
+    for r, row in enumerate(table.rows):
+        cells = [f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,71 @@
+"""Documents as the classifier takes them: vectors of a frozen encoder, or token ids for one that is trained."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from common.encoders import TextEncoder
+from torch import Tensor
+
+from htc.losses import Objective
+from htc.model import Classifier
+
+
+class Inputs(ABC):
+    """The model's inputs for D documents, addressed by their numbers."""
+
+    @abstractmethod
+    def batch(self, documents: Tensor) -> Tensor | dict[str, Tensor]:
+        """What the classifier is called with. Args: documents (b,) int64."""
+
+    @abstractmethod
+    def lengths(self, documents: Tensor) -> Tensor | None:
+        """(b,) lengths for bucketing, None where all inputs are alike."""
+
+    @torch.inference_mode()
+    def probabilities(self, model: Classifier, objective: Objective, documents: Tensor, batch_size: int = 256) -> Tensor:
+        """Node probabilities. Args: documents (n,) int64. Returns: (n, N) float32 on the CPU, in the order asked for."""
+        device = next(model.parameters()).device
+        lengths = self.lengths(documents)
+        order = torch.arange(len(documents)) if lengths is None else lengths.argsort(stable=True)
+        training = model.training
+        model.eval()
+        parts = []
+        for rows in order.split(batch_size):
+            batch = self.batch(documents[rows])
+            on_device = batch.to(device) if isinstance(batch, Tensor) else {k: v.to(device) for k, v in batch.items()}
+            parts.append(objective.probabilities(model(on_device).float()).cpu())
+        model.train(training)
+        sorted_probabilities = torch.cat(parts)
+        return torch.empty_like(sorted_probabilities).index_copy_(0, order, sorted_probabilities)
+
+
+class VectorInputs(Inputs):
+    """Vectors computed beforehand. Args: vectors (D, dim)."""
+
+    def __init__(self, vectors: Tensor) -> None:
+        self.vectors = vectors
+
+    def batch(self, documents: Tensor) -> Tensor:
+        """(b, dim)."""
+        return self.vectors[documents]
+
+    def lengths(self, documents: Tensor) -> None:
+        """Vectors are all alike."""
+        return None
+
+
+class TokenInputs(Inputs):
+    """Token ids, padded batch by batch. Args: encoder: tokenizes and pads; texts: D texts."""
+
+    def __init__(self, encoder: TextEncoder, texts: list[str]) -> None:
+        self._encoder = encoder
+        self._token_ids = encoder.tokenize(texts)
+        self._lengths = torch.tensor([len(ids) for ids in self._token_ids])
+
+    def batch(self, documents: Tensor) -> dict[str, Tensor]:
+        """input_ids and attention_mask, (b, T) with T the longest of the batch."""
+        return self._encoder.pad([self._token_ids[i] for i in documents.tolist()])
+
+    def lengths(self, documents: Tensor) -> Tensor:
+        """(b,) in tokens."""
+        return self._lengths[documents]

@@ -1,0 +1,232 @@
+"""The report on a reproduction: objectives x inference rules x metrics, over seeds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common.figures import COLORS, line_with_band, new_figure, to_svg
+from common.report import Picture, Section, Table, markdown_table, write_report
+from common.runs import write_atomically
+from common.statistics import Interval, over_seeds
+from matplotlib.figure import Figure
+
+from htc.evaluation import RULES
+
+LABELS = {
+    "bce": "BCE",
+    "leaf_softmax": "leaf softmax",
+    "conditional_softmax": "conditional softmax",
+    "conditional_softmax_la": "conditional softmax, logit-adjusted",
+    "threshold": "threshold 0.5",
+    "tuned_threshold": "tuned threshold",
+    "top_down": "top-down",
+    "argmax_leaf": "argmax leaf",
+    "hf1_micro": "hF1 micro",
+    "hf1_samples": "hF1 samples",
+    "hp_micro": "hP micro",
+    "hr_micro": "hR micro",
+    "f1_micro": "F1 micro",
+    "f1_macro": "F1 macro",
+    "f1_samples": "F1 samples",
+    "exact_match": "exact match",
+    "hamming_loss": "Hamming loss",
+    "incoherence_rate": "incoherent",
+}
+SET_METRICS = ("hf1_micro", "hf1_samples", "hp_micro", "hr_micro", "f1_micro", "f1_macro", "f1_samples", "exact_match")
+ERRORS = ("hamming_loss", "incoherence_rate")  # lower is better
+
+
+def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Gather the test scores of all runs, seeds side by side.
+
+    Args:
+        results: result.json of each run; every loss with the same seeds in the same order.
+
+    Returns:
+        `dataset`, `seeds`, and `losses`: for each loss the list over seeds of its test scores.
+    """
+    losses: dict[str, list[dict[str, Any]]] = {}
+    seeds: dict[str, list[int]] = {}
+    for result in results:
+        losses.setdefault(result["loss"], []).append(result["test"])
+        seeds.setdefault(result["loss"], []).append(result["seed"])
+    return {
+        "dataset": results[0]["dataset"],
+        "seeds": next(iter(seeds.values())),
+        "losses": losses,
+        "git_commit": results[0]["git_commit"],
+        "versions": results[0]["versions"],
+    }
+
+
+def write_htc_report(output: Path, title: str, summary: dict[str, Any], command: str) -> Path:
+    """Write report.html, table.md and one SVG per figure into a folder. Returns: the report."""
+    losses = summary["losses"]
+    data = summary["dataset"]
+    main_table = _main_table(losses)
+    figures = {
+        "objectives_and_rules": (_rules_figure(losses), "Micro hF1 of each objective under each inference rule; bars: 95% intervals over seeds."),
+        "hf1_by_threshold": (_threshold_figure(losses), "Micro hF1 against the threshold. Lines: mean over seeds; bands: lowest to highest."),
+        "precision_recall": (_precision_recall_figure(losses), "Micro hierarchical precision against recall over all thresholds, mean over seeds."),
+        "accuracy_per_level": (_level_figure(losses), "Accuracy at each level of the hierarchy with top-down inference."),
+    }
+    pictures = {name: Picture(to_svg(figure), caption) for name, (figure, caption) in figures.items()}
+    for name, picture in pictures.items():
+        write_atomically(output / f"{name}.svg", picture.svg)
+    write_atomically(output / "table.md", markdown_table(main_table) + "\n")
+    count = len(summary["seeds"])
+    lead = (
+        f"{data['train']:,} training, {data['dev']:,} dev and {data['test']:,} test documents; {data['nodes']:,} labels, "
+        f"{data['leaves']:,} of them leaves, on {len(data['levels'])} levels. Every number is the mean over {count} seeds with "
+        "its 95% interval (Student t), on the test split."
+    )
+    sections = [
+        Section("The result", _findings(losses), [main_table], [pictures["objectives_and_rules"]]),
+        Section(
+            "Thresholds",
+            ["Objectives differ in how their probabilities are scaled; a fixed threshold of 0.5 favours some of them, a tuned one less."],
+            [_threshold_table(losses)],
+            [pictures["hf1_by_threshold"], pictures["precision_recall"]],
+        ),
+        Section("Levels", [], [], [pictures["accuracy_per_level"]]),
+        Section("Every metric of every rule", [], [_full_table(losses, rule) for rule in RULES]),
+    ]
+    facts = [
+        ("command", command),
+        ("commit", str(summary["git_commit"])),
+        ("versions", ", ".join(f"{name} {version}" for name, version in summary["versions"].items())),
+        ("seeds", ", ".join(map(str, summary["seeds"]))),
+        ("time", f"{summary['wall_seconds'] / 60:.1f} minutes, without runs that were finished before"),
+    ]
+    file = output / "report.html"
+    write_report(file, title, lead, sections, facts)
+    return file
+
+
+def _over_seeds(runs: list[dict[str, Any]], rule: str, metric: str) -> Interval:
+    return over_seeds([run["rules"][rule][metric] for run in runs])
+
+
+def _cell(interval: Interval) -> str:
+    return f"{interval.mean:.3f}" if interval.count == 1 else f"{interval.mean:.3f} ± {interval.half_width:.3f}"
+
+
+def _best(values: list[list[float]], lowest: bool = False, first_column: int = 1) -> set[tuple[int, int]]:
+    """The cells that hold the best value of their column; values by column."""
+    best = set()
+    for column, cells in enumerate(values, start=first_column):
+        top = min(cells) if lowest else max(cells)
+        best |= {(row, column) for row, value in enumerate(cells) if value == top}
+    return best
+
+
+def _main_table(losses: dict[str, list[dict[str, Any]]]) -> Table:
+    columns = [[over_seeds([run["hf1_auc"] for run in runs]) for runs in losses.values()]]
+    columns += [[_over_seeds(runs, rule, "hf1_micro") for runs in losses.values()] for rule in RULES]
+    return Table(
+        columns=["objective", "hF1-AUC", *(f"hF1 micro, {LABELS[rule]}" for rule in RULES)],
+        rows=[[LABELS.get(loss, loss), *(_cell(column[row]) for column in columns)] for row, loss in enumerate(losses)],
+        caption="Hierarchical F1 by objective and inference rule; best of each column stressed.",
+        best=_best([[interval.mean for interval in column] for column in columns]),
+    )
+
+
+def _threshold_table(losses: dict[str, list[dict[str, Any]]]) -> Table:
+    tuned = [over_seeds([run["tuned_threshold"] for run in runs]) for runs in losses.values()]
+    return Table(
+        columns=["objective", "tuned threshold", "hF1 micro at 0.5", "hF1 micro at the tuned one"],
+        rows=[
+            [
+                LABELS.get(loss, loss),
+                _cell(tuned[row]),
+                _cell(_over_seeds(runs, "threshold", "hf1_micro")),
+                _cell(_over_seeds(runs, "tuned_threshold", "hf1_micro")),
+            ]
+            for row, (loss, runs) in enumerate(losses.items())
+        ],
+        caption="The threshold is tuned on the dev split for micro hF1.",
+    )
+
+
+def _full_table(losses: dict[str, list[dict[str, Any]]], rule: str) -> Table:
+    metrics = (*SET_METRICS, *ERRORS)
+    columns = [[_over_seeds(runs, rule, metric) for runs in losses.values()] for metric in metrics]
+    means = [[interval.mean for interval in column] for column in columns]
+    good = len(SET_METRICS)
+    return Table(
+        columns=["objective", *(LABELS[metric] for metric in metrics)],
+        rows=[[LABELS.get(loss, loss), *(_cell(column[row]) for column in columns)] for row, loss in enumerate(losses)],
+        caption=f"Inference: {LABELS[rule]}. Hamming loss and incoherent: lower is better.",
+        best=_best(means[:good]) | _best(means[good:], lowest=True, first_column=good + 1),
+    )
+
+
+def _findings(losses: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The paper's expectation about micro hF1 at 0.5, held against paired differences between objectives."""
+    expected = (("conditional_softmax_la", "conditional_softmax"), ("conditional_softmax", "bce"))
+    sentences = []
+    for better, worse in expected:
+        if better not in losses or worse not in losses or len(losses[better]) < 2:
+            continue
+        pairs = zip(losses[better], losses[worse], strict=True)
+        difference = over_seeds([a["rules"]["threshold"]["hf1_micro"] - b["rules"]["threshold"]["hf1_micro"] for a, b in pairs])
+        verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else "not told apart from"
+        sentences.append(
+            f"Expected: {LABELS[better]} above {LABELS[worse]} on micro hF1 at 0.5. Found: {verdict} it, by {difference.mean:+.3f} "
+            f"(95% interval {difference.low:+.3f} to {difference.high:+.3f}, paired over {difference.count} seeds)."
+        )
+    return sentences
+
+
+def _rules_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
+    figure, axes = new_figure(7.0, 3.6)
+    width = 0.8 / len(losses)
+    for i, (loss, runs) in enumerate(losses.items()):
+        intervals = [_over_seeds(runs, rule, "hf1_micro") for rule in RULES]
+        x = np.arange(len(RULES)) + (i - (len(losses) - 1) / 2) * width
+        means = [interval.mean for interval in intervals]
+        bars = None if intervals[0].count == 1 else [interval.half_width for interval in intervals]
+        axes.bar(x, means, width * 0.92, yerr=bars, capsize=2, color=COLORS[i], label=LABELS.get(loss, loss), error_kw={"linewidth": 1})
+    axes.set_xticks(np.arange(len(RULES)), [LABELS[rule] for rule in RULES])
+    axes.set_ylabel("micro hF1")
+    axes.grid(axis="x", visible=False)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=9)
+    return figure
+
+
+def _threshold_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
+    figure, axes = new_figure()
+    for i, (loss, runs) in enumerate(losses.items()):
+        line_with_band(
+            axes, runs[0]["curve"]["thresholds"], [run["curve"]["f1"] for run in runs], LABELS.get(loss, loss), COLORS[i]
+        )
+    axes.set_xlabel("threshold")
+    axes.set_ylabel("micro hF1")
+    axes.legend(fontsize=9)
+    return figure
+
+
+def _precision_recall_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
+    figure, axes = new_figure()
+    for i, (loss, runs) in enumerate(losses.items()):
+        recall = np.mean([run["curve"]["recall"] for run in runs], axis=0)
+        precision = np.mean([run["curve"]["precision"] for run in runs], axis=0)
+        axes.plot(recall, precision, color=COLORS[i], label=LABELS.get(loss, loss), linewidth=1.6)
+    axes.set_xlabel("hierarchical recall")
+    axes.set_ylabel("hierarchical precision")
+    axes.legend(fontsize=9)
+    return figure
+
+
+def _level_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
+    figure, axes = new_figure()
+    for i, (loss, runs) in enumerate(losses.items()):
+        accuracies = [run["rules"]["top_down"]["accuracy_per_level"] for run in runs]
+        levels = [depth for depth in range(1, len(accuracies[0]) + 1)]
+        line_with_band(axes, levels, accuracies, LABELS.get(loss, loss), COLORS[i], marker="o")
+    axes.set_xticks(levels)
+    axes.set_xlabel("level (1 is the top)")
+    axes.set_ylabel("accuracy")
+    axes.legend(fontsize=9)
+    return figure
