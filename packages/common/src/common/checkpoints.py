@@ -1,7 +1,7 @@
 """Checkpoints of a training: weights as safetensors, the rest as tensors and numbers that are loaded with weights_only.
 
-    checkpoints/step-00000120/weights.safetensors, state.pt     the last KEEP of these
-    checkpoints/best.safetensors                                the weights with the best score so far
+checkpoints/step-00000120/weights.safetensors, state.pt     the last KEEP of these
+checkpoints/best.safetensors                                the weights with the best score so far
 """
 
 import random

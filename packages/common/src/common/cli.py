@@ -37,7 +37,9 @@ def conf_dir(application: str) -> Path:
         if (candidate / application).is_dir():
             return (candidate / application).resolve()
     where = f"{CONF_VARIABLE}={given}" if given else "the working directory or above it"
-    raise InputError(f"no folder conf/{application} in {where}; run inside the repository or set {CONF_VARIABLE} to its conf folder.")
+    raise InputError(
+        f"no folder conf/{application} in {where}; run inside the repository or set {CONF_VARIABLE} to its conf folder."
+    )
 
 
 def run_application(
@@ -64,10 +66,12 @@ def run_application(
     sys.argv[1:] = [_quote_literal(argument, literal) for argument in sys.argv[1:]]
     program = Path(sys.argv[0]).stem
 
+    expected: tuple[type[Exception], ...] = (InputError, *bad_input)
+
     def guarded(config: DictConfig) -> object:
         try:
             return task(config)
-        except (InputError, *bad_input) as error:
+        except expected as error:
             _exit(program, str(error), BAD_INPUT)
         except MissingMandatoryValue as error:
             _exit(program, _describe(error), BAD_INPUT)

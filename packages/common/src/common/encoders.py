@@ -67,9 +67,9 @@ class TextEncoder(nn.Module):
         """Token ids of each text, cut at max_length, not padded."""
         return self.tokenizer(list(texts), truncation=True, max_length=self.max_length, padding=False)["input_ids"]
 
-    def pad(self, token_ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    def pad(self, token_ids: list[list[int]]) -> dict[str, Tensor]:
         """A batch as the model takes it, padded to its longest text: input_ids and attention_mask (B, T)."""
-        batch = self.tokenizer.pad({"input_ids": list(token_ids)}, return_tensors="pt")
+        batch = self.tokenizer.pad({"input_ids": token_ids}, return_tensors="pt")
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -85,7 +85,10 @@ class TextEncoder(nn.Module):
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str], batch_size: int = 32, progress: str | None = None) -> Tensor:
-        """Vectors of many texts, batched by length. Args: progress: the label of a progress bar. Returns: (n, dim) on the CPU."""
+        """Vectors of many texts, batched by length, on the CPU.
+
+        Args: progress: the label of a progress bar, None for no bar. Returns: (n, dim) float32.
+        """
         device = next(self.parameters()).device
         token_ids = self.tokenize(texts)
         vectors = torch.empty(len(token_ids), self.dim)
@@ -129,7 +132,11 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
         model = AutoModel.from_pretrained(source, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        where = "holds no model that transformers can load" if os.path.isdir(source) else "is no folder here and cannot be had from the hub"
+        where = (
+            "holds no model that transformers can load"
+            if Path(source).is_dir()
+            else "is no folder here and cannot be had from the hub"
+        )
         reason = str(error).splitlines()[0]
         raise InputError(f"the encoder {source!r} {where} ({reason}); use 'minilm', a folder, or a hub name.") from error
     encoder = TextEncoder(model, tokenizer, config.pooling, config.max_length)

@@ -1,9 +1,9 @@
 """A run directory: the files that are the source of truth about one run.
 
-    config.yaml       the whole config, written first
-    metrics.jsonl     one line per logged step
-    checkpoints/      what a killed run continues from
-    result.json       the outcome, written last and at once: a run with it is finished
+config.yaml       the whole config, written first
+metrics.jsonl     one line per logged step
+checkpoints/      what a killed run continues from
+result.json       the outcome, written last and at once: a run with it is finished
 """
 
 import hashlib

@@ -8,12 +8,12 @@ from scipy import stats
 
 
 class Interval(NamedTuple):
-    """A mean with a confidence interval, and the number of values behind it."""
+    """A mean with a confidence interval, and how many values are behind it."""
 
     mean: float
     low: float
     high: float
-    count: int
+    values: int
 
     @property
     def half_width(self) -> float:

@@ -1,7 +1,7 @@
 """Tracking: metrics go to metrics.jsonl, and wandb mirrors them.
 
-wandb is offline by default and is never asked anything that could block: without a key it does not go online, and when the network
-does not answer in time it falls back to offline with a warning. `wandb sync` sends offline runs later.
+wandb is offline by default and is never asked anything that could block: without a key it does not go online, and when the
+network does not answer in time it falls back to offline with a warning. `wandb sync` sends offline runs later.
 """
 
 import json
@@ -70,9 +70,7 @@ class Tracker:
     def __enter__(self) -> "Tracker":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._file.close()
         if self._wandb is not None:
             self._wandb.finish(exit_code=0 if kind is None else 1)

@@ -71,12 +71,12 @@ def make_accelerator(precision: str = "fp32") -> Accelerator:
     Raises:
         InputError: if torchrun started several processes but accelerate sees another number.
     """
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(), mixed_precision="no" if precision == "fp32" else precision
-    )
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no" if precision == "fp32" else precision)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != world:
-        raise InputError(f"{world} processes were started but {accelerator.num_processes} are connected; start them with torchrun.")
+        raise InputError(
+            f"{world} processes were started but {accelerator.num_processes} are connected; start them with torchrun."
+        )
     return accelerator
 
 
@@ -183,7 +183,9 @@ class Trainer:
                 scores = self._score_epoch(epoch)
                 if self.accelerator.is_main_process:
                     tracker.log(self.step, {"train/loss": train_loss, **scores})
-                bar.set_postfix_str(f"loss {train_loss:.4f}" + (f", {self.select} {scores[self.select]:.4f}" if self.select else ""))
+                bar.set_postfix_str(
+                    f"loss {train_loss:.4f}" + (f", {self.select} {scores[self.select]:.4f}" if self.select else "")
+                )
                 self.loss_sum = 0.0
                 self._save()
             tracker.summarize(self.kept)

@@ -13,7 +13,11 @@ OBJECTIVES = ("bce", "leaf_softmax", "conditional_softmax", "conditional_softmax
 
 def load_dataset(config: DatasetConfig) -> Dataset:
     """Load the dataset that a config names."""
-    shares = {"dev_fraction": config.dev_fraction, "test_fraction": config.test_fraction, "split_seed": config.split_seed}
+    shares = {
+        "dev_fraction": config.dev_fraction,
+        "test_fraction": config.test_fraction,
+        "split_seed": config.split_seed,
+    }
     if isinstance(config, Icd10cmConfig):
         return load_icd10cm(max_documents=config.max_documents, **shares)  # type: ignore[arg-type]
     if isinstance(config, CustomConfig):

@@ -4,11 +4,13 @@ The values and their reasons are in conf/htc; the defaults here are those of the
 """
 
 from dataclasses import dataclass, field
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
 from common.encoders import EncoderConfig
 from common.tracking import TrackingConfig
 from common.training import TrainingConfig
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
 
 
 @dataclass
@@ -127,8 +129,8 @@ def register() -> None:
         ("reproduce_schema", ReproduceConfig),
     ):
         store.store(name=name, node=schema)
-    for name, schema in (("icd10cm_schema", Icd10cmConfig), ("custom_schema", CustomConfig)):
-        store.store(group="dataset", name=name, node=schema)
+    store.store(group="dataset", name="icd10cm_schema", node=Icd10cmConfig)
+    store.store(group="dataset", name="custom_schema", node=CustomConfig)
     store.store(group="loss", name="loss_schema", node=LossConfig)
     store.store(group="encoder", name="encoder_schema", node=EncoderConfig)
     store.store(group="training", name="training_schema", node=TrainingConfig)

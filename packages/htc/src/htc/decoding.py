@@ -5,6 +5,8 @@
 Source: Plaud et al., CoNLL 2024, section 3.3.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -34,7 +36,7 @@ def top_down(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
     first = first.scatter_reduce(1, index, torch.where(is_best, node, hierarchy.num_nodes), "amin")  # (B, G)
     wins = node == first[:, group]
     parent = hierarchy.parent.to(probabilities.device)
-    for above, level in zip(hierarchy.levels, hierarchy.levels[1:], strict=False):
+    for above, level in pairwise(hierarchy.levels):
         wins[:, level] &= wins[:, above][:, parent[level] - above.start]
     return wins
 
@@ -55,8 +57,8 @@ def tune_threshold(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy)
     """The threshold with the highest micro hierarchical F1 on held-out documents, found exactly with one sort.
 
     A node is in the ancestor-closed prediction at a threshold if it or something below it reaches it; so the curve over all
-    thresholds is the curve over the values of `max_over_descendants`. Of equally good thresholds the highest is taken, and it is
-    put half-way to the next lower score, so that it does not sit on one document's score.
+    thresholds is the curve over the values of `max_over_descendants`. Of equally good thresholds the highest is taken, put
+    half-way to the next lower score, so that it does not sit on one document's score.
 
     Args: probabilities (D, N); targets (D, N) bool, closed under ancestors. Returns: the threshold.
     """

@@ -1,7 +1,7 @@
 """htc-evaluate: score a trained model on a split of a dataset, with intervals over documents.
 
-    htc-evaluate model=runs/htc/icd10cm/.../model
-    htc-evaluate model=... dataset=custom dataset.dir=my/documents split=dev output=scores.json
+htc-evaluate model=runs/htc/icd10cm/.../model
+htc-evaluate model=... dataset=custom dataset.dir=my/documents split=dev output=scores.json
 """
 
 import logging
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig, OmegaConf
+
 from common.cli import run_application
 from common.encoders import cached_features
 from common.runs import write_json
-from omegaconf import DictConfig, OmegaConf
-
 from htc.build import load_dataset
 from htc.config import EvaluateConfig, register
 from htc.errors import InputError

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -166,7 +167,7 @@ class Hierarchy:
     def levels(self) -> tuple[slice, ...]:
         """For depth 1, 2, ... the range of nodes at that depth."""
         ends = torch.bincount(self.depth)[1:].cumsum(0).tolist()
-        return tuple(slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
+        return tuple(slice(start, end) for start, end in pairwise([0, *ends]))
 
     @cached_property
     def parent(self) -> Tensor:
@@ -219,7 +220,7 @@ class Hierarchy:
         """
         parent = self.parent.to(values.device)
         out = [values[:, self.levels[0]]]
-        for above, level in zip(self.levels, self.levels[1:], strict=False):
+        for above, level in pairwise(self.levels):
             out.append(values[:, level] + out[-1][:, parent[level] - above.start])
         return torch.cat(out, dim=1)
 
@@ -273,7 +274,7 @@ class Hierarchy:
                 self.node(name)  # raises, with the nearest spelling
         if not self.is_tree:  # a node of a DAG has more paths than the one that is kept
             steps = [self.node(name) for name in path]
-            if not self.parents[steps[0]] and all(a in self.parents[b] for a, b in zip(steps, steps[1:], strict=False)):
+            if not self.parents[steps[0]] and all(a in self.parents[b] for a, b in pairwise(steps)):
                 return steps[-1]
         end = next(end for end in range(1, len(path) + 1) if path[:end] not in self._by_path)
         above = f"a child of {PATH_SEPARATOR.join(path[: end - 1])!r}" if end > 1 else "a top label"

@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 
 import torch
-from common.encoders import TextEncoder
 from torch import Tensor
 
+from common.encoders import TextEncoder
 from htc.losses import Objective
 from htc.model import Classifier
 

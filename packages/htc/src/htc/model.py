@@ -42,8 +42,8 @@ class Classifier(nn.Module):
         num_outputs: K, what the objective asks for.
         dropout: before the head.
 
-    Source: Plaud et al., CoNLL 2024, appendix: dropout, linear, ReLU, linear. The standardisation in front is ours; it does nothing
-    until it is fitted, which is done for frozen encoders only.
+    Source: Plaud et al., CoNLL 2024, appendix: dropout, linear, ReLU, linear. The standardisation in front is ours; it does
+    nothing until it is fitted, which is done for frozen encoders only.
     """
 
     def __init__(self, encoder: nn.Module | None, dim: int, hidden: int, num_outputs: int, dropout: float = 0.1) -> None:
@@ -69,4 +69,3 @@ class Classifier(nn.Module):
         else:
             vectors = self.encoder(**inputs)
         return self.head(self.structure(vectors))
-

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common.cli import run_application
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from common.cli import run_application
 from htc.config import PredictConfig, register
 from htc.datasets.jsonlines import document_text, read_records
 from htc.errors import InputError

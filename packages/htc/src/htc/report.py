@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+
 from common.figures import COLORS, line_with_band, new_figure, to_svg
 from common.report import Picture, Section, Table, markdown_table, write_report
 from common.runs import write_atomically
 from common.statistics import Interval, over_seeds
-from matplotlib.figure import Figure
-
 from htc.evaluation import RULES
 
 LABELS = {
@@ -65,10 +65,22 @@ def write_htc_report(output: Path, title: str, summary: dict[str, Any], command:
     data = summary["dataset"]
     main_table = _main_table(losses)
     figures = {
-        "objectives_and_rules": (_rules_figure(losses), "Micro hF1 of each objective under each inference rule; bars: 95% intervals over seeds."),
-        "hf1_by_threshold": (_threshold_figure(losses), "Micro hF1 against the threshold. Lines: mean over seeds; bands: lowest to highest."),
-        "precision_recall": (_precision_recall_figure(losses), "Micro hierarchical precision against recall over all thresholds, mean over seeds."),
-        "accuracy_per_level": (_level_figure(losses), "Accuracy at each level of the hierarchy with top-down inference."),
+        "objectives_and_rules": (
+            _rules_figure(losses),
+            "Micro hF1 of each objective under each inference rule; bars: 95% intervals over seeds.",
+        ),
+        "hf1_by_threshold": (
+            _threshold_figure(losses),
+            "Micro hF1 against the threshold. Lines: mean over seeds; bands: lowest to highest.",
+        ),
+        "precision_recall": (
+            _precision_recall_figure(losses),
+            "Micro hierarchical precision against recall over all thresholds, mean over seeds.",
+        ),
+        "accuracy_per_level": (
+            _level_figure(losses),
+            "Accuracy at each level of the hierarchy with top-down inference.",
+        ),
     }
     pictures = {name: Picture(to_svg(figure), caption) for name, (figure, caption) in figures.items()}
     for name, picture in pictures.items():
@@ -84,7 +96,10 @@ def write_htc_report(output: Path, title: str, summary: dict[str, Any], command:
         Section("The result", _findings(losses), [main_table], [pictures["objectives_and_rules"]]),
         Section(
             "Thresholds",
-            ["Objectives differ in how their probabilities are scaled; a fixed threshold of 0.5 favours some of them, a tuned one less."],
+            [
+                "Objectives differ in how their probabilities are scaled: a fixed threshold of 0.5 favours some of them, "
+                "a tuned one does so less."
+            ],
             [_threshold_table(losses)],
             [pictures["hf1_by_threshold"], pictures["precision_recall"]],
         ),
@@ -108,7 +123,7 @@ def _over_seeds(runs: list[dict[str, Any]], rule: str, metric: str) -> Interval:
 
 
 def _cell(interval: Interval) -> str:
-    return f"{interval.mean:.3f}" if interval.count == 1 else f"{interval.mean:.3f} ± {interval.half_width:.3f}"
+    return f"{interval.mean:.3f}" if interval.values == 1 else f"{interval.mean:.3f} ± {interval.half_width:.3f}"
 
 
 def _best(values: list[list[float]], lowest: bool = False, first_column: int = 1) -> set[tuple[int, int]]:
@@ -172,8 +187,8 @@ def _findings(losses: dict[str, list[dict[str, Any]]]) -> list[str]:
         difference = over_seeds([a["rules"]["threshold"]["hf1_micro"] - b["rules"]["threshold"]["hf1_micro"] for a, b in pairs])
         verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else "not told apart from"
         sentences.append(
-            f"Expected: {LABELS[better]} above {LABELS[worse]} on micro hF1 at 0.5. Found: {verdict} it, by {difference.mean:+.3f} "
-            f"(95% interval {difference.low:+.3f} to {difference.high:+.3f}, paired over {difference.count} seeds)."
+            f"Expected: {LABELS[better]} above {LABELS[worse]} on micro hF1 at 0.5. Found: {verdict} it, by "
+            f"{difference.mean:+.3f} (95% interval {difference.low:+.3f} to {difference.high:+.3f}, paired over {difference.values} seeds)."
         )
     return sentences
 
@@ -185,8 +200,17 @@ def _rules_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
         intervals = [_over_seeds(runs, rule, "hf1_micro") for rule in RULES]
         x = np.arange(len(RULES)) + (i - (len(losses) - 1) / 2) * width
         means = [interval.mean for interval in intervals]
-        bars = None if intervals[0].count == 1 else [interval.half_width for interval in intervals]
-        axes.bar(x, means, width * 0.92, yerr=bars, capsize=2, color=COLORS[i], label=LABELS.get(loss, loss), error_kw={"linewidth": 1})
+        bars = None if intervals[0].values == 1 else [interval.half_width for interval in intervals]
+        axes.bar(
+            x,
+            means,
+            width * 0.92,
+            yerr=bars,
+            capsize=2,
+            color=COLORS[i],
+            label=LABELS.get(loss, loss),
+            error_kw={"linewidth": 1},
+        )
     axes.set_xticks(np.arange(len(RULES)), [LABELS[rule] for rule in RULES])
     axes.set_ylabel("micro hF1")
     axes.grid(axis="x", visible=False)
@@ -199,7 +223,11 @@ def _threshold_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
     figure, axes = new_figure()
     for i, (loss, runs) in enumerate(losses.items()):
         line_with_band(
-            axes, runs[0]["curve"]["thresholds"], [run["curve"]["f1"] for run in runs], LABELS.get(loss, loss), COLORS[i]
+            axes,
+            runs[0]["curve"]["thresholds"],
+            [run["curve"]["f1"] for run in runs],
+            LABELS.get(loss, loss),
+            COLORS[i],
         )
     axes.set_xlabel("threshold")
     axes.set_ylabel("micro hF1")
@@ -223,7 +251,7 @@ def _level_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
     figure, axes = new_figure()
     for i, (loss, runs) in enumerate(losses.items()):
         accuracies = [run["rules"]["top_down"]["accuracy_per_level"] for run in runs]
-        levels = [depth for depth in range(1, len(accuracies[0]) + 1)]
+        levels = list(range(1, len(accuracies[0]) + 1))
         line_with_band(axes, levels, accuracies, LABELS.get(loss, loss), COLORS[i], marker="o")
     axes.set_xticks(levels)
     axes.set_xlabel("level (1 is the top)")

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common.cli import run_application
-from common.encoders import cached_features, load_encoder
-from common.runs import write_json
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from common.cli import run_application
+from common.encoders import cached_features, load_encoder
+from common.runs import write_json
 from htc.build import load_dataset, make_objective
 from htc.config import ReproduceConfig, TrainConfig, register
 from htc.errors import InputError

@@ -1,10 +1,10 @@
 """A trained model as a folder that is all one needs to predict.
 
-    config.json            the objective, the head's sizes, how the encoder is used, the tuned threshold
-    hierarchy.json         the label hierarchy
-    head.safetensors       the weights of the head
-    encoder/               the fine-tuned encoder, as transformers' AutoModel loads it; absent where it was frozen: then it is
-                           loaded by name, and its weights must be those that the head was trained on
+config.json            the objective, the head's sizes, how the encoder is used, the tuned threshold
+hierarchy.json         the label hierarchy
+head.safetensors       the weights of the head
+encoder/               the fine-tuned encoder, as transformers' AutoModel loads it; absent where it was frozen: then it is
+                       loaded by name, and its weights must be those that the head was trained on
 """
 
 import json
@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.encoders import EncoderConfig, TextEncoder, load_encoder
-from common.runs import write_json
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from common.encoders import EncoderConfig, TextEncoder, load_encoder
+from common.runs import write_json
 from htc.build import make_objective
 from htc.config import HeadConfig, LossConfig
 from htc.errors import InputError

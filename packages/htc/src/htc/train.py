@@ -1,9 +1,9 @@
 """htc-train: train one classifier and score it under every inference rule.
 
-    htc-train                                              icd10cm, MiniLM frozen, bce
-    htc-train loss=conditional_softmax_la seed=1
-    htc-train dataset=custom dataset.dir=my/documents encoder=minilm training=finetune
-    htc-train --multirun loss=bce,conditional_softmax seed=0,1,2
+htc-train                                              icd10cm, MiniLM frozen, bce
+htc-train loss=conditional_softmax_la seed=1
+htc-train dataset=custom dataset.dir=my/documents encoder=minilm training=finetune
+htc-train --multirun loss=bce,conditional_softmax seed=0,1,2
 """
 
 import logging
@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
 from common.checkpoints import Checkpoints
 from common.cli import run_application
 from common.encoders import TextEncoder, cached_features, load_encoder
 from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker
 from common.training import Trainer, TrainingData, make_accelerator
-from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
-
 from htc import decoding, metrics
 from htc.build import load_dataset, make_objective
 from htc.config import TrainConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError
 from htc.evaluation import evaluate, summary_table
-from htc.losses import Objective
 from htc.inputs import Inputs, TokenInputs, VectorInputs
+from htc.losses import Objective
 from htc.model import Classifier
 from htc.saved_model import save_model
 

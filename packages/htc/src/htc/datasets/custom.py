@@ -49,7 +49,9 @@ def load_custom(
     if files["train"] is None:
         pooled = sorted({f for f in files.values() if f} or _document_files(folder))
         if not pooled:
-            raise InputError(f"{folder}: no .json or .jsonl file with documents; see dataset.train, dataset.dev and dataset.test.")
+            raise InputError(
+                f"{folder}: no .json or .jsonl file with documents; see dataset.train, dataset.dev and dataset.test."
+            )
         log.info("no training file in %s: drawing all splits from %s", folder, ", ".join(f.name for f in pooled))
         read = {"train": [document for file in pooled for document in read_documents(file, hierarchy)]}
     else:

@@ -51,8 +51,8 @@ class Dataset:
 def split_by_group(groups: Sequence[Hashable], dev: float, test: float, seed: int) -> dict[str, Tensor]:
     """Deal documents out to train, dev and test so that no group straddles two splits.
 
-    Groups are taken in an order that depends on the seed and on each group alone, first into test, then dev, until each holds its
-    share of the documents; the rest is train.
+    Groups are taken in an order drawn with the seed, first into test, then into dev, until each holds its share of the
+    documents; the rest is train.
 
     Args:
         groups: for each document the group that it belongs to; all different for a plain random split.

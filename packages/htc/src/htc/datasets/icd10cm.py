@@ -1,8 +1,8 @@
 """`icd10cm`: descriptions of diagnosis codes, classified into chapter > block > category of ICD-10-CM.
 
-The texts come from the package simple-icd-10-cm, which carries the classification, so nothing is downloaded. A document is a code
-that can be told by its text: its description followed by its inclusion terms. Variants that differ only in the 7th character
-(encounter, stage, number of the foetus) are one document, that of the code above them.
+The texts come from the package simple-icd-10-cm, which carries the classification, so nothing is downloaded. A document is a
+code: its description followed by its inclusion terms. Variants that differ only in the 7th character (encounter, stage, number
+of the foetus) are one document, that of the code above them.
 """
 
 import random
@@ -33,7 +33,7 @@ def load_icd10cm(
     groups = [near_duplicate_key(text) for text in texts]
     if max_documents is not None and max_documents < len(texts):
         kept = _draw(groups, max_documents, split_seed)
-        paths, texts, groups = ([items[i] for i in kept] for items in (paths, texts, groups))
+        paths, texts, groups = [paths[i] for i in kept], [texts[i] for i in kept], [groups[i] for i in kept]
     hierarchy = Hierarchy.from_paths(paths)
     return Dataset(
         name="icd10cm",

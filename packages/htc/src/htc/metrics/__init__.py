@@ -1,7 +1,7 @@
 """Metrics of predicted label sets and of node probabilities, flat and hierarchical.
 
-Conventions: predictions and targets are `(D, N)` bool, targets closed under ancestors; the root is never counted; a ratio with an
-empty denominator is 0 (scikit-learn's `zero_division=0`); every name says which average is meant.
+Conventions: predictions and targets are `(D, N)` bool, targets closed under ancestors; the root is never counted; a ratio with
+an empty denominator is 0 (scikit-learn's `zero_division=0`); every name says which average is meant.
 """
 
 from htc.metrics.flat import exact_match, f1, hamming_loss
