@@ -1,7 +1,9 @@
 """Entry points: Hydra applications whose errors are one sentence and whose exit code is 2 when the input is at fault."""
 
+import dataclasses
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -10,7 +12,7 @@ from typing import NoReturn
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from common.errors import InputError
@@ -70,6 +72,7 @@ def run_application(
 
     def guarded(config: DictConfig) -> object:
         try:
+            _refuse_added_keys(config)
             return task(config)
         except expected as error:
             _exit(program, str(error), BAD_INPUT)
@@ -89,6 +92,17 @@ def run_application(
     except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
         _exit(program, _describe(error), BAD_INPUT)
     sys.exit(0)
+
+
+def _refuse_added_keys(config: DictConfig, prefix: str = "") -> None:
+    """Hydra lets `+key=value` add to a schema; what no schema knows, nothing reads."""
+    schema = OmegaConf.get_type(config)
+    known = {field.name for field in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else None
+    for key in map(str, config):
+        if known is not None and key not in known:
+            raise InputError(f"unknown key {prefix + key!r}; known here: {', '.join(sorted(known))}.")
+        if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
+            _refuse_added_keys(config[key], f"{prefix}{key}.")
 
 
 def _exit(program: str, message: str, code: int) -> NoReturn:
@@ -117,5 +131,6 @@ def _quote_literal(argument: str, literal: Sequence[str]) -> str:
     key, equals, value = argument.partition("=")
     if not equals or key not in literal:
         return argument
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    # In a quoted value a backslash means itself, except before the quote; OmegaConf takes ${ for an interpolation.
+    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), value).replace("${", "\\${")
     return f"{key}='{escaped}'"

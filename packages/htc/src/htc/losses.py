@@ -121,7 +121,7 @@ class ConditionalSoftmax(Objective):
         super().__init__(hierarchy, hierarchy.num_nodes)
         self.num_groups = int(hierarchy.sibling_group[-1]) + 1
         self.register_buffer("group", hierarchy.sibling_group, persistent=False)
-        self.register_buffer("depth", hierarchy.depth, persistent=False)
+        self.register_buffer("depth", hierarchy.depth.int(), persistent=False)
         if priors is None:
             adjustment = None
         elif priors.shape != (hierarchy.num_nodes,) or not bool((priors > 0).all()):
@@ -137,7 +137,7 @@ class ConditionalSoftmax(Objective):
     def check_targets(self, targets: Tensor) -> None:
         """Besides a label, each document must have a single path: as many true nodes as its deepest one is deep."""
         super().check_targets(targets)
-        several = targets.sum(1) != (targets * self.depth).amax(1)
+        several = targets.sum(1, dtype=torch.int32) != (targets * self.depth).amax(1)
         if several.any():
             raise InputError(
                 f"conditional softmax needs a single path per document, but document {int(several.nonzero()[0])} has several "

@@ -188,7 +188,8 @@ def _findings(losses: dict[str, list[dict[str, Any]]]) -> list[str]:
         verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else "not told apart from"
         sentences.append(
             f"Expected: {LABELS[better]} above {LABELS[worse]} on micro hF1 at 0.5. Found: {verdict} it, by "
-            f"{difference.mean:+.3f} (95% interval {difference.low:+.3f} to {difference.high:+.3f}, paired over {difference.values} seeds)."
+            f"{difference.mean:+.3f} (95% interval {difference.low:+.3f} to {difference.high:+.3f}, paired over "
+            f"{difference.values} seeds)."
         )
     return sentences
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -89,7 +90,7 @@ def load_model(folder: str | Path) -> SavedModel:
     try:
         hierarchy = Hierarchy.load(folder / "hierarchy.json")
         weights = load_file(folder / "head.safetensors")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{folder}: the saved model is damaged ({error}); train it again.") from error
     if hierarchy.fingerprint != config["hierarchy_fingerprint"]:
         raise InputError(f"{folder}: hierarchy.json is not the hierarchy that the model was trained on.")

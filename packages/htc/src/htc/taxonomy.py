@@ -131,7 +131,8 @@ def _expand(file: str | Path, rows: list[Row], children: set[str], has_root: boo
             if key in expanded:
                 other = PATH_SEPARATOR.join(expanded[key])
                 raise InputError(
-                    f"{file}:{line_of[key]}: the parent {key!r} is ambiguous: it stands for {other!r} and for {cell!r}; begin the line with the path of the one that is meant."
+                    f"{file}:{line_of[key]}: the parent {key!r} is ambiguous: it stands for {other!r} and for {cell!r}; "
+                    "begin the line with the path of the one that is meant."
                 )
             expanded[key] = path
         paths.extend((*path, child) for child in dict.fromkeys(c for key in sorted(cells) for c in by_parent[key]))

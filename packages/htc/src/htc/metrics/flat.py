@@ -12,6 +12,11 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator > 0, numerator.double() / denominator.clamp(min=1e-300), 0.0)
 
 
+def count(mask: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """How many are true along the dimensions; in int32, which sums a mask several times faster than the default int64."""
+    return mask.sum(dims, dtype=torch.int32)
+
+
 def f1(predictions: Tensor, targets: Tensor, average: Literal["micro", "macro", "samples"]) -> float:
     """F1: pooled over all cells (micro), mean over the N labels (macro), or mean over the D documents (samples).
 
@@ -20,13 +25,13 @@ def f1(predictions: Tensor, targets: Tensor, average: Literal["micro", "macro", 
     Args: predictions, targets (D, N) bool.
     """
     dims = {"micro": (0, 1), "macro": (0,), "samples": (1,)}[average]
-    both = (predictions & targets).sum(dims)
-    return float(divide(2 * both, predictions.sum(dims) + targets.sum(dims)).mean())
+    both = count(predictions & targets, dims)
+    return float(divide(2 * both, count(predictions, dims) + count(targets, dims)).mean())
 
 
 def hamming_loss(predictions: Tensor, targets: Tensor) -> float:
     """The share of wrong cells. Args: predictions, targets (D, N) bool."""
-    return float((predictions != targets).double().mean())
+    return int((predictions != targets).count_nonzero()) / predictions.numel()
 
 
 def exact_match(predictions: Tensor, targets: Tensor) -> float:

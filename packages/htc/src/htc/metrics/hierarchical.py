@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from htc.hierarchy import Hierarchy
-from htc.metrics.flat import divide
+from htc.metrics.flat import count, divide
 
 
 def hierarchical_precision_recall_f(
@@ -32,8 +32,8 @@ def hierarchical_precision_recall_f(
     """
     predictions, targets = hierarchy.close(predictions), hierarchy.close(targets)
     dims = (0, 1) if average == "micro" else (1,)
-    both = (predictions & targets).sum(dims)
-    predicted, true = predictions.sum(dims), targets.sum(dims)
+    both = count(predictions & targets, dims)
+    predicted, true = count(predictions, dims), count(targets, dims)
     f = divide((1 + beta**2) * both, beta**2 * true + predicted)
     return float(divide(both, predicted).mean()), float(divide(both, true).mean()), float(f.mean())
 

@@ -1,0 +1,76 @@
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from common.encoders import EncoderConfig, cached_features, load_encoder
+from common.errors import InputError
+
+TEXTS = ["A river in Africa.", "x", "A much longer text about a composer of operas, her life and her works. " * 5]
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return load_encoder(EncoderConfig())
+
+
+def test_batching_and_padding_change_no_vector(minilm):
+    together = minilm.embed(TEXTS, batch_size=3)
+    alone = torch.cat([minilm.embed([text]) for text in TEXTS])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    assert together.shape == (3, minilm.dim)
+
+
+def test_similar_texts_have_similar_vectors(minilm):
+    river, stream, opera = minilm.embed(["a river in Africa", "a stream in Kenya", "an opera by Verdi"])
+    cosine = torch.nn.functional.cosine_similarity
+    assert cosine(river, stream, dim=0) > cosine(river, opera, dim=0) + 0.2
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+def test_poolings(minilm, pooling):
+    encoder = load_encoder(EncoderConfig(pooling=pooling))
+    inputs = encoder.pad(encoder.tokenize(TEXTS[:1]))
+    output = encoder.model(**inputs)
+    hidden = output.last_hidden_state
+    expected = {"mean": hidden.mean(1), "cls": hidden[:, 0], "pooler": output.pooler_output}[pooling]
+    torch.testing.assert_close(encoder.embed(TEXTS[:1]), expected)
+
+
+def test_long_texts_are_cut(minilm):
+    encoder = load_encoder(EncoderConfig(max_length=16))
+    assert [len(ids) for ids in encoder.tokenize(TEXTS)] == [7, 3, 16]
+
+
+def test_saved_in_transformers_own_format(minilm, tmp_path):
+    minilm.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
+    model, tokenizer = AutoModel.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    ids = tokenizer(TEXTS[0], return_tensors="pt")
+    torch.testing.assert_close(model(**ids).last_hidden_state.mean(1), minilm.embed(TEXTS[:1]))
+    assert load_encoder(EncoderConfig(name=str(tmp_path))).fingerprint() == minilm.fingerprint()
+
+
+def test_features_are_computed_once(minilm, tmp_path, monkeypatch):
+    first = cached_features(minilm, TEXTS, tmp_path)
+    monkeypatch.setattr(type(minilm), "embed", lambda *_, **__: pytest.fail("computed again"))
+    assert torch.equal(cached_features(minilm, TEXTS, tmp_path), first)
+    with pytest.raises(pytest.fail.Exception, match="computed again"):
+        cached_features(minilm, TEXTS[::-1], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (EncoderConfig(name="no/such-model"), "'no/such-model' is no folder here and cannot be had from the hub"),
+        (EncoderConfig(pooling="max"), "encoder.pooling must be one of mean, cls, pooler, not 'max'"),
+        (EncoderConfig(max_length=513), "from 3 to the model's 512 positions, not 513"),
+    ],
+)
+def test_wrong_settings(config, message):
+    with pytest.raises(InputError, match=message):
+        load_encoder(config)
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(InputError, match="holds no model that transformers can load"):
+        load_encoder(EncoderConfig(name=str(tmp_path)))

@@ -1,0 +1,32 @@
+from common.figures import line_with_band, new_figure, to_svg
+from common.report import Picture, Section, Table, markdown_table, write_report
+
+TABLE = Table(["name", "score"], [["a <b>", "0.1"], ["c", "0.2"]], best={(1, 1)})
+
+
+def test_a_report_is_one_file_and_escapes_text(tmp_path):
+    figure, axes = new_figure()
+    line_with_band(axes, [0, 1], [[0, 1], [1, 2]], "curve", "#000000")
+    svg = to_svg(figure)
+    section = Section("Part", ["<script>alert(1)</script>"], [TABLE], [Picture(svg, "what it shows")])
+    write_report(tmp_path / "report.html", "Title", "lead", [section], [("seed", "0")])
+    page = (tmp_path / "report.html").read_text()
+    assert "<script>" not in page
+    assert "a &lt;b&gt;" in page
+    assert svg in page
+    assert '<td class="best">0.2</td>' in page
+    assert "http-equiv" not in page
+    assert "src=" not in page
+
+
+def test_figures_are_reproducible():
+    def draw():
+        figure, axes = new_figure()
+        axes.plot([1, 2, 3])
+        return to_svg(figure)
+
+    assert draw() == draw()
+
+
+def test_markdown():
+    assert markdown_table(TABLE).splitlines() == ["| name | score |", "|---|--:|", "| a <b> | 0.1 |", "| c | **0.2** |"]

@@ -1,0 +1,76 @@
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from common.errors import InputError
+from common.runs import RunDirectory
+from common.tracking import Tracker, TrackingConfig
+
+
+def lines(run):
+    return [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+
+
+def test_metrics_go_to_the_file(tmp_path):
+    run = RunDirectory(tmp_path, {"seed": 0})
+    with Tracker(run, TrackingConfig("disabled"), job_type="train", name="test") as tracker:
+        tracker.log(1, {"loss": 2.0})
+        tracker.log(2, {"loss": float("nan")})
+    assert lines(run) == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": None}]
+
+
+def test_a_resumed_run_forgets_what_it_will_log_again(tmp_path):
+    run = RunDirectory(tmp_path, {"seed": 0})
+    run.metrics_file.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "lo')
+    with Tracker(run, TrackingConfig("disabled"), job_type="train", name="test", resume_step=2) as tracker:
+        tracker.log(3, {"loss": 1.0})
+    assert lines(run) == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 1.0}]
+
+
+def test_wandb_reads_an_offline_run_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = RunDirectory(tmp_path, {"seed": 7, "training": {"epochs": 2}})
+    with Tracker(run, TrackingConfig(), job_type="train", name="test") as tracker:
+        tracker.log(10, {"train/loss": 0.5})
+        tracker.log(20, {"train/loss": 0.25})
+        tracker.summarize({"dev/hf1_auc": 0.75})
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "train/loss" in output
+    assert "0.25" in output
+    assert "dev/hf1_auc" in output
+    assert "0.75" in output
+
+
+def test_online_without_a_key_is_offline_with_a_warning(tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    run = RunDirectory(tmp_path / "run", {"seed": 0})
+    with (
+        caplog.at_level(logging.WARNING),
+        Tracker(run, TrackingConfig("online"), job_type="train", name="test") as tracker,
+    ):
+        tracker.log(1, {"loss": 1.0})
+    assert "tracked offline" in caplog.text
+    assert list((tmp_path / "run").glob("wandb/offline-run-*"))
+    assert lines(run) == [{"step": 1, "loss": 1.0}]
+
+
+def test_an_unknown_mode_is_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
+    with pytest.raises(InputError, match=r"tracking\.mode must be one of offline, online, disabled, not 'onlin'"):
+        Tracker(RunDirectory(tmp_path, {}), TrackingConfig("onlin"), job_type="train", name="test")
+
+
+def test_the_environment_beats_the_config(tmp_path):
+    assert os.environ["WANDB_MODE"] == "disabled"
+    run = RunDirectory(tmp_path, {})
+    with Tracker(run, TrackingConfig("online"), job_type="train", name="test"):
+        pass
+    assert not (tmp_path / "wandb").exists()

@@ -1,0 +1,173 @@
+import json
+import os
+import signal
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from common.batching import batches_by_length, epoch_batches
+from common.checkpoints import KEEP, Checkpoints, random_state, set_random_state
+from common.errors import InputError
+from common.runs import RunDirectory
+from common.tracking import Tracker, TrackingConfig
+from common.training import Trainer, TrainingConfig, TrainingData, make_accelerator, parameter_groups
+
+CONFIG = TrainingConfig(epochs=3, batch_size=4, learning_rate=0.01, checkpoint_steps=2)
+
+
+class Killed(BaseException):
+    pass
+
+
+def data():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(18, 5, generator=generator), torch.randn(18, 1, generator=generator)
+    return x, y
+
+
+def run_training(folder, config=CONFIG, stop=None, select="score", act=None):
+    """Train a small network with dropout; `stop` kills it after that many steps, `act` is called instead."""
+    x, y = data()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    steps = 0
+
+    def collate(rows):
+        nonlocal steps
+        if steps == stop:
+            if act is None:
+                raise Killed
+            act()
+        steps += 1
+        return x[rows], y[rows]
+
+    run = RunDirectory(folder, {"seed": 0})
+    trainer = Trainer(
+        model,
+        TrainingData(len(x), collate),
+        nn.functional.mse_loss,
+        config,
+        seed=3,
+        accelerator=make_accelerator(),
+        checkpoints=Checkpoints(run.checkpoints),
+        evaluate=lambda: {"score": -nn.functional.mse_loss(model(x), y).item()},
+        select=select,
+        progress=False,
+    )
+    tracker = partial(Tracker, run, TrackingConfig("disabled"), job_type="train", name="test")
+    kept = trainer.fit(lambda step: tracker(resume_step=step))
+    metrics = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    return kept, metrics, {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(a, b):
+    assert a[0] == b[0]
+    assert a[1] == b[1]
+    assert all(torch.equal(a[2][name], b[2][name]) for name in a[2])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return run_training(tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.mark.parametrize("stop", range(15))
+def test_a_killed_run_continues_to_the_same_numbers(stop, uninterrupted, tmp_path):
+    with pytest.raises(Killed):
+        run_training(tmp_path / "run", stop=stop)
+    same(run_training(tmp_path / "run"), uninterrupted)
+
+
+def test_killed_again_and_again(uninterrupted, tmp_path):
+    for stop in (3, 4, 2, 3):
+        with pytest.raises(Killed):
+            run_training(tmp_path / "run", stop=stop)
+    same(run_training(tmp_path / "run"), uninterrupted)
+
+
+def test_ctrl_c_saves_and_stops(uninterrupted, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run_training(tmp_path / "run", stop=6, act=lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert (tmp_path / "run/checkpoints/step-00000007").is_dir(), "the step that was under way is finished and saved"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    same(run_training(tmp_path / "run"), uninterrupted)
+
+
+def test_a_finished_training_is_not_trained_again(uninterrupted, tmp_path):
+    run_training(tmp_path / "run")
+    same(run_training(tmp_path / "run", stop=0), uninterrupted)
+
+
+def test_the_best_epoch_is_kept(uninterrupted, tmp_path):
+    kept, metrics, _ = uninterrupted
+    assert kept["score"] == max(line["score"] for line in metrics)
+    last, metrics, _ = run_training(tmp_path / "run", select=None)
+    assert last["score"] == metrics[-1]["score"]
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint(tmp_path):
+    with pytest.raises(InputError, match="the loss became (nan|inf) at step"):
+        run_training(tmp_path / "run", TrainingConfig(epochs=3, batch_size=4, learning_rate=1e30, max_grad_norm=1e30))
+    assert not list((tmp_path / "run").glob("**/.step-*"))
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path):
+    run_training(tmp_path / "run")
+    assert len(list((tmp_path / "run/checkpoints").glob("step-*"))) == KEEP
+
+
+def test_an_unknown_metric_to_select_by_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot select epochs by 'accuracy'; known: epoch, score"):
+        run_training(tmp_path / "run", select="accuracy")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("epochs", 0), ("batch_size", -1), ("learning_rate", 0.0), ("warmup_fraction", 2.0), ("precision", "fp8")],
+)
+def test_impossible_values_are_refused(key, value, tmp_path):
+    with pytest.raises(InputError, match=rf"training\.{key} must be"):
+        run_training(tmp_path / "run", TrainingConfig(**{key: value}))
+
+
+def test_parameter_groups():
+    model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "head": nn.Linear(2, 2), "frozen": nn.Linear(2, 2)})
+    model["frozen"].requires_grad_(False)
+    groups = parameter_groups(model, TrainingConfig(learning_rate=1e-3, encoder_learning_rate=2e-5, weight_decay=0.1))
+    assert sorted((g["lr"], g["weight_decay"], len(g["params"])) for g in groups) == [
+        (2e-5, 0.0, 1),
+        (2e-5, 0.1, 1),
+        (1e-3, 0.0, 1),
+        (1e-3, 0.1, 1),
+    ]
+
+
+def test_random_state_survives_a_file(tmp_path):
+    torch.save(random_state(), tmp_path / "state.pt")
+    expected = torch.rand(3)
+    set_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@given(size=st.integers(1, 300), batch=st.integers(1, 40), seed=st.integers(0, 99), bucketed=st.booleans())
+def test_an_epoch_has_every_item_once(size, batch, seed, bucketed):
+    lengths = torch.arange(size) % 7 if bucketed else None
+    batches = epoch_batches(size, batch, seed, 2, lengths)
+    assert sorted(torch.cat(batches).tolist()) == list(range(size))
+    assert len(batches) == -(-size // batch)
+    again = epoch_batches(size, batch, seed, 2, lengths)
+    assert all(torch.equal(a, b) for a, b in zip(batches, again, strict=True))
+
+
+def test_buckets_save_padding():
+    lengths = torch.randint(1, 500, (2000,))
+
+    def padded(batches):
+        return sum(len(b) * int(lengths[b].max()) for b in batches)
+
+    assert padded(epoch_batches(2000, 16, 0, 0, lengths)) < 0.6 * padded(epoch_batches(2000, 16, 0, 0))
+    assert padded(batches_by_length(lengths, 16)) < 1.1 * int(lengths.sum())

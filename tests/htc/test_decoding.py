@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from htc import decoding
+from htc.losses import ConditionalSoftmax
+from htc.metrics import hierarchical_precision_recall_f
+
+
+def walk_down(row, hierarchy):
+    """Top-down by the book: one document, one step at a time."""
+    chosen, above = set(), -1
+    while True:
+        children = [n for n in range(hierarchy.num_nodes) if int(hierarchy.parent[n]) == above]
+        if not children:
+            return chosen
+        above = max(children, key=lambda n: (float(row[n]), -n))
+        chosen.add(above)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("ties", [False, True])
+def test_top_down_walks_down(seed, ties, make_tree):
+    h = make_tree(seed, 40)
+    probabilities = torch.randint(0, 3, (20, 40)) / 2 if ties else torch.rand(20, 40)
+    sets = decoding.top_down(probabilities, h)
+    for row, members in zip(probabilities, sets, strict=True):
+        assert set(members.nonzero().flatten().tolist()) == walk_down(row, h)
+
+
+def test_argmax_leaf_climbs_from_the_best_leaf(make_tree):
+    h = make_tree(0, 40)
+    probabilities = torch.rand(20, 40)
+    sets = decoding.argmax_leaf(probabilities, h)
+    assert torch.equal(sets[:, h.leaves].int().argmax(1), probabilities[:, h.leaves].argmax(1))
+    assert (sets[:, h.leaves].sum(1) == 1).all()
+    assert h.is_coherent(sets).all()
+
+
+def test_threshold_is_inclusive(small):
+    assert decoding.threshold(torch.full((1, small.num_nodes), 0.5), small).all()
+    assert not decoding.threshold(torch.full((1, small.num_nodes), 0.49), small).any()
+
+
+def micro_hf1(probabilities, targets, hierarchy, value):
+    return hierarchical_precision_recall_f(decoding.threshold(probabilities, hierarchy, value), targets, hierarchy)[2]
+
+
+@pytest.mark.parametrize("coherent", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_tuned_threshold_is_the_best_there_is(seed, coherent, make_tree, make_targets):
+    h = make_tree(seed)
+    targets = make_targets(h, 12, seed)
+    noisy = targets.float() + torch.randn(12, h.num_nodes)
+    probabilities = ConditionalSoftmax(h).probabilities(noisy) if coherent else noisy.sigmoid()
+    tuned = decoding.tune_threshold(probabilities, targets, h)
+    best = max(micro_hf1(probabilities, targets, h, float(value)) for value in probabilities.unique())
+    assert micro_hf1(probabilities, targets, h, tuned) == pytest.approx(best)
+
+
+def test_tuning_on_equal_scores(small, make_targets):
+    assert 0 <= decoding.tune_threshold(torch.full((3, small.num_nodes), 0.2), make_targets(small, 3), small) <= 0.2

@@ -1,0 +1,113 @@
+import pytest
+import torch
+
+from htc import InputError
+from htc.losses import BCE, ConditionalSoftmax, LeafSoftmax, conditional_priors
+
+
+def slow_conditional_log_probabilities(logits, hierarchy):
+    """Log-softmax group by group, as the definition reads."""
+    out = torch.empty_like(logits)
+    for parent in {-1, *hierarchy.parent.tolist()}:
+        group = hierarchy.parent == parent
+        if group.any():
+            out[:, group] = logits[:, group].log_softmax(1)
+    return out
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("adjusted", [False, True])
+def test_conditional_softmax_follows_its_definition(seed, adjusted, make_tree, make_targets):
+    h = make_tree(seed)
+    targets = make_targets(h, 16, seed, leaves_only=False)
+    logits = torch.randn(16, h.num_nodes, dtype=torch.double, requires_grad=True)
+    priors = conditional_priors(targets, h) if adjusted else None
+    objective = ConditionalSoftmax(h, priors, tau=0.7)
+    seen = logits + 0.7 * priors.log() if adjusted else logits
+    expected = -(slow_conditional_log_probabilities(seen, h) * targets).sum() / 16
+    loss = objective.loss(logits, targets)
+    torch.testing.assert_close(loss, expected, check_dtype=False)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
+    conditional = slow_conditional_log_probabilities(logits.detach(), h).exp()
+    marginal = torch.ones_like(conditional)
+    for node in range(h.num_nodes):
+        above = h.ancestors[1][h.ancestors[0] == node]
+        marginal[:, node] = conditional[:, above].prod(1)
+    torch.testing.assert_close(objective.probabilities(logits.detach()), marginal)
+
+
+def test_conditional_softmax_stays_finite_at_extreme_logits(small, make_targets):
+    logits = torch.tensor([[1e4, -1e4] * (small.num_nodes // 2) + [0.0] * (small.num_nodes % 2)], requires_grad=True)
+    objective = ConditionalSoftmax(small)
+    loss = objective.loss(logits, make_targets(small, 1))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+    assert objective.probabilities(logits).isfinite().all()
+
+
+def test_leaf_softmax_is_cross_entropy_over_leaves(small, make_targets):
+    objective = LeafSoftmax(small)
+    targets = make_targets(small, 10)
+    logits = torch.randn(10, len(small.leaves))
+    expected = torch.nn.functional.cross_entropy(logits, targets[:, small.leaves].int().argmax(1))
+    torch.testing.assert_close(objective.loss(logits, targets), expected)
+    probabilities = objective.probabilities(logits)
+    torch.testing.assert_close(probabilities[:, small.leaves], logits.softmax(1))
+    torch.testing.assert_close(probabilities[:, small.levels[0]].sum(1), torch.ones(10))
+
+
+def test_gradients_by_finite_differences(small, make_targets):
+    targets = make_targets(small, 3)
+    for objective in (BCE(small), LeafSoftmax(small), ConditionalSoftmax(small, conditional_priors(targets, small).double())):
+        logits = torch.randn(3, objective.num_outputs, dtype=torch.double, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda x, o=objective: o.loss(x, targets), logits)
+
+
+def test_priors_are_shares_among_siblings(small):
+    targets = small.encode([["Arts", "Film"]] * 3 + [["Arts", "Music", "Jazz"]] + [["Science", "Physics", "Heat"]])
+    priors = conditional_priors(targets, small, smoothing=1.0)
+    at = {"/".join(path): float(p) for path, p in zip(small.paths, priors, strict=True)}
+    assert at["Arts"] == pytest.approx(5 / 7)  # (4 + 1) / (5 + 2)
+    assert at["Arts/Film"] == pytest.approx(4 / 7)  # (3 + 1) / (4 + 3)
+    assert at["Science/Physics/Optics"] == pytest.approx(1 / 4)  # never seen, and still positive
+    totals = torch.zeros(int(small.sibling_group.max()) + 1).index_add(0, small.sibling_group, priors)
+    torch.testing.assert_close(totals, torch.ones_like(totals))
+    with pytest.raises(InputError, match="smoothing must be positive"):
+        conditional_priors(targets, small, smoothing=0)
+
+
+def test_adjustment_is_for_training_only(small, make_targets):
+    priors = conditional_priors(make_targets(small, 50), small)
+    logits = torch.randn(5, small.num_nodes)
+    adjusted, plain = ConditionalSoftmax(small, priors), ConditionalSoftmax(small)
+    torch.testing.assert_close(adjusted.probabilities(logits), plain.probabilities(logits))
+    targets = make_targets(small, 5)
+    assert not torch.isclose(adjusted.loss(logits, targets), plain.loss(logits, targets))
+    torch.testing.assert_close(ConditionalSoftmax(small, priors, tau=0.0).loss(logits, targets), plain.loss(logits, targets))
+
+
+@pytest.mark.parametrize("objective", [LeafSoftmax, ConditionalSoftmax])
+def test_softmax_objectives_refuse_what_they_cannot_express(objective, small):
+    several = small.encode([["Arts", "Film"], [["Arts", "Film"], ["Science", "Basics"]]])
+    with pytest.raises(InputError, match="document 1 has"):
+        objective(small).loss(torch.zeros(2, objective(small).num_outputs), several)
+    nothing = torch.zeros(1, small.num_nodes, dtype=torch.bool)
+    with pytest.raises(InputError, match="document 0 has no label"):
+        objective(small).check_targets(nothing)
+
+
+def test_inner_endings(small):
+    inner = small.encode([["Arts"]])
+    with pytest.raises(InputError, match="document 0 has 0"):
+        LeafSoftmax(small).check_targets(inner)
+    ConditionalSoftmax(small).check_targets(inner)
+
+
+def test_conditional_softmax_needs_a_tree_and_fitting_priors(make_dag, small):
+    with pytest.raises(InputError, match="needs a tree"):
+        ConditionalSoftmax(make_dag(0))
+    for priors in (torch.zeros(small.num_nodes), torch.ones(3)):
+        with pytest.raises(InputError, match="positive numbers"):
+            ConditionalSoftmax(small, priors)

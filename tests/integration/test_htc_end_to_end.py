@@ -1,0 +1,273 @@
+"""htc as its users meet it: the console entry points on a small dataset of their own, right and wrong input."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from common.encoders import EncoderConfig, load_encoder
+from htc import evaluate as evaluate_app
+from htc import predict as predict_app
+from htc import reproduce as reproduce_app
+from htc import train as train_app
+
+WORDS = {
+    ("Arts", "Music"): "song opera violin melody",
+    ("Arts", "Film"): "movie actor camera scene",
+    ("Science", "Physics"): "atom energy light force",
+    ("Science", "Biology"): "cell gene plant animal",
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a dataset of 120 documents and a tiny random encoder."""
+    folder = tmp_path_factory.mktemp("place")
+    data = folder / "data"
+    data.mkdir()
+    (data / "labels.taxonomy").write_text("Root\tArts\tScience\nArts\tMusic\tFilm\nScience\tPhysics\tBiology\n")
+    generator = torch.Generator().manual_seed(0)
+    with (data / "documents.jsonl").open("w") as file:
+        for number in range(120):
+            path = list(WORDS)[number % 4]
+            words = WORDS[path].split()
+            picked = torch.randint(len(words), (3 + number % 9,), generator=generator)
+            text = " ".join(words[i] for i in picked) + f" number {number}"
+            file.write(json.dumps({"token": [text], "label": list(path)}) + "\n")
+    torch.manual_seed(0)
+    minilm = load_encoder(EncoderConfig())
+    config = BertConfig(
+        vocab_size=len(minilm.tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    )
+    BertModel(config).save_pretrained(folder / "encoder")
+    minilm.tokenizer.save_pretrained(folder / "encoder")
+    return folder
+
+
+def call(main, arguments, monkeypatch, capsys, stdin=None):
+    """Run an entry point in this process. Returns: exit code, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["prog", *map(str, arguments)])
+    if stdin is not None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+    with pytest.raises(SystemExit) as stop:
+        main()
+    output = capsys.readouterr()
+    return stop.value.code, output.out, output.err
+
+
+def common_arguments(place, loss="conditional_softmax_la"):
+    return [
+        "dataset=custom",
+        f"dataset.dir={place / 'data'}",
+        f"encoder.name={place / 'encoder'}",
+        f"runs={place / 'runs'}",
+        f"cache_dir={place / 'cache'}",
+        f"loss={loss}",
+        "training.epochs=4",
+        "training.batch_size=8",
+        "head.hidden=32",
+        "encoder.max_length=32",
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    """The folder of a model, fine-tuned from the console."""
+    command = [sys.executable, "-m", "htc.train", *common_arguments(place), f"run_dir={place / 'trained'}"]
+    command += ["encoder=minilm", "training.encoder_learning_rate=3e-3", "training.learning_rate=1e-2", "training.epochs=6"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "argmax_leaf" in done.stdout
+    return place / "trained/model"
+
+
+def test_a_run_leaves_what_it_should(trained):
+    run = trained.parent
+    assert {f.name for f in run.iterdir()} == {"config.yaml", "metrics.jsonl", "result.json", "model"}
+    result = json.loads((run / "result.json").read_text())
+    assert result["test"]["hf1_auc"] > 0.8, "the words tell the labels, so the model must have learnt them"
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 6
+    assert {f.name for f in trained.iterdir()} == {"config.json", "hierarchy.json", "head.safetensors", "encoder"}
+
+
+def test_evaluating_the_saved_model_gives_the_numbers_of_training(trained, place, monkeypatch, capsys):
+    arguments = [f"model={trained}", "dataset=custom", f"dataset.dir={place / 'data'}", f"cache_dir={place / 'cache'}"]
+    code, out, _ = call(evaluate_app.main, [*arguments, f"output={place / 'scores.json'}"], monkeypatch, capsys)
+    assert code == 0
+    assert "test: 24 documents" in out
+    scores = json.loads((place / "scores.json").read_text())["test"]
+    expected = json.loads((trained.parent / "result.json").read_text())["test"]
+    assert scores["rules"] == expected["rules"]
+    assert scores["hf1_auc"] == pytest.approx(expected["hf1_auc"], abs=1e-6)
+    code, _, err = call(evaluate_app.main, [*arguments, f"output={place / 'scores.json'}"], monkeypatch, capsys)
+    assert code == 2
+    assert "exists; choose another output" in err
+
+
+def test_predicting_from_the_command_line_a_file_and_standard_input(trained, place, monkeypatch, capsys):
+    model = f"model={trained}"
+    code, out, _ = call(predict_app.main, [model, "text=opera's melody, a=b (violin)"], monkeypatch, capsys)
+    assert code == 0
+    assert out.splitlines()[0] == "opera's melody, a=b (violin)"
+    assert "Arts" in out.splitlines()[1]
+    assert "Music" in out.splitlines()[2]
+    (place / "texts.txt").write_text("atom energy\n\ncell gene plant\n")
+    code, out, _ = call(predict_app.main, [model, f"input={place / 'texts.txt'}", "format=jsonl"], monkeypatch, capsys)
+    labels = [[step["label"] for step in json.loads(line)["labels"][0]] for line in out.splitlines()]
+    assert labels == [["Science", "Physics"], ["Science", "Biology"]]
+    code, again, _ = call(
+        predict_app.main, [model, "format=jsonl", "batch_size=1"], monkeypatch, capsys, stdin="atom energy\ncell gene plant\n"
+    )
+    for line, other in zip(out.splitlines(), again.splitlines(), strict=True):
+        assert json.loads(line)["text"] == json.loads(other)["text"]
+    (place / "texts.jsonl").write_text('{"text": "movie actor"}\n')
+    code, out, _ = call(
+        predict_app.main, [model, f"input={place / 'texts.jsonl'}", "decoder=tuned_threshold"], monkeypatch, capsys
+    )
+    assert "Film" in out
+
+
+def test_probabilities_fall_along_the_path(trained, monkeypatch, capsys):
+    _, out, _ = call(predict_app.main, [f"model={trained}", "text=light force", "format=jsonl"], monkeypatch, capsys)
+    (path,) = json.loads(out)["labels"]
+    assert path[0]["probability"] >= path[1]["probability"]
+
+
+def test_the_last_model_is_the_default_and_its_absence_is_told(tmp_path, monkeypatch, capsys):
+    code, _, err = call(predict_app.main, [f"runs={tmp_path}", "text=x"], monkeypatch, capsys)
+    assert code == 2
+    assert "no trained model under" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"token": ["a"], "label": ["Arts", "Musik"]}', "the label 'Musik' is not in the taxonomy; did you mean 'Music'?"),
+        ('{"token": [""], "label": ["Arts", "Music"]}', "the document's text is empty"),
+        ('{"token": ["a"], "label": []}', "the document has no label"),
+        ('{"token": ["a"]}', "the document has no 'label'"),
+        ('{"label": ["Arts"]}', "has neither 'token' nor 'text'"),
+        ('{"token": ["a"], "label": ["Arts", "Music"]', "malformed JSON"),
+        ('["a"]', "expected one JSON object a line"),
+        ('{"token": ["a"], "label": "Arts"}', "'label' must be a list"),
+        ('{"token": ["a"], "label": [["Arts"], "Music"]}', "names only, or paths"),
+        ('{"token": 5, "label": ["Arts"]}', "'token' must be a text"),
+    ],
+)
+def test_a_bad_document_is_told_with_its_line(line, message, place, tmp_path, monkeypatch, capsys):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "labels.taxonomy").write_text((place / "data/labels.taxonomy").read_text())
+    (data / "documents.jsonl").write_text('{"token": ["fine"], "label": ["Arts", "Music"]}\n' + line + "\n")
+    arguments = [*common_arguments(place), f"dataset.dir={data}", f"run_dir={tmp_path / 'run'}"]
+    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    assert code == 2
+    last = err.splitlines()[-1]
+    assert last.startswith(f"prog: {data / 'documents.jsonl'}:2: ")
+    assert message in last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dataset.dir=/no/such/folder"], "/no/such/folder: no such folder"),
+        (["dataset.taxonomy=none.taxonomy"], "none.taxonomy: cannot read the taxonomy: No such file"),
+        (["dataset.train=none.jsonl"], "none.jsonl: cannot read the documents: No such file"),
+        (["training.epochs=0"], "training.epochs must be positive"),
+        (["training.epoch=3"], "unknown key 'training.epoch'; did you mean 'epochs'?"),
+        (["+epochs=3"], "unknown key 'epochs'; known here: cache_dir"),
+        (["+training.epoch=3"], "unknown key 'training.epoch'"),
+        (["training.epochs=three"], "training.epochs: Value 'three'"),
+        (["loss=bse"], "Could not find 'loss/bse'"),
+        (["loss.name=bse"], "loss.name must be one of bce"),
+        (["dataset.dev_fraction=0.9"], "must be positive shares"),
+        (["select=dev/accuracy"], "cannot select epochs by 'dev/accuracy'"),
+        (["encoder.name=no/model"], "cannot be had from the hub"),
+    ],
+)
+def test_bad_settings_are_told(arguments, message, place, tmp_path, monkeypatch, capsys):
+    code, _, err = call(
+        train_app.main, [*common_arguments(place), f"run_dir={tmp_path / 'run'}", *arguments], monkeypatch, capsys
+    )
+    assert code == 2
+    assert message in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_a_model_of_another_hierarchy_is_refused(trained, place, tmp_path, monkeypatch, capsys):
+    (tmp_path / "labels.taxonomy").write_text("Root\tA\tB\n")
+    (tmp_path / "documents.jsonl").write_text("".join(f'{{"token": ["t{i}"], "label": ["A"]}}\n' for i in range(20)))
+    arguments = [f"model={trained}", "dataset=custom", f"dataset.dir={tmp_path}"]
+    code, _, err = call(evaluate_app.main, arguments, monkeypatch, capsys)
+    assert code == 2
+    assert "was trained on another hierarchy (6 nodes)" in err
+
+
+def test_a_damaged_model_is_refused(trained, tmp_path, monkeypatch, capsys):
+    for file in trained.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "encoder").symlink_to(trained / "encoder")
+    (tmp_path / "head.safetensors").write_bytes(b"broken")
+    code, _, err = call(predict_app.main, [f"model={tmp_path}", "text=x"], monkeypatch, capsys)
+    assert (code, "the saved model is damaged" in err) == (2, True)
+    code, _, err = call(predict_app.main, [f"model={trained.parent}", "text=x"], monkeypatch, capsys)
+    assert (code, f"did you mean {trained}?" in err) == (2, True)
+
+
+def test_several_paths_are_refused_by_a_softmax_and_taken_by_bce(place, tmp_path, monkeypatch, capsys):
+    (tmp_path / "labels.taxonomy").write_text((place / "data/labels.taxonomy").read_text())
+    (tmp_path / "documents.jsonl").write_text(
+        "".join(f'{{"token": ["song {i}"], "label": [["Arts", "Music"], ["Science"]]}}\n' for i in range(30))
+    )
+    arguments = [*common_arguments(place), f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run'}"]
+    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    assert (code, "training split: conditional softmax needs a single path" in err) == (2, True)
+    arguments = [*common_arguments(place, "bce"), f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run2'}"]
+    assert call(train_app.main, arguments, monkeypatch, capsys)[0] == 0
+
+
+def test_kill_9_and_again_gives_the_same_result(place):
+    arguments = [*common_arguments(place), "training.epochs=30", "training.checkpoint_steps=3"]
+    command = [sys.executable, "-m", "htc.train", *arguments]
+    whole, killed = place / "whole", place / "killed"
+    subprocess.run([*command, f"run_dir={whole}"], capture_output=True, check=True, timeout=300)
+    process = subprocess.Popen([*command, f"run_dir={killed}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not list(killed.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was killed while it trained"
+    subprocess.run([*command, f"run_dir={killed}"], capture_output=True, check=True, timeout=300)
+    results = [json.loads((run / "result.json").read_text()) for run in (whole, killed)]
+    for key in ("kept", "dev", "test"):
+        assert results[0][key] == results[1][key]
+    assert (whole / "metrics.jsonl").read_text() == (killed / "metrics.jsonl").read_text()
+    weights = [(run / "model/head.safetensors").read_bytes() for run in (whole, killed)]
+    assert weights[0] == weights[1]
+
+
+def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(place, monkeypatch, capsys):
+    output = place / "report"
+    arguments = [a for a in common_arguments(place) if not a.startswith("loss=")]
+    arguments += ["experiment=hwv", "seeds=[0,1]", f"output={output}", "jobs=2", "title=Tiny"]
+    code, out, err = call(reproduce_app.main, arguments, monkeypatch, capsys)
+    assert code == 0, err
+    assert "| BCE |" in out
+    page = (output / "report.html").read_text()
+    assert page.count("<svg") == 4
+    summary = json.loads((output / "summary.json").read_text())
+    assert set(summary["losses"]) == {"bce", "leaf_softmax", "conditional_softmax", "conditional_softmax_la"}
+    assert [run["documents"] for run in summary["losses"]["bce"]] == [24, 24]
+    runs = list((place / "runs").glob("htc/hwv/*/result.json"))
+    assert len(runs) == 8
+    written = [run.stat().st_mtime_ns for run in runs]
+    assert call(reproduce_app.main, arguments, monkeypatch, capsys)[0] == 0
+    assert [run.stat().st_mtime_ns for run in runs] == written

@@ -1,0 +1,47 @@
+"""The dependency direction: libraries know nothing of experiments."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGES = Path(__file__).resolve().parents[2] / "packages"
+LIBRARY = [
+    "htc",
+    "htc.hierarchy",
+    "htc.taxonomy",
+    "htc.losses",
+    "htc.decoding",
+    "htc.metrics",
+    "htc.model",
+    "htc.evaluation",
+    "htc.datasets",
+]
+
+
+def test_library_modules_load_neither_hydra_nor_wandb():
+    code = (
+        f"import importlib, sys\nfor name in {LIBRARY!r}: importlib.import_module(name)\n"
+        "found = {'hydra', 'omegaconf', 'wandb', 'common', 'transformers', 'accelerate'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {found}' if found else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def imported_packages(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize(("package", "forbidden"), [("common", {"htc", "rlkl"}), ("htc", {"rlkl"})])
+def test_packages_point_one_way(package, forbidden):
+    files = list((PACKAGES / package / "src").rglob("*.py"))
+    assert files
+    for file in files:
+        assert not forbidden & set(imported_packages(file)), file
