@@ -13,7 +13,13 @@ def adjusted(hierarchy):
     return ConditionalSoftmax(hierarchy, conditional_priors(single_paths(hierarchy, 40, seed=9), hierarchy))
 
 
-OBJECTIVES = {"bce": BCE, "leaf_softmax": LeafSoftmax, "conditional_softmax": ConditionalSoftmax, "adjusted": adjusted}
+OBJECTIVES = {
+    "bce": BCE,
+    "bce_sum": lambda h: BCE(h, node_reduction="sum"),
+    "leaf_softmax": LeafSoftmax,
+    "conditional_softmax": ConditionalSoftmax,
+    "adjusted": adjusted,
+}
 DECODERS = {"threshold": decoding.threshold, "top_down": decoding.top_down, "argmax_leaf": decoding.argmax_leaf}
 COHERENT_DECODERS = ("top_down", "argmax_leaf")
 SET_METRICS = {

@@ -47,6 +47,15 @@ def test_conditional_softmax_stays_finite_at_extreme_logits(small, make_targets)
     assert objective.probabilities(logits).isfinite().all()
 
 
+def test_bce_sums_or_averages_over_nodes(small, make_targets):
+    targets, logits = make_targets(small, 7), torch.randn(7, small.num_nodes)
+    cells = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
+    torch.testing.assert_close(BCE(small).loss(logits, targets), cells.mean())
+    torch.testing.assert_close(BCE(small, node_reduction="sum").loss(logits, targets), cells.sum(1).mean())
+    with pytest.raises(InputError, match="node_reduction must be mean or sum"):
+        BCE(small, node_reduction="none")
+
+
 def test_leaf_softmax_is_cross_entropy_over_leaves(small, make_targets):
     objective = LeafSoftmax(small)
     targets = make_targets(small, 10)

@@ -8,7 +8,7 @@ from htc.errors import InputError
 from htc.hierarchy import Hierarchy
 from htc.losses import BCE, ConditionalSoftmax, LeafSoftmax, Objective, conditional_priors
 
-OBJECTIVES = ("bce", "leaf_softmax", "conditional_softmax", "conditional_softmax_la")
+OBJECTIVES = ("bce", "bce_sum", "leaf_softmax", "conditional_softmax", "conditional_softmax_la")
 
 
 def load_dataset(config: DatasetConfig) -> Dataset:
@@ -36,6 +36,8 @@ def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tens
     match config.name:
         case "bce":
             return BCE(hierarchy)
+        case "bce_sum":
+            return BCE(hierarchy, node_reduction="sum")
         case "leaf_softmax":
             return LeafSoftmax(hierarchy)
         case "conditional_softmax":

@@ -55,15 +55,28 @@ class Objective(nn.Module):
 
 
 class BCE(Objective):
-    """Binary cross-entropy of every node by itself, mean over all B x N cells; probabilities need not be coherent."""
+    """Binary cross-entropy of every node by itself; probabilities need not be coherent.
+
+    Args:
+        hierarchy: the hierarchy.
+        node_reduction: `mean` over all B x N cells is the paper's loss. `sum` over the nodes and mean over the documents is N times
+            that, the scale of the other objectives. The factor is not idle under Adam: with thousands of nodes the gradients of
+            the mean come near Adam's epsilon (1e-8), and training slows down as if the learning rate were lower.
+
+    Raises:
+        InputError: for another reduction.
+    """
 
     coherent = False
 
-    def __init__(self, hierarchy: Hierarchy) -> None:
+    def __init__(self, hierarchy: Hierarchy, node_reduction: str = "mean") -> None:
         super().__init__(hierarchy, hierarchy.num_nodes)
+        if node_reduction not in ("mean", "sum"):
+            raise InputError(f"node_reduction must be mean or sum, not {node_reduction!r}.")
+        self.factor = 1 if node_reduction == "mean" else hierarchy.num_nodes
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
+        return self.factor * F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
