@@ -37,8 +37,9 @@ format: .venv/.installed ## let ruff mend what it can
 reproduce-htc: .venv/.installed ## compare the hierarchical objectives and inference rules; ends in a report
 	$(BIN)/python -m htc.reproduce
 
+export TEXT
 predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT="..."
-	@$(BIN)/htc-predict text="$(or $(TEXT),Broken left wrist after a fall on the ice)"
+	@$(BIN)/htc-predict text="$${TEXT:-Broken left wrist after a fall on the ice}"
 
 benchmark: .venv/.installed ## measure speed and memory
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py' -n 0

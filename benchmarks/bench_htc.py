@@ -1,6 +1,7 @@
 """make benchmark: the library on a tree of Hierarchical WikiVitals' shape (1,186 nodes, six levels), on one core."""
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ DOCUMENTS = 2003  # as many as the test split of HWV
 def hierarchy():
     rng = random.Random(0)
     parents = [[] for _ in range(LEVELS[0])]
-    for above, size in zip(LEVELS, LEVELS[1:], strict=False):
+    for above, size in pairwise(LEVELS):
         start = len(parents) - above
         parents += [[start + rng.randrange(above)] for _ in range(size)]
     torch.set_num_threads(1)

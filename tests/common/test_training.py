@@ -110,7 +110,7 @@ def test_the_best_epoch_is_kept(uninterrupted, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint(tmp_path):
-    with pytest.raises(InputError, match="the loss became (nan|inf) at step"):
+    with pytest.raises(InputError, match=r"the loss became (nan|inf) at step"):
         run_training(tmp_path / "run", TrainingConfig(epochs=3, batch_size=4, learning_rate=1e30, max_grad_norm=1e30))
     assert not list((tmp_path / "run").glob("**/.step-*"))
 

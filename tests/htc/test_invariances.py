@@ -15,7 +15,6 @@ def adjusted(hierarchy):
 
 OBJECTIVES = {
     "bce": BCE,
-    "bce_sum": lambda h: BCE(h, node_reduction="sum"),
     "leaf_softmax": LeafSoftmax,
     "conditional_softmax": ConditionalSoftmax,
     "adjusted": adjusted,

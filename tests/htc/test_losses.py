@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from htc import InputError
-from htc.losses import BCE, ConditionalSoftmax, LeafSoftmax, conditional_priors
+from htc.losses import BCE, ConditionalSoftmax, LeafSoftmax, base_rate_log_odds, conditional_priors
 
 
 def slow_conditional_log_probabilities(logits, hierarchy):
@@ -47,13 +49,18 @@ def test_conditional_softmax_stays_finite_at_extreme_logits(small, make_targets)
     assert objective.probabilities(logits).isfinite().all()
 
 
-def test_bce_sums_or_averages_over_nodes(small, make_targets):
+def test_bce_is_the_mean_over_cells(small, make_targets):
     targets, logits = make_targets(small, 7), torch.randn(7, small.num_nodes)
     cells = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
     torch.testing.assert_close(BCE(small).loss(logits, targets), cells.mean())
-    torch.testing.assert_close(BCE(small, node_reduction="sum").loss(logits, targets), cells.sum(1).mean())
-    with pytest.raises(InputError, match="node_reduction must be mean or sum"):
-        BCE(small, node_reduction="none")
+
+
+def test_base_rates_minimise_bce_of_a_constant_prediction(small, make_targets):
+    targets = make_targets(small, 50)
+    start = base_rate_log_odds(targets, smoothing=1e-6).requires_grad_()
+    (gradient,) = torch.autograd.grad(BCE(small).loss(start.expand(50, -1), targets), start)
+    assert gradient.abs().max() < 1e-6
+    assert base_rate_log_odds(torch.zeros(4, 2, dtype=torch.bool)).tolist() == pytest.approx([math.log(1 / 5)] * 2)
 
 
 def test_leaf_softmax_is_cross_entropy_over_leaves(small, make_targets):

@@ -6,9 +6,9 @@ from htc.config import CustomConfig, DatasetConfig, Icd10cmConfig, LossConfig
 from htc.datasets import Dataset, load_custom, load_icd10cm
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
-from htc.losses import BCE, ConditionalSoftmax, LeafSoftmax, Objective, conditional_priors
+from htc.losses import BCE, ConditionalSoftmax, LeafSoftmax, Objective, base_rate_log_odds, conditional_priors
 
-OBJECTIVES = ("bce", "bce_sum", "leaf_softmax", "conditional_softmax", "conditional_softmax_la")
+OBJECTIVES = ("bce", "bce_prior_bias", "leaf_softmax", "conditional_softmax", "conditional_softmax_la")
 
 
 def load_dataset(config: DatasetConfig) -> Dataset:
@@ -34,10 +34,8 @@ def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tens
         train_targets: (D, N) bool, what priors are counted on; None for a trained model, which needs them no more.
     """
     match config.name:
-        case "bce":
+        case "bce" | "bce_prior_bias":
             return BCE(hierarchy)
-        case "bce_sum":
-            return BCE(hierarchy, node_reduction="sum")
         case "leaf_softmax":
             return LeafSoftmax(hierarchy)
         case "conditional_softmax":
@@ -48,3 +46,8 @@ def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tens
             priors = conditional_priors(train_targets, hierarchy, config.prior_smoothing)
             return ConditionalSoftmax(hierarchy, priors, config.tau)
     raise InputError(f"loss.name must be one of {', '.join(OBJECTIVES)}, not {config.name!r}.")
+
+
+def initial_bias(config: LossConfig, train_targets: Tensor) -> Tensor | None:
+    """Where the head's output bias starts, (K,); None for torch's own start. Args: train_targets (D, N) bool."""
+    return base_rate_log_odds(train_targets, config.prior_smoothing) if config.name == "bce_prior_bias" else None

@@ -43,7 +43,7 @@ class CustomConfig(DatasetConfig):
 
 @dataclass
 class LossConfig:
-    """The objective; tau and prior_smoothing matter to conditional_softmax_la only."""
+    """The objective; tau is the strength of the logit adjustment, prior_smoothing the count added where priors are counted."""
 
     name: str = MISSING
     tau: float = 1.0

@@ -60,6 +60,13 @@ class Classifier(nn.Module):
         assert isinstance(standardize, Standardize)
         standardize.fit(vectors)
 
+    def set_output_bias(self, bias: Tensor) -> None:
+        """Start the output layer's bias at given values. Args: bias (K,)."""
+        output = self.head[-1]
+        assert isinstance(output, nn.Linear)
+        with torch.no_grad():
+            output.bias.copy_(bias)
+
     def forward(self, inputs: Tensor | dict[str, Tensor]) -> Tensor:
         """Logits. Args: inputs: vectors (B, dim), or token ids and mask (B, T). Returns: (B, K)."""
         if isinstance(inputs, Tensor):

@@ -13,8 +13,8 @@ from common.statistics import Interval, over_seeds
 from htc.evaluation import RULES
 
 LABELS = {
-    "bce": "BCE (mean over cells, as in the paper)",
-    "bce_sum": "BCE (sum over nodes)",
+    "bce": "BCE",
+    "bce_prior_bias": "BCE, output bias at base rates",
     "leaf_softmax": "leaf softmax",
     "conditional_softmax": "conditional softmax",
     "conditional_softmax_la": "conditional softmax, logit-adjusted",
@@ -182,7 +182,7 @@ def _findings(losses: dict[str, list[dict[str, Any]]]) -> list[str]:
     expected = (
         ("conditional_softmax_la", "conditional_softmax"),
         ("conditional_softmax", "bce"),
-        ("conditional_softmax", "bce_sum"),
+        ("conditional_softmax", "bce_prior_bias"),
     )
     sentences = []
     for better, worse in expected:

@@ -23,7 +23,7 @@ from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker
 from common.training import Trainer, TrainingData, make_accelerator
 from htc import decoding, metrics
-from htc.build import load_dataset, make_objective
+from htc.build import initial_bias, load_dataset, make_objective
 from htc.config import TrainConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError
@@ -74,6 +74,9 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     model = Classifier(trained_encoder, encoder.dim, config.head.hidden, objective.num_outputs, config.head.dropout)
     if isinstance(inputs, VectorInputs):
         model.standardize(inputs.batch(documents))
+    bias = initial_bias(config.loss, dataset.targets[documents])
+    if bias is not None:
+        model.set_output_bias(bias)
     accelerator = make_accelerator(config.training.precision)
     objective.to(accelerator.device)
     trainer = Trainer(

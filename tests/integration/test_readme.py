@@ -1,0 +1,37 @@
+"""What the README shows is run, so that it stays true."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_runs():
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    names: dict[str, object] = {}
+    exec(block, names)
+    assert names["hierarchy"].is_coherent(names["predictions"]).all()
+    assert names["logits"].grad.abs().sum() > 0
+    assert torch.equal(names["targets"].sum(1), torch.tensor([2, 2]))
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z-]+)", README))))
+def test_every_make_target_exists(target):
+    assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
+def test_every_link_leads_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+def test_the_tree_names_real_files():
+    (tree,) = re.findall(r"## What is where\n\n```\n(.*?)```", README, flags=re.DOTALL)
+    files = set(re.findall(r"\w+\.py", tree))
+    present = {file.name for file in (ROOT / "packages").rglob("*.py")}
+    assert files
+    assert files <= present
