@@ -35,6 +35,14 @@ def test_hamming_and_exact_match_equal_sklearn(scored):
     assert metrics.exact_match(predictions, targets) == pytest.approx(accuracy_score(targets, predictions))
 
 
+def test_per_document_values_average_to_the_samples_average(scored):
+    h, predictions, targets = scored
+    each = metrics.hierarchical_f_per_document(predictions, targets, h, beta=2.0)
+    assert float(each.mean()) == pytest.approx(
+        metrics.hierarchical_precision_recall_f(predictions, targets, h, "samples", 2.0)[2]
+    )
+
+
 @pytest.mark.parametrize("average", ["micro", "samples"])
 @pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
 def test_hierarchical_prf_equals_sklearn_on_closed_sets(scored, average, beta):

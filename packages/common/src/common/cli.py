@@ -123,6 +123,7 @@ def _describe(error: BaseException) -> str:
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key} must be given, e.g. {cause.full_key}=..."
     about_a_file = str(error).partition("Config search path")[0]  # what follows lists folders
+    about_a_file = re.sub(r"\s\w+_schema\b", "", about_a_file)  # no choice for users
     text = about_a_file if cause is None else f"{cause.full_key}: {str(cause).splitlines()[0]}"
     return " ".join(text.split())
 

@@ -115,7 +115,7 @@ def write_atomically(file: Path, text: str) -> None:
 
 def write_json(file: Path, content: Any) -> None:
     """Write JSON for people and machines, atomically."""
-    write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""htc-evaluate: score a trained model on a split of a dataset, with intervals over documents.
+"""htc-evaluate: score a trained model on a split of a dataset, with 95% bootstrap intervals over documents for hF1.
 
 htc-evaluate model=runs/htc/icd10cm/.../model
 htc-evaluate model=... dataset=custom dataset.dir=my/documents split=dev output=scores.json
@@ -14,10 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from common.cli import run_application
 from common.encoders import cached_features
 from common.runs import write_json
+from common.statistics import bootstrap
+from htc import metrics
 from htc.build import load_dataset
 from htc.config import EvaluateConfig, register
 from htc.errors import InputError
-from htc.evaluation import evaluate, summary_table
+from htc.evaluation import decode, evaluate, summary_table
 from htc.saved_model import load_model
 
 log = logging.getLogger(__name__)
@@ -43,11 +45,15 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
         raise InputError(f"split must be one of {', '.join(dataset.splits)}, not {config.split!r}.")
     log.info("%s", dataset.describe())
     documents = dataset.splits[config.split]
-    texts = [dataset.texts[i] for i in documents.tolist()]
-    vectors = cached_features(model.encoder, texts, config.cache_dir)
+    vectors = cached_features(model.encoder, [dataset.texts[i] for i in documents.tolist()], config.cache_dir)
     with torch.inference_mode():
         probabilities = model.probabilities(vectors)
-    scores = evaluate(probabilities, dataset.targets[documents], dataset.hierarchy, model.tuned_threshold)
+    targets = dataset.targets[documents]
+    scores = evaluate(probabilities, targets, dataset.hierarchy, model.tuned_threshold)
+    for rule, row in scores["rules"].items():
+        sets = decode(rule, probabilities, dataset.hierarchy, model.tuned_threshold)
+        interval = bootstrap(metrics.hierarchical_f_per_document(sets, targets, dataset.hierarchy).tolist())
+        row["hf1_samples_interval"] = [interval.low, interval.high]
     result = {"model": config.model, "dataset": dataset.facts(), config.split: scores}
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Every metric of every inference rule, from node probabilities."""
 
+import math
 from typing import Any
 
 import torch
@@ -43,7 +44,10 @@ def score_sets(predictions: Tensor, targets: Tensor, hierarchy: Hierarchy) -> di
         "hamming_loss": metrics.hamming_loss(predictions, targets),
         "exact_match": metrics.exact_match(predictions, targets),
         "incoherence_rate": metrics.incoherence_rate(predictions, hierarchy),
-        "accuracy_per_level": metrics.accuracy_per_level(predictions, targets, hierarchy),
+        "accuracy_per_level": [
+            None if math.isnan(accuracy) else accuracy
+            for accuracy in metrics.accuracy_per_level(predictions, targets, hierarchy)
+        ],
     }
 
 
@@ -71,10 +75,15 @@ def evaluate(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned
 
 
 def summary_table(result: dict[str, Any], split: str = "test") -> str:
-    """What a person wants to see at the end: the main metrics of each inference rule."""
+    """What a person wants to see at the end: the main metrics of each inference rule, with an interval where there is one."""
     columns = ("hf1_micro", "hf1_samples", "f1_macro", "exact_match", "incoherence_rate")
     scores = result[split]
     lines = [f"{split}: {scores['documents']:,} documents, hF1-AUC {scores['hf1_auc']:.3f}"]
     lines.append(f"{'rule':<16}" + "".join(f"{name:>18}" for name in columns))
-    lines += [f"{rule:<16}" + "".join(f"{row[name]:>18.3f}" for name in columns) for rule, row in scores["rules"].items()]
+    for rule, row in scores["rules"].items():
+        line = f"{rule:<16}" + "".join(f"{row[name]:>18.3f}" for name in columns)
+        if "hf1_samples_interval" in row:
+            low, high = row["hf1_samples_interval"]
+            line += f"   hf1_samples in {low:.3f} .. {high:.3f}"
+        lines.append(line)
     return "\n".join(lines)

@@ -5,7 +5,12 @@ an empty denominator is 0 (scikit-learn's `zero_division=0`); every name says wh
 """
 
 from htc.metrics.flat import exact_match, f1, hamming_loss
-from htc.metrics.hierarchical import accuracy_per_level, hierarchical_precision_recall_f, incoherence_rate
+from htc.metrics.hierarchical import (
+    accuracy_per_level,
+    hierarchical_f_per_document,
+    hierarchical_precision_recall_f,
+    incoherence_rate,
+)
 from htc.metrics.ranking import hf1_auc, micro_curve
 
 __all__ = [
@@ -14,6 +19,7 @@ __all__ = [
     "f1",
     "hamming_loss",
     "hf1_auc",
+    "hierarchical_f_per_document",
     "hierarchical_precision_recall_f",
     "incoherence_rate",
     "micro_curve",

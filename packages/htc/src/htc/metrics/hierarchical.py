@@ -38,6 +38,16 @@ def hierarchical_precision_recall_f(
     return float(divide(both, predicted).mean()), float(divide(both, true).mean()), float(f.mean())
 
 
+def hierarchical_f_per_document(predictions: Tensor, targets: Tensor, hierarchy: Hierarchy, beta: float = 1.0) -> Tensor:
+    """hF_beta of each document: the values that the `samples` average is the mean of, for intervals over documents.
+
+    Args: as `hierarchical_precision_recall_f`. Returns: (D,) float64.
+    """
+    predictions, targets = hierarchy.close(predictions), hierarchy.close(targets)
+    predicted, true = count(predictions, (1,)), count(targets, (1,))
+    return divide((1 + beta**2) * count(predictions & targets, (1,)), beta**2 * true + predicted)
+
+
 def accuracy_per_level(predictions: Tensor, targets: Tensor, hierarchy: Hierarchy) -> list[float]:
     """For each depth, the share of the documents with a true label there whose labels at that depth are all right.
 
