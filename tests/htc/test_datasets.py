@@ -60,6 +60,8 @@ def test_icd10cm_is_deterministic_and_can_be_made_smaller(icd10cm):
         ("Glaucoma, bilateral", "Glaucoma, unspecified eye"),
         ("Twin pregnancy, first trimester", "Twin pregnancy, third trimester"),
         ("Burn, initial encounter", "Burn, sequela"),
+        ("Lymphedema of right upper limb", "Lymphedema of bilateral upper limbs"),
+        ("Left bundle-branch block, unspecified", "Unspecified right bundle-branch block; Right bundle-branch block NOS"),
     ],
 )
 def test_side_and_encounter_make_near_duplicates(a, b):
@@ -120,11 +122,28 @@ def test_a_missing_split_is_drawn_from_train(tmp_path):
 
 
 def test_without_a_training_file_all_documents_are_dealt_out(tmp_path):
-    write_folder(tmp_path, x_val=50, other=50)
-    dataset = load_custom(tmp_path)
-    assert sum(len(docs) for docs in dataset.splits.values()) == 50, (
-        "a validation file is documents, an unnamed one is not its split"
-    )
+    write_folder(tmp_path, x_val=50)
+    assert sum(len(docs) for docs in load_custom(tmp_path).splits.values()) == 50
+    write_folder(tmp_path, latest=30, medieval=20)  # neither a test nor a dev split
+    (tmp_path / "x_val.json").unlink()
+    assert sum(len(docs) for docs in load_custom(tmp_path).splits.values()) == 50
+
+
+def test_a_test_file_is_not_trained_on(tmp_path):
+    write_folder(tmp_path, corpus=50, corpus_test=50)
+    with pytest.raises(InputError, match=r"none of corpus.json, corpus_test.json is named as the training file"):
+        load_custom(tmp_path)
+    assert len(load_custom(tmp_path, train="corpus.json").splits["test"]) == 50
+
+
+def test_the_fingerprint_knows_texts_labels_and_splits(tmp_path):
+    write_folder(tmp_path, documents=50)
+    first = load_custom(tmp_path).fingerprint()
+    assert load_custom(tmp_path).fingerprint() == first
+    assert load_custom(tmp_path, split_seed=1).fingerprint() != first
+    file = tmp_path / "documents.json"
+    file.write_text(file.read_text().replace('"A1"', '"A2"'))
+    assert load_custom(tmp_path).fingerprint() != first
 
 
 def test_equal_texts_stay_together(tmp_path):

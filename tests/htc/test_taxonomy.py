@@ -36,6 +36,11 @@ def test_a_name_under_two_parents_is_two_nodes(tmp_path):
     assert h.paths == (("A",), ("B",), ("A", "X"), ("B", "X"), ("A", "X", "Y"))
 
 
+def test_a_name_may_return_on_its_own_path(tmp_path):
+    h = Hierarchy.from_taxonomy(write(tmp_path, "Root\tA\nA\tOther\nA > Other\tOther\n"))
+    assert h.paths == (("A",), ("A", "Other"), ("A", "Other", "Other"))
+
+
 @pytest.mark.parametrize(
     ("content", "line", "message"),
     [
@@ -55,6 +60,7 @@ def test_a_name_under_two_parents_is_two_nodes(tmp_path):
         ("Root\tA\nA\tRoot\n", 2, "listed as a child"),
         ("Root\tA\tB\nA\tX\nB\tX\nX\tY\n", 4, "'X' is ambiguous: it stands for 'A > X' and for 'B > X'"),
         (b"Root\tA\nA\t\xff\n", 2, "not UTF-8"),
+        ("root\tA\tB\nA\tC\n", 1, "the only top label is 'root'"),
     ],
 )
 def test_files_that_are_wrong_are_told_with_their_line(tmp_path, content, line, message):

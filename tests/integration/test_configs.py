@@ -57,6 +57,11 @@ def test_an_experiment_begins_with_the_command_that_runs_it(file):
     assert second.startswith(("# make ", "# python -m htc.reproduce"))
 
 
+def test_a_trained_encoder_brings_its_recipe():
+    assert typed(composed("train", "encoder=minilm")).training.batch_size == 16
+    assert typed(composed("train", "encoder=minilm", "training=frozen")).training.batch_size == 256
+
+
 def test_losses_of_experiments_are_those_of_the_loss_group():
     for file in CONF.glob("experiment/*.yaml"):
         for loss in typed(composed("reproduce", f"experiment={file.stem}")).losses:

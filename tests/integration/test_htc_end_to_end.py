@@ -1,5 +1,6 @@
 """htc as its users meet it: the console entry points on a small dataset of their own, right and wrong input."""
 
+import fcntl
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import torch
 from transformers import BertConfig, BertModel
@@ -56,7 +58,7 @@ def call(main, arguments, monkeypatch, capsys, stdin=None):
     """Run an entry point in this process. Returns: exit code, standard output, standard error."""
     monkeypatch.setattr(sys, "argv", ["prog", *map(str, arguments)])
     if stdin is not None:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
     with pytest.raises(SystemExit) as stop:
         main()
     output = capsys.readouterr()
@@ -95,7 +97,13 @@ def test_a_run_leaves_what_it_should(trained):
     result = json.loads((run / "result.json").read_text())
     assert result["test"]["hf1_auc"] > 0.8, "the words tell the labels, so the model must have learnt them"
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 6
-    assert {f.name for f in trained.iterdir()} == {"config.json", "hierarchy.json", "head.safetensors", "encoder"}
+    assert {f.name for f in trained.iterdir()} == {
+        "config.json",
+        "hierarchy.json",
+        "head.safetensors",
+        "seen.safetensors",
+        "encoder",
+    }
 
 
 def test_evaluating_the_saved_model_gives_the_numbers_of_training(trained, place, monkeypatch, capsys):
@@ -192,7 +200,13 @@ def test_a_bad_document_is_told_with_its_line(line, message, place, tmp_path, mo
         (["loss=bse"], "Could not find 'loss/bse'"),
         (["loss.name=bse"], "loss.name must be one of bce"),
         (["dataset.dev_fraction=0.9"], "must be positive shares"),
-        (["select=dev/accuracy"], "cannot select epochs by 'dev/accuracy'"),
+        (["select=dev/accuracy"], "select must be null or one of dev/hf1_auc, dev/hf1_micro, not 'dev/accuracy'"),
+        (["seed=-1"], "seed must be from 0"),
+        (["head.hidden=0"], "head.hidden must be at least 1"),
+        (["head.dropout=1.5"], "head.dropout must be"),
+        (["encoder.batch_size=0"], "encoder.batch_size must be at least 1"),
+        (["loss=bce_prior_bias", "loss.prior_smoothing=0"], "smoothing must be positive"),
+        (["Broken wrist"], "expected key=value and read 'Broken wrist'"),
         (["encoder.name=no/model"], "cannot be had from the hub"),
     ],
 )
@@ -203,6 +217,120 @@ def test_bad_settings_are_told(arguments, message, place, tmp_path, monkeypatch,
     assert code == 2
     assert message in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_a_mistake_does_not_occupy_the_run_directory(place, tmp_path, monkeypatch, capsys):
+    arguments = [*common_arguments(place), f"run_dir={tmp_path / 'run'}"]
+    assert call(train_app.main, [*arguments, "loss.name=bse"], monkeypatch, capsys)[0] == 2
+    assert call(train_app.main, [*arguments, "encoder.name=no/model"], monkeypatch, capsys)[0] == 2
+    assert call(train_app.main, [*arguments, "training.epochs=1"], monkeypatch, capsys)[0] == 0
+
+
+def test_documents_that_changed_are_noticed(place, tmp_path, monkeypatch, capsys):
+    data = tmp_path / "data"
+    data.mkdir()
+    for file in (place / "data").iterdir():
+        (data / file.name).write_text(file.read_text())
+    arguments = [*common_arguments(place), f"dataset.dir={data}", f"run_dir={tmp_path / 'run'}", "training.epochs=1"]
+    assert call(train_app.main, arguments, monkeypatch, capsys)[0] == 0
+    text = (data / "documents.jsonl").read_text()
+    (data / "documents.jsonl").write_text(text.replace('"Film"', '"Music"'))
+    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    assert (code, "holds a run with another config (different: data_fingerprint)" in err) == (2, True)
+
+
+def test_documents_that_were_trained_on_are_not_for_testing(trained, place, monkeypatch, capsys):
+    arguments = [f"model={trained}", "dataset=custom", f"dataset.dir={place / 'data'}", "dataset.split_seed=5"]
+    code, _, err = call(evaluate_app.main, arguments, monkeypatch, capsys)
+    assert code == 2
+    assert "were trained on; draw the splits as the training did: dataset.split_seed=0" in err
+
+
+def test_two_processes_on_one_run_are_refused(place, tmp_path, monkeypatch, capsys):
+    arguments = [*common_arguments(place), f"run_dir={tmp_path / 'run'}"]
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    assert (code, "another process is at work in" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"caf\xe9\n", ":1: the line is not UTF-8 text"),
+        (b"\n\n", "there is no text in"),
+    ],
+)
+def test_texts_that_cannot_be_read(trained, content, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "texts (1).txt").write_bytes(content)
+    code, _, err = call(predict_app.main, [f"model={trained}", f"input={tmp_path / 'texts (1).txt'}"], monkeypatch, capsys)
+    assert (code, message in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["seeds=[0,0]"], "an entry only once"),
+        (["losses=[]"], "at least one entry"),
+        (["jobs=0"], "jobs must be at least 1"),
+        (["seed=7"], "takes seeds=[...]"),
+    ],
+)
+def test_grids_that_are_none(place, arguments, message, monkeypatch, capsys):
+    code, _, err = call(
+        reproduce_app.main,
+        ["experiment=hwv", f"dataset.dir={place / 'data'}", f"output={place / 'o'}", *arguments],
+        monkeypatch,
+        capsys,
+    )
+    assert (code, message in err) == (2, True)
+
+
+def test_a_killed_reproduction_leaves_no_worker(place):
+    arguments = [a for a in common_arguments(place) if not a.startswith(("loss=", "runs="))]
+    arguments += [
+        "experiment=hwv",
+        "training.epochs=3000",
+        f"runs={place / 'endless'}",
+        f"output={place / 'endless_report'}",
+        "jobs=2",
+    ]
+    process = subprocess.Popen([sys.executable, "-m", "htc.reproduce", *arguments], stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(list((place / "endless").glob("htc/hwv/*/checkpoints/step-*"))) >= 2)
+    workers = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers))
+
+
+def test_ctrl_c_stops_a_reproduction_soon_and_keeps_what_was_done(place):
+    arguments = [a for a in common_arguments(place) if not a.startswith(("loss=", "runs="))]
+    arguments += [
+        "experiment=hwv",
+        "training.epochs=3000",
+        f"runs={place / 'stopped'}",
+        f"output={place / 'stopped_report'}",
+        "jobs=2",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "htc.reproduce", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for(lambda: len(list((place / "stopped").glob("htc/hwv/*/checkpoints/step-*"))) >= 2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert list((place / "stopped").glob("htc/hwv/*/checkpoints/step-*"))
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
 
 
 def test_a_model_of_another_hierarchy_is_refused(trained, place, tmp_path, monkeypatch, capsys):
@@ -233,7 +361,7 @@ def test_several_paths_are_refused_by_a_softmax_and_taken_by_bce(place, tmp_path
     )
     arguments = [*common_arguments(place), f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run'}"]
     code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
-    assert (code, "training split: conditional softmax needs a single path" in err) == (2, True)
+    assert (code, f"{tmp_path / 'documents.jsonl'}:" in err and "needs a single path" in err) == (2, True)
     arguments = [*common_arguments(place, "bce"), f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run2'}"]
     assert call(train_app.main, arguments, monkeypatch, capsys)[0] == 0
 

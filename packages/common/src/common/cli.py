@@ -65,7 +65,6 @@ def run_application(
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions out of Hydra, so that they are told here
     logging.captureWarnings(True)
-    sys.argv[1:] = [_quote_literal(argument, literal) for argument in sys.argv[1:]]
     program = Path(sys.argv[0]).stem
 
     expected: tuple[type[Exception], ...] = (InputError, *bad_input)
@@ -79,12 +78,14 @@ def run_application(
         except MissingMandatoryValue as error:
             _exit(program, _describe(error), BAD_INPUT)
         except KeyboardInterrupt:
-            _exit(program, "interrupted; the same command continues from the last checkpoint.", INTERRUPTED)
-        except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
+            _exit(
+                program,
+                "interrupted; a training continues from its last checkpoint when the same command is given again.",
+                INTERRUPTED,
+            )
 
     try:
+        sys.argv[1:] = [_quote_literal(argument, literal) for argument in sys.argv[1:]]
         directory = str(conf_dir(application))
         hydra.main(version_base="1.3", config_path=directory, config_name=config)(guarded)()
     except InputError as error:
@@ -92,6 +93,15 @@ def run_application(
     except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
         _exit(program, _describe(error), BAD_INPUT)
     sys.exit(0)
+
+
+def print_result(text: str) -> None:
+    """Print to standard output; exit quietly where its reader, `head` say, has seen enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
 
 
 def _refuse_added_keys(config: DictConfig, prefix: str = "") -> None:
@@ -130,6 +140,9 @@ def _describe(error: BaseException) -> str:
 
 def _quote_literal(argument: str, literal: Sequence[str]) -> str:
     key, equals, value = argument.partition("=")
+    if not equals and not argument.startswith(("-", "~")) and len(argument.split()) > 1:
+        hint = f"{literal[0]}='{argument}'" if literal else "training.epochs=3"
+        raise InputError(f"expected key=value and read {argument!r}; for example: {hint}")
     if not equals or key not in literal:
         return argument
     # In a quoted value a backslash means itself, except before the quote; OmegaConf takes ${ for an interpolation.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -37,6 +38,11 @@ class EncoderConfig:
     max_length: int = 256
     frozen: bool = True
     batch_size: int = 32
+
+    def check(self) -> None:
+        """Raise InputError for a batch size that none can have; the rest is checked when the encoder is loaded."""
+        if self.batch_size < 1:
+            raise InputError(f"encoder.batch_size must be at least 1, not {self.batch_size}.")
 
 
 class TextEncoder(nn.Module):
@@ -108,8 +114,9 @@ class TextEncoder(nn.Module):
         self.tokenizer.save_pretrained(folder)
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the weights and of how they are used."""
-        digest = hashlib.sha256(f"{self.pooling} {self.max_length}".encode())
+        """Sixteen hexadecimal digits of the weights, of the tokenizer, and of how they are used."""
+        tokens = self.tokenizer("A text of words, numbers (12) and ünïcödë.")["input_ids"]
+        digest = hashlib.sha256(f"{self.pooling} {self.max_length} {len(self.tokenizer)} {tokens}".encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -119,8 +126,10 @@ class TextEncoder(nn.Module):
 def load_encoder(config: EncoderConfig) -> TextEncoder:
     """Load an encoder.
 
+    It is put on the GPU where there is one.
+
     Raises:
-        InputError: if there is no such model, here or on the hub.
+        InputError: if there is no such model, here or on the hub, or it gives no vectors.
     """
     source = config.name
     if source == PACKAGED:
@@ -131,7 +140,7 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
     try:
         model = AutoModel.from_pretrained(source, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         where = (
             "holds no model that transformers can load"
             if Path(source).is_dir()
@@ -140,6 +149,14 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
         reason = str(error).splitlines()[0]
         raise InputError(f"the encoder {source!r} {where} ({reason}); use 'minilm', a folder, or a hub name.") from error
     encoder = TextEncoder(model, tokenizer, config.pooling, config.max_length)
+    encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        encoder.embed(["a"])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the encoder {config.name!r} cannot be used with pooling {config.pooling!r} ({str(error).partition(chr(10))[0]}); "
+            "it must be an encoder whose tokenizer pads, and pooling=pooler needs one with a pooler."
+        ) from error
     if config.frozen:
         encoder.requires_grad_(False).eval()
     return encoder

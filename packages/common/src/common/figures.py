@@ -47,5 +47,5 @@ def line_with_band(
 ) -> None:
     """The mean of several curves over the same x, with the range from the lowest to the highest as a band."""
     values = np.asarray(curves, dtype=float)  # (curves, points)
-    axes.plot(x, values.mean(0), label=label, color=color, marker=marker, markersize=4, linewidth=1.6)
-    axes.fill_between(x, values.min(0), values.max(0), color=color, alpha=0.18, linewidth=0)
+    axes.plot(x, np.nanmean(values, axis=0), label=label, color=color, marker=marker, markersize=4, linewidth=1.6)
+    axes.fill_between(x, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=color, alpha=0.18, linewidth=0)

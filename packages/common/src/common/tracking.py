@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -19,7 +19,7 @@ from common.runs import RunDirectory, write_atomically
 log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled")
-INIT_TIMEOUT = 20  # seconds
+INIT_TIMEOUT = 20  # seconds, for the beginning and for the end
 
 
 @dataclass
@@ -47,9 +47,7 @@ class Tracker:
         self, run: RunDirectory, config: TrackingConfig, *, job_type: str, name: str, resume_step: int | None = None
     ) -> None:
         self._run = run
-        mode = os.environ.get("WANDB_MODE") or config.mode
-        if mode not in MODES:
-            raise InputError(f"tracking.mode must be one of {', '.join(MODES)}, not {mode!r}.")
+        mode = wandb_mode(config)
         _forget_after(run, -1 if resume_step is None else resume_step)
         self._file = run.metrics_file.open("a", encoding="utf-8")
         self._wandb = _init_wandb(run, config, mode, job_type, name) if mode != "disabled" else None
@@ -59,21 +57,42 @@ class Tracker:
         finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
-        if self._wandb is not None:
-            self._wandb.log(dict(metrics), step=step)
+        self._mirror(lambda run: run.log(dict(metrics), step=step))
 
     def summarize(self, metrics: Mapping[str, float]) -> None:
         """Put final numbers into wandb's summary (result.json holds them for everyone else)."""
-        if self._wandb is not None:
-            self._wandb.summary.update(dict(metrics))
+        self._mirror(lambda run: run.summary.update(dict(metrics)))
 
     def __enter__(self) -> "Tracker":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._file.close()
-        if self._wandb is not None:
-            self._wandb.finish(exit_code=0 if kind is None else 1)
+        self._mirror(lambda run: run.finish(exit_code=0 if kind is None else 1))
+
+    def _mirror(self, action: Callable[[Any], None]) -> None:
+        """Do something with the wandb run; if wandb fails, go on without it: metrics.jsonl has everything."""
+        if self._wandb is None:
+            return
+        try:
+            action(self._wandb)
+        except Exception as error:  # a mirror that breaks must not take the training with it, whatever broke
+            log.warning("wandb failed (%s: %s); the run goes on without it.", type(error).__name__, first_line(error))
+            self._wandb = None
+
+
+def wandb_mode(config: TrackingConfig) -> str:
+    """The mode in force: WANDB_MODE where set, else the config's. Raises InputError for an unknown one."""
+    variable = os.environ.get("WANDB_MODE")
+    mode = variable or config.mode
+    if mode not in MODES:
+        raise InputError(f"{'WANDB_MODE' if variable else 'tracking.mode'} must be one of {', '.join(MODES)}, not {mode!r}.")
+    return mode
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return str(error).partition("\n")[0]
 
 
 def _forget_after(run: RunDirectory, step: int) -> None:
@@ -110,13 +129,12 @@ def _init_wandb(run: RunDirectory, config: TrackingConfig, mode: str, job_type: 
             config=run.config,
             dir=str(run.path),
             mode=mode,  # type: ignore[arg-type]
-            settings=wandb.Settings(init_timeout=INIT_TIMEOUT, silent=True, console="off"),
+            settings=wandb.Settings(init_timeout=INIT_TIMEOUT, finish_timeout=INIT_TIMEOUT, silent=True, console="off"),
         )
 
-    try:
-        return init(mode)
-    except (wandb.errors.Error, OSError) as error:
-        log.warning("wandb could not start %s (%s).", mode, str(error).splitlines()[0] if str(error) else type(error).__name__)
-        if mode == "offline":
-            return None
-    return init("offline")
+    for attempt in dict.fromkeys((mode, "offline")):
+        try:
+            return init(attempt)
+        except Exception as error:  # no failure of wandb's, of whatever type, is a reason not to train
+            log.warning("wandb could not start %s (%s: %s).", attempt, type(error).__name__, first_line(error))
+    return None

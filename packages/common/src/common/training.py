@@ -32,7 +32,7 @@ class TrainingConfig:
     """How a model is trained.
 
     Attributes:
-        epochs, batch_size: the batch is that of all processes together.
+        epochs, batch_size: passes over the training data, items in a step.
         learning_rate: of the head, the peak after warm-up.
         encoder_learning_rate: of the encoder, where it is not frozen.
         weight_decay: not applied to biases and layer norms.
@@ -57,6 +57,8 @@ class TrainingConfig:
         for name in ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "max_grad_norm"):
             if getattr(self, name) <= 0:
                 raise InputError(f"training.{name} must be positive, not {getattr(self, name)}.")
+        if self.weight_decay < 0:
+            raise InputError(f"training.weight_decay must not be negative, but is {self.weight_decay}.")
         if not 0 <= self.warmup_fraction <= 1:
             raise InputError(f"training.warmup_fraction must be from 0 to 1, not {self.warmup_fraction}.")
         if self.precision not in ("fp32", "bf16"):
@@ -66,17 +68,14 @@ class TrainingConfig:
 
 
 def make_accelerator(precision: str = "fp32") -> Accelerator:
-    """An Accelerator for what this machine has: CUDA if there is any, else the CPU; any number of processes.
+    """An Accelerator for what this machine has: CUDA if there is any, else the CPU.
 
     Raises:
-        InputError: if torchrun started several processes but accelerate sees another number.
+        InputError: if several processes were started: a run is trained by one.
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no" if precision == "fp32" else precision)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != world:
-        raise InputError(
-            f"{world} processes were started but {accelerator.num_processes} are connected; start them with torchrun."
-        )
+    if max(accelerator.num_processes, int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise InputError("several processes were started for one training; start it as one process, without torchrun.")
     return accelerator
 
 
@@ -120,7 +119,7 @@ class Trainer:
         loss: of the model's output and the second element of the batch.
         config: how.
         seed: determines the order of batches and every random number of the loop.
-        accelerator: device and processes.
+        accelerator: device and precision.
         checkpoints: where to save and resume.
         evaluate: scores the model after each epoch; the keys are logged as they are.
         select: keep the weights of the epoch that scores highest on this key; None keeps the last.
@@ -171,34 +170,30 @@ class Trainer:
         self.model.to(self.accelerator.device)
         resumed = self._resume()
         self._trained, self._stepper = self.accelerator.prepare(self.model, self.optimizer)
-        show = self.progress and self.accelerator.is_main_process
         with (
             open_tracker(self.step if resumed else None) as tracker,
-            tqdm(total=self.total_steps, initial=self.step, desc="training", disable=not show, leave=False) as bar,
+            tqdm(total=self.total_steps, initial=self.step, desc="training", disable=not self.progress, leave=False) as bar,
             _ctrl_c_waits() as interrupted,
         ):
             for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
                 self._train_epoch(epoch, bar, interrupted)
                 train_loss = self.loss_sum / self.steps_per_epoch
                 scores = self._score_epoch(epoch)
-                if self.accelerator.is_main_process:
-                    tracker.log(self.step, {"train/loss": train_loss, **scores})
+                tracker.log(self.step, {"train/loss": train_loss, **scores})
                 bar.set_postfix_str(
                     f"loss {train_loss:.4f}" + (f", {self.select} {scores[self.select]:.4f}" if self.select else "")
                 )
                 self.loss_sum = 0.0
                 self._save()
             tracker.summarize(self.kept)
-        self.accelerator.wait_for_everyone()
         self.checkpoints.load_best(self.model, self.accelerator.device)
         return self.kept
 
     def _train_epoch(self, epoch: int, bar: "tqdm[None]", interrupted: threading.Event) -> None:
         self._trained.train()
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
         batches = epoch_batches(self.data.size, self.config.batch_size, self.seed, epoch, self.data.lengths)
         for batch in batches[self.step - epoch * self.steps_per_epoch :]:
-            self._train_step(*self.data.collate(_share(batch, rank, world)))
+            self._train_step(*self.data.collate(batch))
             bar.update()
             if interrupted.is_set():
                 self._save()
@@ -233,15 +228,13 @@ class Trainer:
             raise InputError(f"cannot select epochs by {self.select!r}; known: {', '.join(sorted(scores))}.")
         if self.select is None or not self.kept or scores[self.select] > self.kept[self.select]:
             self.kept = scores
-            if self.accelerator.is_main_process:
-                self.checkpoints.save_best(self.model)
+            self.checkpoints.save_best(self.model)
         return scores
 
     def _save(self) -> None:
-        if self.accelerator.is_main_process:
-            state = {"step": self.step, "loss_sum": self.loss_sum, "kept": self.kept}
-            schedules = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-            self.checkpoints.save(self.step, self.model, state | schedules)
+        state = {"step": self.step, "loss_sum": self.loss_sum, "kept": self.kept}
+        schedules = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        self.checkpoints.save(self.step, self.model, state | schedules)
 
     def _resume(self) -> bool:
         state = self.checkpoints.load_last(self.model, self.accelerator.device)
@@ -252,12 +245,6 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         log.info("continuing from step %d of %d", self.step, self.total_steps)
         return True
-
-
-def _share(batch: Tensor, rank: int, world: int) -> Tensor:
-    """One process's part of a batch; short batches wrap around, so that every process has equally many items."""
-    size = math.ceil(len(batch) / world)
-    return batch.repeat(math.ceil(size * world / len(batch)))[rank * size : (rank + 1) * size]
 
 
 def to_device(inputs: object, device: torch.device) -> object:

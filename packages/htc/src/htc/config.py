@@ -11,6 +11,7 @@ from omegaconf import MISSING
 from common.encoders import EncoderConfig
 from common.tracking import TrackingConfig
 from common.training import TrainingConfig
+from htc.errors import InputError
 
 
 @dataclass
@@ -56,6 +57,13 @@ class HeadConfig:
 
     hidden: int = 792
     dropout: float = 0.1
+
+    def check(self) -> None:
+        """Raise InputError for sizes that no head can have."""
+        if self.hidden < 1:
+            raise InputError(f"head.hidden must be at least 1, not {self.hidden}.")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"head.dropout must be at least 0 and less than 1, not {self.dropout}.")
 
 
 @dataclass

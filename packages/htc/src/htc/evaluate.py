@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from common.cli import run_application
+from common.cli import print_result, run_application
 from common.encoders import cached_features
-from common.runs import write_json
+from common.runs import make_folder, write_json
 from common.statistics import bootstrap
 from htc import metrics
 from htc.build import load_dataset
 from htc.config import EvaluateConfig, register
+from htc.datasets import Dataset
 from htc.errors import InputError
 from htc.evaluation import decode, evaluate, summary_table
-from htc.saved_model import load_model
+from htc.saved_model import SavedModel, load_model
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,10 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
         InputError: if the dataset's hierarchy is not the model's, or the output file exists.
     """
     output = None if config.output is None else Path(config.output)
-    if output is not None and output.exists():
-        raise InputError(f"{output} exists; choose another output.")
+    if output is not None:
+        if output.exists():
+            raise InputError(f"{output} exists; choose another output.")
+        make_folder(output.parent)
     model = load_model(config.model)
     dataset = load_dataset(config.dataset)
     if dataset.hierarchy != model.hierarchy:
@@ -44,10 +47,10 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     if config.split not in dataset.splits:
         raise InputError(f"split must be one of {', '.join(dataset.splits)}, not {config.split!r}.")
     log.info("%s", dataset.describe())
+    _refuse_seen(model, dataset, config.split)
     documents = dataset.splits[config.split]
     vectors = cached_features(model.encoder, [dataset.texts[i] for i in documents.tolist()], config.cache_dir)
-    with torch.inference_mode():
-        probabilities = model.probabilities(vectors)
+    probabilities = model.probabilities(vectors)
     targets = dataset.targets[documents]
     scores = evaluate(probabilities, targets, dataset.hierarchy, model.tuned_threshold)
     for rule, row in scores["rules"].items():
@@ -56,15 +59,28 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
         row["hf1_samples_interval"] = [interval.low, interval.high]
     result = {"model": config.model, "dataset": dataset.facts(), config.split: scores}
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
         write_json(output, result)
     return result
+
+
+def _refuse_seen(model: SavedModel, dataset: Dataset, split: str) -> None:
+    """Refuse a split that was drawn otherwise than for the training, if it holds documents that the model was trained on."""
+    if split == "train" or torch.equal(dataset.text_hashes("train"), model.seen):
+        return
+    seen = int(torch.isin(dataset.text_hashes(split), model.seen).sum())
+    if seen:
+        keys = ("split_seed", "dev_fraction", "test_fraction", "max_documents")
+        settings = " ".join(f"dataset.{key}={model.dataset[key]}" for key in keys if model.dataset.get(key) is not None)
+        raise InputError(
+            f"{seen} of the {len(dataset.splits[split])} documents of the split {split!r} were trained on; draw the splits as "
+            f"the training did: {settings}"
+        )
 
 
 def _task(config: DictConfig) -> None:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, EvaluateConfig)
-    print(summary_table(evaluate_model(typed), typed.split))
+    print_result(summary_table(evaluate_model(typed), typed.split))
 
 
 def main() -> None:

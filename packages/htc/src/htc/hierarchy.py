@@ -70,7 +70,7 @@ class Hierarchy:
         for node, name in enumerate(self.names):
             self._by_name.setdefault(name, []).append(node)
         self._by_path = {path: node for node, path in enumerate(self.paths)}
-        if self.is_tree and len(self._by_path) < self.num_nodes:
+        if len(self._by_path) < self.num_nodes:
             twice = next(path for node, path in enumerate(self.paths) if self._by_path[path] != node)
             raise InputError(f"two siblings have the same path {PATH_SEPARATOR.join(twice)!r}; give them different names.")
 

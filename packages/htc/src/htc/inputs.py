@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from common.encoders import TextEncoder
+from common.training import to_device
 from htc.losses import Objective
 from htc.model import Classifier
 
@@ -32,8 +33,7 @@ class Inputs(ABC):
         parts = []
         for rows in order.split(batch_size):
             batch = self.batch(documents[rows])
-            on_device = batch.to(device) if isinstance(batch, Tensor) else {k: v.to(device) for k, v in batch.items()}
-            parts.append(objective.probabilities(model(on_device).float()).cpu())
+            parts.append(objective.probabilities(model(to_device(batch, device)).float()).cpu())
         model.train(training)
         sorted_probabilities = torch.cat(parts)
         return torch.empty_like(sorted_probabilities).index_copy_(0, order, sorted_probabilities)

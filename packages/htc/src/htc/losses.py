@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from htc.errors import InputError
+from htc.errors import InputError, UnsuitableTargetsError
 from htc.hierarchy import Hierarchy
 
 
@@ -39,11 +39,11 @@ class Objective(nn.Module):
         """Refuse targets that the objective is not defined for. Args: targets (B, N) bool.
 
         Raises:
-            InputError: naming the first such document.
+            UnsuitableTargetsError: an InputError naming the first such document.
         """
         empty = ~targets.any(1)
         if empty.any():
-            raise InputError(f"document {int(empty.nonzero()[0])} has no label.")
+            raise UnsuitableTargetsError(int(empty.nonzero()[0]), "it has no label.")
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The training loss. Args: logits (B, K); targets (B, N) bool. Returns: a scalar."""
@@ -85,6 +85,10 @@ def base_rate_log_odds(targets: Tensor, smoothing: float = 1.0) -> Tensor:
 
     Source: the prior initialisation of Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, here node by node.
     """
+    if smoothing <= 0:
+        raise InputError(
+            f"smoothing must be positive, not {smoothing}: a node in no document or in all has no finite logit else."
+        )
     with_node = targets.sum(0).float()
     return ((with_node + smoothing) / (len(targets) - with_node + smoothing)).log()
 
@@ -106,9 +110,10 @@ class LeafSoftmax(Objective):
         count = targets[:, self.leaves].sum(1)
         if (count != 1).any():
             document = int((count != 1).nonzero()[0])
-            raise InputError(
-                f"leaf softmax needs exactly one leaf per document, but document {document} has {int(count[document])}; "
-                "use an objective for several paths or inner endings, such as bce."
+            raise UnsuitableTargetsError(
+                document,
+                f"leaf softmax needs exactly one leaf, and it has {int(count[document])}; for several paths or inner endings "
+                "use an objective such as bce.",
             )
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -159,9 +164,10 @@ class ConditionalSoftmax(Objective):
         super().check_targets(targets)
         several = targets.sum(1, dtype=torch.int32) != (targets * self.depth).amax(1)
         if several.any():
-            raise InputError(
-                f"conditional softmax needs a single path per document, but document {int(several.nonzero()[0])} has several "
-                "or is not closed under ancestors; use an objective for several paths, such as bce."
+            raise UnsuitableTargetsError(
+                int(several.nonzero()[0]),
+                "conditional softmax needs a single path, and it has several or is not closed under ancestors; "
+                "for several paths use an objective such as bce.",
             )
 
     def _conditional_log_probabilities(self, logits: Tensor) -> Tensor:

@@ -11,14 +11,14 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from common.cli import run_application
+from common.cli import print_result, run_application
 from htc.config import PredictConfig, register
 from htc.datasets.jsonlines import document_text, read_records
 from htc.errors import InputError
@@ -36,9 +36,8 @@ def predict(model: SavedModel, texts: list[str], decoder: str) -> Iterator[dict[
 
     Yields for each text `text` and `labels`: coherent paths, each a list of `{"label", "probability"}` from the top down.
     """
-    with torch.inference_mode():
-        probabilities = model.probabilities(model.encoder.embed(texts))
-        sets = model.hierarchy.close(decode(decoder, probabilities, model.hierarchy, model.tuned_threshold))
+    probabilities = model.probabilities(model.encoder.embed(texts))
+    sets = model.hierarchy.close(decode(decoder, probabilities, model.hierarchy, model.tuned_threshold))
     for text, row, nodes in zip(texts, probabilities, sets, strict=True):
         yield {"text": text, "labels": list(_labelled_paths(model.hierarchy, row, nodes))}
 
@@ -63,6 +62,8 @@ def read_texts(config: PredictConfig) -> Iterator[str]:
     Raises:
         InputError: naming the line of an empty text or of malformed JSON.
     """
+    if config.text is not None and config.input is not None:
+        raise InputError("text and input are both given; give one of them.")
     if config.text is not None:
         if not config.text.strip():
             raise InputError("text is empty.")
@@ -75,19 +76,24 @@ def read_texts(config: PredictConfig) -> Iterator[str]:
                 raise InputError(f"{place}: {error}") from error
     elif config.input is not None:
         try:
-            yield from _lines(Path(config.input).read_text(encoding="utf-8-sig").splitlines())
+            with Path(config.input).open("rb") as file:
+                yield from _lines(file, config.input)
         except OSError as error:
             raise InputError(f"{config.input}: cannot read the texts: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"{config.input}: the file is not UTF-8 text.") from error
     else:
         if sys.stdin.isatty():
             log.warning("reading texts from the keyboard, one a line; end with Ctrl-D")
-        yield from _lines(sys.stdin)
+        yield from _lines(sys.stdin.buffer, "standard input")
 
 
-def _lines(lines: Iterable[str]) -> Iterator[str]:
-    return (line.strip() for line in lines if line.strip())
+def _lines(lines: Iterable[bytes], source: str) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            text = line.decode("utf-8-sig").strip()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{source}:{number}: the line is not UTF-8 text.") from error
+        if text:
+            yield text
 
 
 def as_text(prediction: dict[str, Any]) -> str:
@@ -113,25 +119,26 @@ def _task(config: DictConfig) -> None:
     model = load_model(folder)
     if typed.model is None:
         log.warning("model: %s", folder)
-    waiting: list[str] = []
-    for text in read_texts(typed):
-        waiting.append(text)
-        if len(waiting) == typed.batch_size:
-            _print(model, waiting, typed)
-            waiting = []
-    if waiting:
-        _print(model, waiting, typed)
+    texts = read_texts(typed)
+    count = 0
+    while batch := list(islice(texts, typed.batch_size)):
+        _print(model, batch, typed)
+        count += len(batch)
+    if not count:
+        raise InputError(f"there is no text in {typed.input or 'standard input'}.")
 
 
 def _print(model: SavedModel, texts: list[str], config: PredictConfig) -> None:
     for prediction in predict(model, texts, config.decoder):
-        print(json.dumps(prediction, ensure_ascii=False) if config.format == "jsonl" else as_text(prediction), flush=True)
+        print_result(json.dumps(prediction, ensure_ascii=False) if config.format == "jsonl" else as_text(prediction))
 
 
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="htc", config="predict", bad_input=(InputError,), literal=("text",))
+    run_application(
+        _task, application="htc", config="predict", bad_input=(InputError,), literal=("text", "input", "model", "runs")
+    )
 
 
 if __name__ == "__main__":

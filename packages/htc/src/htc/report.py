@@ -90,8 +90,12 @@ def write_htc_report(output: Path, title: str, summary: dict[str, Any], command:
     count = len(summary["seeds"])
     lead = (
         f"{data['train']:,} training, {data['dev']:,} dev and {data['test']:,} test documents; {data['nodes']:,} labels, "
-        f"{data['leaves']:,} of them leaves, on {len(data['levels'])} levels. Every number is the mean over {count} seeds with "
-        "its 95% interval (Student t), on the test split."
+        f"{data['leaves']:,} of them leaves, on {len(data['levels'])} levels. "
+        + (
+            f"Every number is the mean over {count} seeds with its 95% interval (Student t), on the test split."
+            if count > 1
+            else "Every number is from one seed, on the test split."
+        )
     )
     sections = [
         Section("The result", _findings(losses), [main_table], [pictures["objectives_and_rules"]]),

@@ -12,9 +12,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields, replace
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +25,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from common.cli import run_application
+from common.cli import print_result, run_application
 from common.encoders import cached_features, load_encoder
-from common.runs import write_json
+from common.runs import make_folder, write_json
 from htc.build import load_dataset, make_objective
 from htc.config import ReproduceConfig, TrainConfig, register
 from htc.errors import InputError
 from htc.report import summarize, write_htc_report
-from htc.train import run_directory, train
+from htc.train import check, run_directory, train
 
 log = logging.getLogger(__name__)
 
@@ -37,40 +40,76 @@ MOST_JOBS = 4  # a run needs about 1 GB of memory
 
 
 def grid(config: ReproduceConfig) -> list[TrainConfig]:
-    """The training runs that a reproduction consists of."""
-    if not config.losses or not config.seeds:
+    """The training runs that a reproduction consists of.
+
+    Raises:
+        InputError: for an empty grid, or one that names a run twice.
+    """
+    names = [loss.name for loss in config.losses]
+    if not names or not config.seeds:
         raise InputError("losses and seeds must each hold at least one entry.")
+    if len(set(names)) < len(names) or len(set(config.seeds)) < len(config.seeds):
+        raise InputError("losses and seeds must each hold an entry only once.")
+    if config.run_dir is not None or config.seed != TrainConfig.seed:
+        raise InputError("a reproduction takes seeds=[...], and neither seed nor run_dir.")
     shared: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(TrainConfig)}
     runs = []
     for seed in config.seeds:
-        for loss in config.losses:
-            runs.append(replace(TrainConfig(**shared), loss=loss, seed=seed, run_dir=None))
-            if config.split_per_seed:
-                runs[-1].dataset = replace(config.dataset, split_seed=seed)
+        dataset = replace(config.dataset, split_seed=seed) if config.split_per_seed else config.dataset
+        runs += [TrainConfig(**shared | {"loss": loss, "seed": seed, "dataset": dataset}) for loss in config.losses]
     return runs
 
 
 def run_all(runs: list[TrainConfig], jobs: int) -> list[dict[str, Any]]:
     """Train all runs, several at a time, each on its share of the cores. Returns: their results, in the same order."""
     context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    stop = context.Event()
+    threads = max(1, available_cores() // jobs)
     results: dict[int, dict[str, Any]] = {}
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads,)) as pool:
-        futures = {pool.submit(train, run, progress=False): index for index, run in enumerate(runs)}
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads, stop)) as pool:
+        futures = {pool.submit(_train_unless_stopped, run): index for index, run in enumerate(runs)}
         try:
             with tqdm(total=len(runs), desc="training runs", unit="run") as bar:
                 for future in as_completed(futures):
                     results[futures[future]] = future.result()
                     bar.update()
+        except BrokenProcessPool as error:
+            raise InputError("a training process was killed, for want of memory perhaps; try jobs=1.") from error
         except BaseException:
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return [results[index] for index in range(len(runs))]
 
 
-def _start_worker(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the loop takes Ctrl-C while it trains, the parent otherwise
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_stop: Event | None = None  # of a worker process
+
+
+def _start_worker(threads: int, stop: Event) -> None:
+    global _stop
+    _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training loop takes Ctrl-C while it trains, the parent otherwise
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _train_unless_stopped(run: TrainConfig) -> dict[str, Any]:
+    assert _stop is not None
+    if _stop.is_set():
+        raise KeyboardInterrupt
+    return train(run, progress=False)
 
 
 def prepare(runs: list[TrainConfig]) -> None:
@@ -79,7 +118,7 @@ def prepare(runs: list[TrainConfig]) -> None:
     log.info("%s", dataset.describe())
     for run in runs:
         make_objective(run.loss, dataset.hierarchy, None)
-        run.training.check()
+        check(run)
     if runs[0].encoder.frozen:
         encoder = load_encoder(runs[0].encoder)
         cached_features(encoder, dataset.texts, runs[0].cache_dir, runs[0].encoder.batch_size)
@@ -88,15 +127,17 @@ def prepare(runs: list[TrainConfig]) -> None:
 def reproduce(config: ReproduceConfig, command: str) -> Path:
     """Run the grid and write `report.html`, `summary.json`, `table.md` and figures. Returns: the report."""
     started = time.monotonic()
+    if config.jobs is not None and config.jobs < 1:
+        raise InputError(f"jobs must be at least 1, not {config.jobs}.")
     runs = grid(config)
+    output = Path(config.output)
+    make_folder(output)
     prepare(runs)
-    most = 1 if torch.cuda.is_available() else min(MOST_JOBS, os.cpu_count() or 1)
+    most = 1 if torch.cuda.is_available() else min(MOST_JOBS, available_cores())
     results = run_all(runs, min(len(runs), config.jobs or most))
     summary = summarize(results)
     summary["runs"] = [str(run_directory(run)) for run in runs]
     summary["wall_seconds"] = round(time.monotonic() - started, 1)
-    output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
     write_json(output / "summary.json", summary)
     return write_htc_report(output, config.title, summary, command)
 
@@ -105,8 +146,7 @@ def _task(config: DictConfig) -> None:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, ReproduceConfig)
     report = reproduce(typed, " ".join(["python -m htc.reproduce", *sys.argv[1:]]))
-    print((report.parent / "table.md").read_text(encoding="utf-8"))
-    print(f"report: {report}")
+    print_result((report.parent / "table.md").read_text(encoding="utf-8") + f"\nreport: {report}")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """A trained model as a folder that is all one needs to predict.
 
-config.json            the objective, the head's sizes, how the encoder is used, the tuned threshold
+config.json            objective, sizes of the head, use of the encoder, dataset, tuned threshold
 hierarchy.json         the label hierarchy
 head.safetensors       the weights of the head
 encoder/               the fine-tuned encoder, as transformers' AutoModel loads it; absent where it was frozen: then it is
@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,9 +20,11 @@ from torch import Tensor
 from common.encoders import EncoderConfig, TextEncoder, load_encoder
 from common.runs import write_json
 from htc.build import make_objective
-from htc.config import HeadConfig, LossConfig
+from htc.config import HeadConfig, LossConfig, TrainConfig
+from htc.datasets import Dataset
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.inputs import VectorInputs
 from htc.losses import Objective
 from htc.model import Classifier
 
@@ -36,6 +39,8 @@ class SavedModel:
         objective: logits -> node probabilities.
         hierarchy: the labels.
         tuned_threshold: the threshold tuned on the dev split.
+        seen: a hash of each training text (`Dataset.text_hashes`).
+        dataset: the config of the dataset that it was trained on.
     """
 
     encoder: TextEncoder
@@ -43,81 +48,73 @@ class SavedModel:
     objective: Objective
     hierarchy: Hierarchy
     tuned_threshold: float
+    seen: Tensor
+    dataset: dict[str, Any]
 
     def probabilities(self, vectors: Tensor) -> Tensor:
-        """Node probabilities of text vectors. Args: vectors (B, dim). Returns: (B, N)."""
-        self.classifier.eval()
-        return self.objective.probabilities(self.classifier(vectors))
+        """Node probabilities of text vectors. Args: vectors (B, dim). Returns: (B, N) on the CPU."""
+        return VectorInputs(vectors).probabilities(self.classifier, self.objective, torch.arange(len(vectors)))
 
 
 def save_model(
-    folder: Path,
-    encoder: TextEncoder,
-    encoder_config: EncoderConfig,
-    classifier: Classifier,
-    head: HeadConfig,
-    loss: LossConfig,
-    hierarchy: Hierarchy,
-    tuned_threshold: float,
+    folder: Path, config: TrainConfig, encoder: TextEncoder, classifier: Classifier, dataset: Dataset, tuned_threshold: float
 ) -> None:
     """Write the folder; config.json goes last, so that a folder without it is unfinished."""
     folder.mkdir(parents=True, exist_ok=True)
-    hierarchy.save(folder / "hierarchy.json")
+    dataset.hierarchy.save(folder / "hierarchy.json")
     save_file({k: v.detach().cpu().contiguous() for k, v in classifier.head.state_dict().items()}, folder / "head.safetensors")
-    if not encoder_config.frozen:
+    save_file({"train": dataset.text_hashes("train")}, folder / "seen.safetensors")
+    if not config.encoder.frozen:
         encoder.save_pretrained(folder / "encoder")
     write_json(
         folder / "config.json",
         {
-            "encoder": asdict(encoder_config),
-            "encoder_fingerprint": encoder.fingerprint() if encoder_config.frozen else None,
-            "head": asdict(head),
-            "loss": asdict(loss),
+            "encoder": asdict(config.encoder),
+            "encoder_fingerprint": encoder.fingerprint() if config.encoder.frozen else None,
+            "head": asdict(config.head),
+            "loss": asdict(config.loss),
+            "dataset": asdict(config.dataset),
             "tuned_threshold": tuned_threshold,
-            "hierarchy_fingerprint": hierarchy.fingerprint,
+            "hierarchy_fingerprint": dataset.hierarchy.fingerprint,
         },
     )
 
 
 def load_model(folder: str | Path) -> SavedModel:
-    """Load what `save_model` wrote.
+    """Load what `save_model` wrote, onto the GPU where there is one.
 
     Raises:
         InputError: if the folder is no model, is damaged, or its encoder is not the one that it was trained with.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    if not (folder / "config.json").exists():
+        hint = f"; did you mean {folder / 'model'}?" if (folder / "model" / "config.json").exists() else "."
+        raise InputError(f"{folder} is not the folder of a trained model: it has no config.json{hint}")
     try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         hierarchy = Hierarchy.load(folder / "hierarchy.json")
         weights = load_file(folder / "head.safetensors")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"{folder}: the saved model is damaged ({error}); train it again.") from error
-    if hierarchy.fingerprint != config["hierarchy_fingerprint"]:
-        raise InputError(f"{folder}: hierarchy.json is not the hierarchy that the model was trained on.")
-    encoder_config = EncoderConfig(**config["encoder"])
+        seen = load_file(folder / "seen.safetensors")["train"]
+        encoder_config, head = EncoderConfig(**config["encoder"]), HeadConfig(**config["head"])
+        objective = make_objective(LossConfig(**config["loss"]), hierarchy, train_targets=None)
+        if hierarchy.fingerprint != config["hierarchy_fingerprint"]:
+            raise ValueError("hierarchy.json is not the hierarchy that the model was trained on")
+        tuned_threshold, encoder_fingerprint = float(config["tuned_threshold"]), config["encoder_fingerprint"]
+        dataset = dict(config["dataset"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"{folder}: the saved model is damaged ({type(error).__name__}: {error}); train it again.") from error
     if encoder_config.frozen:
         encoder = load_encoder(encoder_config)
-        if encoder.fingerprint() != config["encoder_fingerprint"]:
+        if encoder.fingerprint() != encoder_fingerprint:
             raise InputError(f"{folder}: the encoder {encoder_config.name!r} is not the one that the model was trained with.")
     else:
         encoder = load_encoder(replace(encoder_config, name=str(folder / "encoder")))
-    head = HeadConfig(**config["head"])
-    objective = make_objective(LossConfig(**config["loss"]), hierarchy, train_targets=None)
     classifier = Classifier(None, encoder.dim, head.hidden, objective.num_outputs, head.dropout)
     try:
         classifier.head.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f"{folder}: head.safetensors does not fit config.json and hierarchy.json.") from error
-    return SavedModel(encoder.eval(), classifier.eval(), objective.eval(), hierarchy, config["tuned_threshold"])
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
-    if not file.exists():
-        hint = f"; did you mean {folder / 'model'}?" if (folder / "model" / "config.json").exists() else ""
-        raise InputError(f"{folder} is not the folder of a trained model (it has no config.json){hint}")
-    config = json.loads(file.read_text(encoding="utf-8"))
-    missing = {"encoder", "head", "loss", "tuned_threshold", "hierarchy_fingerprint"} - config.keys()
-    if missing:
-        raise InputError(f"{file}: not a model of htc-train: it lacks {', '.join(sorted(missing))}.")
-    return config
+    device = next(encoder.parameters()).device
+    return SavedModel(
+        encoder.eval(), classifier.eval().to(device), objective.eval().to(device), hierarchy, tuned_threshold, seen, dataset
+    )

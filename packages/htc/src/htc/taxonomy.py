@@ -34,6 +34,10 @@ def read_taxonomy(file: str | Path) -> list[tuple[str, ...]]:
             raise InputError(f"{file}:{line}: '{ROOT}' is listed as a child, but it stands for the root of the whole taxonomy.")
     _refuse_cycles(file, rows)
     has_root = any(parent == ROOT for _, parent, _ in rows)
+    tops = {parent: line for line, parent, _ in reversed(rows) if parent not in children and PATH_SEPARATOR not in parent}
+    if not has_root and len(tops) == 1 and next(iter(tops)).lower() == ROOT.lower():
+        ((name, line),) = tops.items()
+        raise InputError(f"{file}:{line}: the only top label is {name!r}; the root of the whole taxonomy is called '{ROOT}'.")
     return _expand(file, rows, children, has_root)
 
 
@@ -71,20 +75,16 @@ def _children(file: Path, line: int, cells: list[str]) -> list[str]:
     return children
 
 
-def _last_name(parent: str, children: set[str]) -> str:
-    """The name of the node that a parent cell means: the cell itself, or the end of a path."""
-    return parent if parent in children or PATH_SEPARATOR not in parent else parent.rsplit(PATH_SEPARATOR, 1)[1]
-
-
 def _refuse_cycles(file: str | Path, rows: list[Row]) -> None:
     known = {child for _, _, names in rows for child in names}
     below: dict[str, list[str]] = defaultdict(list)
     line_of: dict[tuple[str, str], int] = {}
     for line, parent, names in rows:
-        name = _last_name(parent, known)
-        below[name] += names
+        if parent not in known and PATH_SEPARATOR in parent:
+            continue  # a path leads to one place only, so it closes no cycle
+        below[parent] += names
         for child in names:
-            line_of.setdefault((name, child), line)
+            line_of.setdefault((parent, child), line)
     cycle = find_cycle(below)
     if cycle:
         line = line_of[(cycle[-2], cycle[-1])]

@@ -14,19 +14,18 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from common.checkpoints import Checkpoints
-from common.cli import run_application
+from common.cli import print_result, run_application
 from common.encoders import TextEncoder, cached_features, load_encoder
 from common.runs import RunDirectory, config_hash
-from common.tracking import Tracker
+from common.tracking import Tracker, wandb_mode
 from common.training import Trainer, TrainingData, make_accelerator
 from htc import decoding, metrics
 from htc.build import initial_bias, load_dataset, make_objective
 from htc.config import TrainConfig, register
 from htc.datasets import Dataset
-from htc.errors import InputError
+from htc.errors import InputError, UnsuitableTargetsError
 from htc.evaluation import evaluate, summary_table
 from htc.inputs import Inputs, TokenInputs, VectorInputs
 from htc.losses import Objective
@@ -34,6 +33,8 @@ from htc.model import Classifier
 from htc.saved_model import save_model
 
 log = logging.getLogger(__name__)
+
+DEV_SCORES = ("dev/hf1_auc", "dev/hf1_micro")  # what an epoch can be selected by
 
 
 def run_directory(config: TrainConfig) -> Path:
@@ -57,18 +58,38 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     Returns:
         The content of the run's result.json.
     """
-    run = RunDirectory(run_directory(config), asdict(config))
-    finished = run.result()
-    if finished is not None:
-        log.info("already finished: %s", run.path)
-        return finished
+    check(config)
     dataset = load_dataset(config.dataset)
-    log.info("%s", dataset.describe())
+    documents = dataset.splits["train"]
+    objective = make_objective(config.loss, dataset.hierarchy, dataset.targets[documents])
+    _check_targets(objective, dataset)
+    run = RunDirectory(run_directory(config), asdict(config) | {"data_fingerprint": dataset.fingerprint()})
+    with run.locked():
+        finished = run.result()
+        if finished is not None:
+            log.info("already finished: %s", run.path)
+            Checkpoints(run.checkpoints).remove()
+            return finished
+        log.info("%s", dataset.describe())
+        return _train(run, config, dataset, objective, progress)
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse what could only fail later. Raises InputError."""
+    config.training.check()
+    config.encoder.check()
+    config.head.check()
+    wandb_mode(config.tracking)
+    if not 0 <= config.seed < 2**32:
+        raise InputError(f"seed must be from 0 to 2**32 - 1, not {config.seed}.")
+    if config.select not in (None, *DEV_SCORES):
+        raise InputError(f"select must be null or one of {', '.join(DEV_SCORES)}, not {config.select!r}.")
+
+
+def _train(run: RunDirectory, config: TrainConfig, dataset: Dataset, objective: Objective, progress: bool) -> dict[str, Any]:
     encoder = load_encoder(config.encoder)
     inputs = make_inputs(config, encoder, dataset.texts)
     documents = dataset.splits["train"]
-    objective = make_objective(config.loss, dataset.hierarchy, dataset.targets[documents])
-    _check_targets(objective, dataset.targets[documents])
     torch.manual_seed(config.seed)
     trained_encoder = None if config.encoder.frozen else encoder
     model = Classifier(trained_encoder, encoder.dim, config.head.hidden, objective.num_outputs, config.head.dropout)
@@ -99,7 +120,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     kept = trainer.fit(lambda step: tracker(resume_step=step))
     scores = _score(model, objective, dataset, inputs)
     tuned = scores["dev"]["tuned_threshold"]
-    save_model(run.path / "model", encoder, config.encoder, model, config.head, config.loss, dataset.hierarchy, tuned)
+    save_model(run.path / "model", config, encoder, model, dataset, tuned)
     result = run.write_result(dataset=dataset.facts(), loss=config.loss.name, kept=kept, **scores)
     Checkpoints(run.checkpoints).remove()
     return result
@@ -112,8 +133,8 @@ def _score_dev(model: Classifier, objective: Objective, dataset: Dataset, inputs
     targets = dataset.targets[documents]
     at_half = decoding.threshold(probabilities, dataset.hierarchy)
     return {
-        "dev/hf1_auc": metrics.hf1_auc(probabilities, targets, dataset.hierarchy),
-        "dev/hf1_micro": metrics.hierarchical_precision_recall_f(at_half, targets, dataset.hierarchy)[2],
+        DEV_SCORES[0]: metrics.hf1_auc(probabilities, targets, dataset.hierarchy),
+        DEV_SCORES[1]: metrics.hierarchical_precision_recall_f(at_half, targets, dataset.hierarchy)[2],
     }
 
 
@@ -130,19 +151,22 @@ def _score(model: Classifier, objective: Objective, dataset: Dataset, inputs: In
     return scores
 
 
-def _check_targets(objective: Objective, targets: Tensor) -> None:
+def _check_targets(objective: Objective, dataset: Dataset) -> None:
+    """Refuse a dataset that the objective cannot be trained on, naming the document's place."""
+    documents = dataset.splits["train"]
     try:
-        objective.check_targets(targets)
-    except InputError as error:
-        raise InputError(f"training split: {error}") from error
+        objective.check_targets(dataset.targets[documents])
+    except UnsuitableTargetsError as error:
+        number = int(documents[error.document])
+        place = dataset.places[number] if dataset.places else f"document {number} ({dataset.texts[number][:40]!r})"
+        raise InputError(f"{place}: {error.problem}") from error
 
 
 def _task(config: DictConfig) -> None:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, TrainConfig)
     result = train(typed)
-    print(summary_table(result))
-    print(f"run: {run_directory(typed)}")
+    print_result(f"{summary_table(result)}\nrun: {run_directory(typed)}")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """`custom`: the user's own documents, a folder with a taxonomy and JSON-lines files."""
 
 import logging
+import re
 from pathlib import Path
 
 import torch
@@ -47,18 +48,22 @@ def load_custom(
     hierarchy = Hierarchy.from_taxonomy(_taxonomy_file(folder, taxonomy))
     files = {split: _split_file(folder, split, given) for split, given in (("train", train), ("dev", dev), ("test", test))}
     if files["train"] is None:
-        pooled = sorted({f for f in files.values() if f} or _document_files(folder))
+        pooled = _document_files(folder)
         if not pooled:
             raise InputError(
                 f"{folder}: no .json or .jsonl file with documents; see dataset.train, dataset.dev and dataset.test."
             )
+        if len(pooled) > 1 and any(files.values()):
+            names = ", ".join(file.name for file in pooled)
+            raise InputError(f"{folder}: none of {names} is named as the training file; name it with dataset.train=FILE.")
         log.info("no training file in %s: drawing all splits from %s", folder, ", ".join(f.name for f in pooled))
         read = {"train": [document for file in pooled for document in read_documents(file, hierarchy)]}
     else:
         read = {split: read_documents(file, hierarchy) for split, file in files.items() if file}
     documents, splits = _assemble(read, dev_fraction, test_fraction, split_seed)
     texts = [document.text for document in documents]
-    return Dataset(name or folder.resolve().name, hierarchy, texts, targets_of(documents, hierarchy), splits)
+    places = [document.place for document in documents]
+    return Dataset(name or folder.resolve().name, hierarchy, texts, targets_of(documents, hierarchy), splits, places)
 
 
 def _assemble(
@@ -95,7 +100,8 @@ def _document_files(folder: Path) -> list[Path]:
 def _split_file(folder: Path, split: str, given: str | None) -> Path | None:
     if given is not None:
         return folder / given
-    found = [file for file in _document_files(folder) if file.stem.lower().endswith(ENDINGS[split])]
+    ending = re.compile(rf"(^|[^a-z])({'|'.join(ENDINGS[split])})$")
+    found = [file for file in _document_files(folder) if ending.search(file.stem.lower())]
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
         raise InputError(f"{folder}: several files for the {split} split ({names}); choose with dataset.{split}=FILE.")

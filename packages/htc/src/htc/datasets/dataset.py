@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ class Dataset:
         texts: D texts.
         targets: (D, N) bool, closed under ancestors.
         splits: `train`, `dev` and `test`, each the (n,) int64 numbers of its documents.
+        places: where each document stands, file:line, for messages; empty where documents come from no file.
     """
 
     name: str
@@ -30,6 +31,21 @@ class Dataset:
     texts: list[str]
     targets: Tensor
     splits: dict[str, Tensor]
+    places: list[str] = field(default_factory=list)
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of the hierarchy, the texts, the labels and the splits."""
+        digest = hashlib.sha256(self.hierarchy.fingerprint.encode())
+        digest.update("\0".join(self.texts).encode("utf-8", "surrogatepass"))
+        digest.update(self.targets.nonzero().numpy().tobytes())
+        for name, documents in sorted(self.splits.items()):
+            digest.update(name.encode() + documents.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def text_hashes(self, split: str) -> Tensor:
+        """One number for each text of a split, by which another draw of the splits can be told: (n,) int64."""
+        texts = (self.texts[i].encode("utf-8", "surrogatepass") for i in self.splits[split].tolist())
+        return torch.tensor([int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True) for text in texts])
 
     def describe(self) -> str:
         """One line for people: sizes of the splits and of the hierarchy."""

@@ -10,6 +10,7 @@ import re
 import warnings
 
 from htc.datasets.dataset import Dataset, split_by_group
+from htc.errors import InputError
 from htc.hierarchy import Hierarchy
 
 SIDES_AND_ENCOUNTERS = re.compile(
@@ -29,6 +30,8 @@ def load_icd10cm(
         dev_fraction, test_fraction: the shares of documents in dev and test.
         split_seed: the draw of documents and of splits.
     """
+    if max_documents is not None and max_documents < 100:
+        raise InputError(f"dataset.max_documents must be at least 100, not {max_documents}.")
     paths, texts = _documents()
     groups = [near_duplicate_key(text) for text in texts]
     if max_documents is not None and max_documents < len(texts):
@@ -45,8 +48,13 @@ def load_icd10cm(
 
 
 def near_duplicate_key(text: str) -> str:
-    """The text without case, punctuation, order of words, and words for the side of the body or the encounter."""
-    return " ".join(sorted(re.findall(r"\w+", SIDES_AND_ENCOUNTERS.sub(" ", text.lower()))))
+    """What two documents share that differ only in side or encounter.
+
+    The words of the description, without the inclusion terms after it, without words for the side of the body or the
+    encounter, without plural s, and without their order.
+    """
+    description = SIDES_AND_ENCOUNTERS.sub(" ", text.lower().partition("; ")[0])
+    return " ".join(sorted(word.removesuffix("s") for word in re.findall(r"\w+", description)))
 
 
 def _draw(groups: list[str], count: int, seed: int) -> list[int]:

@@ -84,6 +84,10 @@ def document_text(record: dict[str, Any]) -> str:
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise InputError("'token' must be a text or a list of texts.")
     text = " ".join(parts).strip()
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError("the document's text holds half a character (a lone surrogate); encode it anew.") from error
     if not text:
         raise InputError("the document's text is empty.")
     return text

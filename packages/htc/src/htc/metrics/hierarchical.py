@@ -30,10 +30,7 @@ def hierarchical_precision_recall_f(
 
     Source: Kiritchenko, Matwin and Famili, 2005; Plaud et al., CoNLL 2024, section 4.
     """
-    predictions, targets = hierarchy.close(predictions), hierarchy.close(targets)
-    dims = (0, 1) if average == "micro" else (1,)
-    both = count(predictions & targets, dims)
-    predicted, true = count(predictions, dims), count(targets, dims)
+    both, predicted, true = _counts(predictions, targets, hierarchy, (0, 1) if average == "micro" else (1,))
     f = divide((1 + beta**2) * both, beta**2 * true + predicted)
     return float(divide(both, predicted).mean()), float(divide(both, true).mean()), float(f.mean())
 
@@ -43,9 +40,14 @@ def hierarchical_f_per_document(predictions: Tensor, targets: Tensor, hierarchy:
 
     Args: as `hierarchical_precision_recall_f`. Returns: (D,) float64.
     """
+    both, predicted, true = _counts(predictions, targets, hierarchy, (1,))
+    return divide((1 + beta**2) * both, beta**2 * true + predicted)
+
+
+def _counts(predictions: Tensor, targets: Tensor, hierarchy: Hierarchy, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """How many labels are predicted and true, predicted, and true, after closing both sets under ancestors."""
     predictions, targets = hierarchy.close(predictions), hierarchy.close(targets)
-    predicted, true = count(predictions, (1,)), count(targets, (1,))
-    return divide((1 + beta**2) * count(predictions & targets, (1,)), beta**2 * true + predicted)
+    return count(predictions & targets, dims), count(predictions, dims), count(targets, dims)
 
 
 def accuracy_per_level(predictions: Tensor, targets: Tensor, hierarchy: Hierarchy) -> list[float]:
