@@ -32,7 +32,7 @@ from htc.build import load_dataset, make_objective
 from htc.config import ReproduceConfig, TrainConfig, register
 from htc.errors import InputError
 from htc.report import summarize, write_htc_report
-from htc.train import check, run_directory, train
+from htc.train import check, train
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     most = 1 if torch.cuda.is_available() else min(MOST_JOBS, available_cores())
     results = run_all(runs, min(len(runs), config.jobs or most))
     summary = summarize(results)
-    summary["runs"] = [str(run_directory(run)) for run in runs]
+    summary["runs"] = [result["run_dir"] for result in results]
     summary["wall_seconds"] = round(time.monotonic() - started, 1)
     write_json(output / "summary.json", summary)
     return write_htc_report(output, config.title, summary, command)

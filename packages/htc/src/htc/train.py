@@ -37,11 +37,11 @@ log = logging.getLogger(__name__)
 DEV_SCORES = ("dev/hf1_auc", "dev/hf1_micro")  # what an epoch can be selected by
 
 
-def run_directory(config: TrainConfig) -> Path:
-    """Where the run of a config is: `run_dir`, or a folder under `runs` whose name ends in the hash of the config."""
+def run_directory(config: TrainConfig, identity: dict[str, Any]) -> Path:
+    """Where a run is: `run_dir`, or a folder under `runs` whose name ends in the hash of the config and the documents."""
     if config.run_dir is not None:
         return Path(config.run_dir)
-    name = f"{config.loss.name}-seed{config.seed}-{config_hash(asdict(config))}"
+    name = f"{config.loss.name}-seed{config.seed}-{config_hash(identity)}"
     return Path(config.runs) / "htc" / config.dataset.name / name
 
 
@@ -56,22 +56,25 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     """Train and evaluate what the config says; a finished run is not run again.
 
     Returns:
-        The content of the run's result.json.
+        The content of the run's result.json, and `run_dir`.
     """
     check(config)
     dataset = load_dataset(config.dataset)
     documents = dataset.splits["train"]
     objective = make_objective(config.loss, dataset.hierarchy, dataset.targets[documents])
     _check_targets(objective, dataset)
-    run = RunDirectory(run_directory(config), asdict(config) | {"data_fingerprint": dataset.fingerprint()})
+    identity = asdict(config) | {"data_fingerprint": dataset.fingerprint()}
+    run = RunDirectory(run_directory(config, identity), identity)
     with run.locked():
         finished = run.result()
         if finished is not None:
             log.info("already finished: %s", run.path)
             Checkpoints(run.checkpoints).remove()
-            return finished
-        log.info("%s", dataset.describe())
-        return _train(run, config, dataset, objective, progress)
+            result = finished
+        else:
+            log.info("%s", dataset.describe())
+            result = _train(run, config, dataset, objective, progress)
+    return result | {"run_dir": str(run.path)}
 
 
 def check(config: TrainConfig) -> None:
@@ -166,7 +169,7 @@ def _task(config: DictConfig) -> None:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, TrainConfig)
     result = train(typed)
-    print_result(f"{summary_table(result)}\nrun: {run_directory(typed)}")
+    print_result(f"{summary_table(result)}\nrun: {result['run_dir']}")
 
 
 def main() -> None:
