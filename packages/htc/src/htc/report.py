@@ -63,7 +63,6 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
 def write_htc_report(output: Path, title: str, summary: dict[str, Any], command: str) -> Path:
     """Write report.html, table.md and one SVG per figure into a folder. Returns: the report."""
     losses = summary["losses"]
-    data = summary["dataset"]
     main_table = _main_table(losses)
     figures = {
         "objectives_and_rules": (
@@ -87,16 +86,6 @@ def write_htc_report(output: Path, title: str, summary: dict[str, Any], command:
     for name, picture in pictures.items():
         write_atomically(output / f"{name}.svg", picture.svg)
     write_atomically(output / "table.md", markdown_table(main_table) + "\n")
-    count = len(summary["seeds"])
-    lead = (
-        f"{data['train']:,} training, {data['dev']:,} dev and {data['test']:,} test documents; {data['nodes']:,} labels, "
-        f"{data['leaves']:,} of them leaves, on {len(data['levels'])} levels. "
-        + (
-            f"Every number is the mean over {count} seeds with its 95% interval (Student t), on the test split."
-            if count > 1
-            else "Every number is from one seed, on the test split."
-        )
-    )
     sections = [
         Section("The result", _findings(losses), [main_table], [pictures["objectives_and_rules"]]),
         Section(
@@ -119,8 +108,17 @@ def write_htc_report(output: Path, title: str, summary: dict[str, Any], command:
         ("time", f"{summary['wall_seconds'] / 60:.1f} minutes, without runs that were finished before"),
     ]
     file = output / "report.html"
-    write_report(file, title, lead, sections, facts)
+    write_report(file, title, _lead(summary), sections, facts)
     return file
+
+
+def _lead(summary: dict[str, Any]) -> str:
+    data, count = summary["dataset"], len(summary["seeds"])
+    over = f"the mean over {count} seeds with its 95% interval (Student t)" if count > 1 else "from one seed"
+    return (
+        f"{data['train']:,} training, {data['dev']:,} dev and {data['test']:,} test documents; {data['nodes']:,} labels, "
+        f"{data['leaves']:,} of them leaves, on {len(data['levels'])} levels. Every number is {over}, on the test split."
+    )
 
 
 def _over_seeds(runs: list[dict[str, Any]], rule: str, metric: str) -> Interval:
