@@ -59,7 +59,12 @@ def test_an_experiment_begins_with_the_command_that_runs_it(file):
 
 def test_a_trained_encoder_brings_its_recipe():
     assert typed(composed("train", "encoder=minilm")).training.batch_size == 16
-    assert typed(composed("train", "encoder=minilm", "training=frozen")).training.batch_size == 256
+    assert typed(composed("train", "encoder=minilm", "training=frozen_icd10cm")).training.batch_size == 256
+
+
+def test_a_frozen_encoder_takes_the_recipe_of_the_dataset():
+    assert typed(composed("train")).training.epochs == 8
+    assert typed(composed("train", "dataset=custom")).training.epochs == 40
 
 
 def test_losses_of_experiments_are_those_of_the_loss_group():

@@ -2,7 +2,7 @@
 
 htc-train                                              icd10cm, MiniLM frozen, bce
 htc-train loss=conditional_softmax_la seed=1
-htc-train dataset=custom dataset.dir=my/documents encoder=minilm training=finetune
+htc-train dataset=custom dataset.dir=my/documents encoder=minilm
 htc-train --multirun loss=bce,conditional_softmax seed=0,1,2
 """
 
