@@ -57,8 +57,8 @@ class Objective(nn.Module):
 class BCE(Objective):
     """Binary cross-entropy of every node by itself, mean over all B x N cells; probabilities need not be coherent.
 
-    A head that starts at probability 0.5 for thousands of nodes spends its first steps on lowering all of them, and Adam
-    remembers those large gradients for a thousand steps. Start its output bias at `base_rate_log_odds` instead.
+    A head that starts at probability 0.5 for thousands of nodes spends its first steps on lowering all of them, and a short
+    training does not get over those gradients. Start its output bias at `base_rate_log_odds` instead.
     """
 
     coherent = False
