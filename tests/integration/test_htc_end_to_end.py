@@ -93,7 +93,7 @@ def trained(place):
 
 def test_a_run_leaves_what_it_should(trained):
     run = trained.parent
-    assert {f.name for f in run.iterdir()} == {"config.yaml", "metrics.jsonl", "result.json", "model"}
+    assert {f.name for f in run.iterdir()} == {"config.yaml", "metrics.jsonl", "result.json", "model", ".lock"}
     result = json.loads((run / "result.json").read_text())
     assert result["test"]["hf1_auc"] > 0.8, "the words tell the labels, so the model must have learnt them"
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 6
@@ -319,7 +319,7 @@ def test_ctrl_c_stops_a_reproduction_soon_and_keeps_what_was_done(place):
     )
     wait_for(lambda: len(list((place / "stopped").glob("htc/hwv/*/checkpoints/step-*"))) >= 2)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
@@ -362,6 +362,10 @@ def test_several_paths_are_refused_by_a_softmax_and_taken_by_bce(place, tmp_path
     arguments = [*common_arguments(place), f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run'}"]
     code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
     assert (code, f"{tmp_path / 'documents.jsonl'}:" in err and "needs a single path" in err) == (2, True)
+    grid = ["experiment=hwv", f"dataset.dir={tmp_path}", f"runs={tmp_path / 'runs'}", f"output={tmp_path / 'o'}"]
+    code, _, err = call(reproduce_app.main, grid, monkeypatch, capsys)
+    assert (code, "needs a single path" in err) == (2, True)
+    assert not (tmp_path / "runs").exists(), "it is told before anything is trained"
     arguments = [*common_arguments(place, "bce"), f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run2'}"]
     assert call(train_app.main, arguments, monkeypatch, capsys)[0] == 0
 

@@ -4,6 +4,7 @@ config.yaml       the whole config, written first
 metrics.jsonl     one line per logged step
 checkpoints/      what a killed run continues from
 result.json       the outcome, written last and at once: a run with it is finished
+.lock             locked by the process that is at work there
 """
 
 import fcntl
@@ -81,8 +82,7 @@ class RunDirectory:
                 raise InputError(
                     f"another process is at work in {self.path}; wait for it or choose another run_dir."
                 ) from error
-            yield
-        (self.path / LOCK).unlink(missing_ok=True)
+            yield  # the file stays: to remove it would let two later processes lock two files of this name
 
     def _refuse_other_config(self, other: dict[str, Any]) -> None:
         if config_hash(other) == self.hash:

@@ -32,7 +32,7 @@ from htc.build import load_dataset, make_objective
 from htc.config import ReproduceConfig, TrainConfig, register
 from htc.errors import InputError
 from htc.report import summarize, write_htc_report
-from htc.train import check, train
+from htc.train import check, check_targets, train
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,9 @@ def run_all(runs: list[TrainConfig], jobs: int) -> list[dict[str, Any]]:
     threads = max(1, available_cores() // jobs)
     results: dict[int, dict[str, Any]] = {}
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads, stop)) as pool:
+        ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a worker that is still starting ignores Ctrl-C too
         futures = {pool.submit(_train_unless_stopped, run): index for index, run in enumerate(runs)}
+        signal.signal(signal.SIGINT, ours)
         try:
             with tqdm(total=len(runs), desc="training runs", unit="run") as bar:
                 for future in as_completed(futures):
@@ -117,8 +119,8 @@ def prepare(runs: list[TrainConfig]) -> None:
     dataset = load_dataset(runs[0].dataset)
     log.info("%s", dataset.describe())
     for run in runs:
-        make_objective(run.loss, dataset.hierarchy, None)
         check(run)
+        check_targets(make_objective(run.loss, dataset.hierarchy, None), dataset)
     if runs[0].encoder.frozen:
         encoder = load_encoder(runs[0].encoder)
         cached_features(encoder, dataset.texts, runs[0].cache_dir, runs[0].encoder.batch_size)

@@ -62,7 +62,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     dataset = load_dataset(config.dataset)
     documents = dataset.splits["train"]
     objective = make_objective(config.loss, dataset.hierarchy, dataset.targets[documents])
-    _check_targets(objective, dataset)
+    check_targets(objective, dataset)
     identity = asdict(config) | {"data_fingerprint": dataset.fingerprint()}
     run = RunDirectory(run_directory(config, identity), identity)
     with run.locked():
@@ -154,8 +154,8 @@ def _score(model: Classifier, objective: Objective, dataset: Dataset, inputs: In
     return scores
 
 
-def _check_targets(objective: Objective, dataset: Dataset) -> None:
-    """Refuse a dataset that the objective cannot be trained on, naming the document's place."""
+def check_targets(objective: Objective, dataset: Dataset) -> None:
+    """Refuse a dataset that the objective cannot be trained on. Raises InputError naming the document's place."""
     documents = dataset.splits["train"]
     try:
         objective.check_targets(dataset.targets[documents])
