@@ -47,7 +47,7 @@ benchmark: .venv/.installed ## measure speed and memory
 lock: .venv/.installed ## resolve the dependencies again into constraints.txt
 	printf 'torch==2.13.0\n' > .venv/torch.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
-	  --constraint .venv/torch.txt --no-emit-package rlkl-htc-common --no-emit-package htc \
+	  --constraint .venv/torch.txt --no-emit-package rlkl-htc-common --no-emit-package htc --no-emit-package rlkl \
 	  $(wildcard packages/*/pyproject.toml) --group pyproject.toml:dev -o .venv/constraints.txt
 	grep -vE '^(nvidia-|cuda-|triton|-e )|://' .venv/constraints.txt | sed -E 's/^(torch==[0-9.]+).*/\1/' | sort -u > constraints.txt
 

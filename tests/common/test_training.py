@@ -48,7 +48,7 @@ def run_training(folder, config=CONFIG, stop=None, select="score", act=None):
     run = RunDirectory(folder, {"seed": 0})
     trainer = Trainer(
         model,
-        TrainingData(len(x), collate),
+        lambda epoch: TrainingData(len(x), collate),
         nn.functional.mse_loss,
         config,
         seed=3,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model, save_model
 from torch import nn
 
 KEEP = 2
@@ -29,7 +29,7 @@ class Checkpoints:
         temporary = self.folder / f".step-{step:08d}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _save_weights(model, temporary / "weights.safetensors")
+        save_model(model, str(temporary / "weights.safetensors"))
         torch.save({**state, "random": random_state()}, temporary / "state.pt")
         final = self.folder / f"step-{step:08d}"
         shutil.rmtree(final, ignore_errors=True)
@@ -42,7 +42,7 @@ class Checkpoints:
         found = self._all()
         if not found:
             return None
-        _load_weights(model, found[-1] / "weights.safetensors", device)
+        load_model(model, found[-1] / "weights.safetensors", device=str(device))
         state = torch.load(found[-1] / "state.pt", weights_only=True, map_location="cpu")
         set_random_state(state.pop("random"))
         return state
@@ -51,13 +51,13 @@ class Checkpoints:
         """Replace the best weights."""
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / ".best.safetensors"
-        _save_weights(model, temporary)
+        save_model(model, str(temporary))
         temporary.replace(self._best)
 
     def load_best(self, model: nn.Module, device: torch.device) -> None:
         """Load the best weights, where any were saved."""
         if self._best.exists():
-            _load_weights(model, self._best, device)
+            load_model(model, self._best, device=str(device))
 
     def remove(self) -> None:
         """Remove the folder: the run is finished and its model is saved."""
@@ -65,14 +65,6 @@ class Checkpoints:
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
-
-
-def _save_weights(model: nn.Module, file: Path) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, file)
-
-
-def _load_weights(model: nn.Module, file: Path, device: torch.device) -> None:
-    model.load_state_dict(load_file(file, device=str(device)))
 
 
 def random_state() -> dict[str, Any]:

@@ -109,6 +109,10 @@ class RunDirectory:
         file = self.path / "result.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """What was logged, step by step."""
+        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+
     def write_result(self, **content: Any) -> dict[str, Any]:
         """Write result.json: what is given, and where it comes from."""
         result = {

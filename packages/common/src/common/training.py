@@ -1,21 +1,23 @@
-"""The training loop: AdamW with one learning rate per part of the model, warm-up and linear decay, checkpoints and resume."""
+"""The training loop: warm-up and decay, checkpoints and resume; AdamW with one learning rate per part of the model by default."""
 
 import logging
 import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
-from transformers import get_linear_schedule_with_warmup
 
 from common.batching import epoch_batches
 from common.checkpoints import Checkpoints
@@ -36,7 +38,7 @@ class TrainingConfig:
         learning_rate: of the head, the peak after warm-up.
         encoder_learning_rate: of the encoder, where it is not frozen.
         weight_decay: not applied to biases and layer norms.
-        warmup_fraction: the share of steps over which the learning rates grow from 0; then they fall linearly to 0.
+        warmup_fraction: the share of steps over which the learning rates grow from 0; then they fall.
         max_grad_norm: gradients are scaled down to this norm.
         precision: `fp32`, or `bf16` for mixed precision.
         checkpoint_steps: steps between checkpoints inside an epoch; there is always one at its end.
@@ -97,7 +99,7 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
 
 @dataclass
 class TrainingData:
-    """What the loop draws batches from.
+    """What the loop draws the batches of an epoch from.
 
     Attributes:
         size: the number of items.
@@ -110,12 +112,22 @@ class TrainingData:
     lengths: Tensor | None = None
 
 
+def linear(progress: float) -> float:
+    """A decay of the learning rate to 0. Args: progress: from 0 to 1, after the warm-up."""
+    return 1 - progress
+
+
+def cosine(progress: float, final: float = 0.1) -> float:
+    """A decay of the learning rate along half a cosine. Args: progress: from 0 to 1; final: what it ends at, relative to the peak."""
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
 class Trainer:
     """Trains one model, or continues where its checkpoints end.
 
     Args:
         model: called with the first element of a collated batch.
-        data: what to train on.
+        data: from the number of an epoch to what it trains on; every epoch has as many items.
         loss: of the model's output and the second element of the batch.
         config: how.
         seed: determines the order of batches and every random number of the loop.
@@ -123,13 +135,15 @@ class Trainer:
         checkpoints: where to save and resume.
         evaluate: scores the model after each epoch; the keys are logged as they are.
         select: keep the weights of the epoch that scores highest on this key; None keeps the last.
+        optimizers: what makes the steps; None for AdamW on `parameter_groups`.
+        decay: of the learning rates, from progress after the warm-up to a factor.
         progress: show a progress bar.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        data: TrainingData,
+        data: Callable[[int], TrainingData],
         loss: Callable[[Tensor, Tensor], Tensor],
         config: TrainingConfig,
         *,
@@ -138,6 +152,8 @@ class Trainer:
         checkpoints: Checkpoints,
         evaluate: Callable[[], Mapping[str, float]],
         select: str | None = None,
+        optimizers: Sequence[torch.optim.Optimizer] | None = None,
+        decay: Callable[[float], float] = linear,
         progress: bool = True,
     ) -> None:
         config.check()
@@ -145,14 +161,19 @@ class Trainer:
         self.model, self.data, self.loss, self.config = model, data, loss, config
         self.seed, self.accelerator, self.checkpoints = seed, accelerator, checkpoints
         self.evaluate, self.select, self.progress = evaluate, select, progress
-        self.steps_per_epoch = math.ceil(data.size / config.batch_size)
+        self.steps_per_epoch = math.ceil(data(0).size / config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, config), fused=True)
-        warmup = math.ceil(config.warmup_fraction * self.total_steps)
-        self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.total_steps)
+        self.optimizers = optimizers or [torch.optim.AdamW(parameter_groups(model, config), fused=True)]
+        self.schedules = [LambdaLR(optimizer, partial(self._rate, decay=decay)) for optimizer in self.optimizers]
         self.step = 0
         self.loss_sum = 0.0  # over the steps of the current epoch
         self.kept: dict[str, float] = {}
+
+    def _rate(self, step: int, decay: Callable[[float], float]) -> float:
+        warmup = math.ceil(self.config.warmup_fraction * self.total_steps)
+        if step < warmup:
+            return step / warmup
+        return max(0.0, decay((step - warmup) / max(1, self.total_steps - warmup)))
 
     def fit(self, open_tracker: Callable[[int | None], Tracker]) -> dict[str, float]:
         """Train to the end; the model is left with its best (or last) weights.
@@ -169,11 +190,11 @@ class Trainer:
         """
         self.model.to(self.accelerator.device)
         resumed = self._resume()
-        self._trained, self._stepper = self.accelerator.prepare(self.model, self.optimizer)
+        self._trained, *self._steppers = self.accelerator.prepare(self.model, *self.optimizers)
         with (
             open_tracker(self.step if resumed else None) as tracker,
             tqdm(total=self.total_steps, initial=self.step, desc="training", disable=not self.progress, leave=False) as bar,
-            _ctrl_c_waits() as interrupted,
+            ctrl_c_waits() as interrupted,
         ):
             for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
                 self._train_epoch(epoch, bar, interrupted)
@@ -191,9 +212,10 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, bar: "tqdm[None]", interrupted: threading.Event) -> None:
         self._trained.train()
-        batches = epoch_batches(self.data.size, self.config.batch_size, self.seed, epoch, self.data.lengths)
+        data = self.data(epoch)
+        batches = epoch_batches(data.size, self.config.batch_size, self.seed, epoch, data.lengths)
         for batch in batches[self.step - epoch * self.steps_per_epoch :]:
-            self._train_step(*self.data.collate(batch))
+            self._train_step(*data.collate(batch))
             bar.update()
             if interrupted.is_set():
                 self._save()
@@ -215,9 +237,10 @@ class Trainer:
             )
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self._trained.parameters(), self.config.max_grad_norm)
-        self._stepper.step()
-        self.schedule.step()
-        self._stepper.zero_grad()
+        for stepper, schedule in zip(self._steppers, self.schedules, strict=True):
+            stepper.step()
+            schedule.step()
+            stepper.zero_grad()
         self.step += 1
         self.loss_sum += value
 
@@ -232,17 +255,20 @@ class Trainer:
         return scores
 
     def _save(self) -> None:
-        state = {"step": self.step, "loss_sum": self.loss_sum, "kept": self.kept}
-        schedules = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        self.checkpoints.save(self.step, self.model, state | schedules)
+        state: dict[str, Any] = {"step": self.step, "loss_sum": self.loss_sum, "kept": self.kept}
+        state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+        state |= {"schedules": [schedule.state_dict() for schedule in self.schedules]}
+        self.checkpoints.save(self.step, self.model, state)
 
     def _resume(self) -> bool:
         state = self.checkpoints.load_last(self.model, self.accelerator.device)
         if state is None:
             return False
         self.step, self.loss_sum, self.kept = state["step"], state["loss_sum"], state["kept"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
         log.info("continuing from step %d of %d", self.step, self.total_steps)
         return True
 
@@ -256,7 +282,7 @@ def to_device(inputs: object, device: torch.device) -> object:
 
 
 @contextmanager
-def _ctrl_c_waits() -> Iterator[threading.Event]:
+def ctrl_c_waits() -> Iterator[threading.Event]:
     """Inside, the first Ctrl-C only sets the event, so that a step is never cut in two; the second one acts as usual."""
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():

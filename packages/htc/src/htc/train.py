@@ -103,13 +103,14 @@ def _train(run: RunDirectory, config: TrainConfig, dataset: Dataset, objective: 
         model.set_output_bias(bias)
     accelerator = make_accelerator(config.training.precision)
     objective.to(accelerator.device)
+    data = TrainingData(
+        size=len(documents),
+        collate=lambda rows: (inputs.batch(documents[rows]), dataset.targets[documents[rows]]),
+        lengths=inputs.lengths(documents),
+    )
     trainer = Trainer(
         model,
-        TrainingData(
-            size=len(documents),
-            collate=lambda rows: (inputs.batch(documents[rows]), dataset.targets[documents[rows]]),
-            lengths=inputs.lengths(documents),
-        ),
+        lambda epoch: data,
         objective.loss,
         config.training,
         seed=config.seed,

@@ -1,0 +1,49 @@
+"""Advantage actor-critic (Mnih et al. 2016, A2C): advantages by GAE, and the terms of its loss.
+
+Shapes: (B, T) tokens of a batch of sequences; `mask` tells which were sampled by the policy, one run of tokens in each row.
+"""
+
+import torch
+from torch import Tensor
+
+from rlkl.weighting import masked_mean
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 0.95) -> Tensor:
+    """Generalised advantage estimation (Schulman et al. 2016). An episode ends with its last token: nothing is worth more there.
+
+    Args:
+        rewards: (B,) given at the end of each episode.
+        values: (B, T) what the critic expected before each token.
+        mask: (B, T)
+        gamma, lam: discount, and weight of longer returns.
+
+    Returns:
+        (B, T) advantages, 0 outside the mask, without a gradient.
+    """
+    values = values.detach().masked_fill(~mask, 0.0)
+    last = mask & ~torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
+    following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1).masked_fill(last, 0.0)
+    errors = (torch.where(last, rewards[:, None], 0.0) + gamma * following - values).masked_fill(~mask, 0.0)
+    advantages = torch.zeros_like(values)
+    ahead = torch.zeros_like(values[:, 0])
+    for step in reversed(range(values.shape[1])):
+        ahead = errors[:, step] + gamma * lam * ahead
+        advantages[:, step] = ahead
+    return advantages.masked_fill(~mask, 0.0)
+
+
+def policy_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """The policy gradient as a loss: -mean(log p * advantage). Args: all (B, T). Returns: a scalar."""
+    return -masked_mean(log_probs * advantages.detach(), mask)
+
+
+def value_loss(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """The mean squared error of the critic. Args: all (B, T). Returns: a scalar."""
+    return masked_mean((values - returns.detach()).square(), mask)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """The entropy of the policy in nats. Args: logits (B, T, V). Returns: (B, T)."""
+    log_probs = logits.log_softmax(-1)
+    return -(log_probs.exp() * log_probs).sum(-1)

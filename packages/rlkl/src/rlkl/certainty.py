@@ -1,0 +1,60 @@
+"""How certain a model is of the next token, from 0 (uniform over the vocabulary) to 1 (one token has all the probability).
+
+Shapes: V is the size of the vocabulary, `...` any leading dimensions, (B, T) for a batch of sequences.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def negentropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Normalised negentropy, (H_max - H) / H_max with H_max = log V: the certainty J of the paper (section 4).
+
+    Args:
+        logits: (..., V)
+        temperature: the logits are divided by it first.
+
+    Returns:
+        (...) from 0 to 1.
+    """
+    log_probs = torch.log_softmax(logits / temperature, dim=-1)
+    # (log V - H) / log V, written as a divergence from the uniform distribution so that no two large numbers are subtracted
+    return (log_probs.exp() * (log_probs + math.log(logits.shape[-1]))).sum(-1).clamp_min(0.0) / math.log(logits.shape[-1])
+
+
+def min_entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """The same with the min-entropy -log max p in place of H: 1 + log max p / log V. The paper's public code uses it.
+
+    Args:
+        logits: (..., V)
+        temperature: the logits are divided by it first.
+
+    Returns:
+        (...) from 0 to 1, never below `negentropy`: it looks at the most likely token only.
+    """
+    top = torch.log_softmax(logits / temperature, dim=-1).amax(-1)
+    return (1 + top / math.log(logits.shape[-1])).clamp_min(0.0)
+
+
+def max_probability(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """The probability of the most likely token.
+
+    Args:
+        logits: (..., V)
+        temperature: the logits are divided by it first.
+
+    Returns:
+        (...) from 1 / V to 1.
+    """
+    return torch.softmax(logits / temperature, dim=-1).amax(-1)
+
+
+Certainty = Callable[[Tensor, float], Tensor]
+CERTAINTIES: dict[str, Certainty] = {
+    "negentropy": negentropy,
+    "min_entropy": min_entropy,
+    "max_probability": max_probability,
+}

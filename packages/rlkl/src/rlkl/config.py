@@ -1,0 +1,141 @@
+"""The schemas of rlkl's configs: a key that is not here, or a value of another type, is refused when a config is composed.
+
+The values and their reasons are in conf/rlkl.
+"""
+
+from dataclasses import dataclass, field
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from common.tracking import TrackingConfig
+from common.training import TrainingConfig
+from rlkl.errors import InputError
+from rlkl.penalty import Penalty
+
+
+@dataclass
+class ArchitectureConfig:
+    """The sizes of a GPT-2."""
+
+    layers: int = MISSING
+    heads: int = MISSING
+    width: int = MISSING
+    positions: int = MISSING
+    dropout: float = MISSING
+
+
+@dataclass
+class PretrainingConfig(TrainingConfig):
+    """How a model is pre-trained.
+
+    Attributes:
+        examples_per_epoch: additions between two evaluations; they are new in every epoch.
+        adam_beta2: AdamW's second momentum.
+        muon_learning_rate: of Muon on the matrices of the blocks; null for AdamW on everything.
+        muon_weight_decay: Muon's own.
+    """
+
+    examples_per_epoch: int = 24_000
+    adam_beta2: float = 0.99
+    muon_learning_rate: float | None = None
+    muon_weight_decay: float = 0.01
+
+    def check(self) -> None:
+        """Raise InputError for values that no training can have."""
+        super().check()
+        if self.examples_per_epoch < 1:
+            raise InputError(f"training.examples_per_epoch must be at least 1, not {self.examples_per_epoch}.")
+        if self.muon_learning_rate is not None and self.muon_learning_rate <= 0:
+            raise InputError(f"training.muon_learning_rate must be positive or null, not {self.muon_learning_rate}.")
+
+
+@dataclass
+class PretrainConfig:
+    """rlkl-pretrain."""
+
+    trained_digits: int = 5
+    architecture: ArchitectureConfig = MISSING
+    training: PretrainingConfig = field(default_factory=PretrainingConfig)
+    evaluation_examples: int = 200
+    saved_dtype: str = "float32"
+    seed: int = 0
+    runs: str = "runs"
+    run_dir: str | None = None
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass
+class A2CConfig:
+    """Advantage actor-critic, and how its steps are made.
+
+    Attributes:
+        episodes: additions in a collect.
+        collects: how often episodes are collected; each collect is trained on once.
+        minibatch_size: episodes in a step.
+        learning_rate: constant.
+        max_grad_norm: gradients are scaled down to this norm.
+        temperature: of the policy, in rollouts and in every term of the loss.
+        gamma, gae_lambda: of the advantages.
+        value_coefficient, entropy_coefficient: weights of the terms of the loss.
+    """
+
+    episodes: int = 50
+    collects: int = 20
+    minibatch_size: int = 10
+    learning_rate: float = 3e-5
+    max_grad_norm: float = 1.0
+    temperature: float = 1.0
+    gamma: float = 1.0
+    gae_lambda: float = 1.0
+    value_coefficient: float = 0.1
+    entropy_coefficient: float = 0.0005
+
+    def check(self) -> None:
+        """Raise InputError for values that no training can have."""
+        positive = ("episodes", "collects", "minibatch_size", "learning_rate", "max_grad_norm", "temperature")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise InputError(f"algorithm.{name} must be positive, not {getattr(self, name)}.")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"algorithm.{name} must be from 0 to 1, not {getattr(self, name)}.")
+        for name in ("value_coefficient", "entropy_coefficient"):
+            if getattr(self, name) < 0:
+                raise InputError(f"algorithm.{name} must not be negative, but is {getattr(self, name)}.")
+
+
+@dataclass
+class FinetuneConfig:
+    """rlkl-finetune.
+
+    Attributes:
+        model: a pre-trained model: a folder, or the name of one that comes with the package.
+        extra_digits: the model is fine-tuned on so many more digits than it was pre-trained on.
+        evaluate_every: collects between evaluations; there is always one before the first and one after the last.
+        evaluation_examples: additions in each evaluation set of those between.
+        final_examples: additions in each evaluation set before and after the training.
+    """
+
+    model: str = "addition-n5"
+    extra_digits: int = 1
+    penalty: Penalty = field(default_factory=Penalty)
+    algorithm: A2CConfig = field(default_factory=A2CConfig)
+    evaluate_every: int = 5
+    evaluation_examples: int = 50
+    final_examples: int = 200
+    seed: int = 0
+    runs: str = "runs"
+    run_dir: str | None = None
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def register() -> None:
+    """Make the schemas known to Hydra, under the names that conf/rlkl uses."""
+    store = ConfigStore.instance()
+    store.store(name="pretrain_schema", node=PretrainConfig)
+    store.store(name="finetune_schema", node=FinetuneConfig)
+    store.store(group="algorithm", name="a2c_schema", node=A2CConfig)
+    store.store(group="penalty", name="penalty_schema", node=Penalty)
+    store.store(group="architecture", name="architecture_schema", node=ArchitectureConfig)
+    store.store(group="training", name="pretraining_schema", node=PretrainingConfig)

@@ -1,0 +1,65 @@
+"""What a model does at critical tokens, measured on fixed additions by teacher forcing.
+
+The right text is given, and what the model would do at each place is read off. So every place counts for every model, also those
+that a model would not reach by itself, and no character is taken for its neighbour.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from rlkl import addition
+from rlkl.addition import Operands
+from rlkl.critical_tokens import CriticalToken, critical_tokens
+from rlkl.evaluation import END_TOKEN, encode
+from rlkl.sequences import Sequences, from_tokens, next_token_logits, token_log_probs
+
+
+def right_sequences(operands: Sequence[Operands]) -> Sequences:
+    """Prompts with their right completions."""
+    return from_tokens(encode(map(addition.prompt, operands)), encode(map(addition.completion, operands)), END_TOKEN)
+
+
+def critical_places(operands: Sequence[Operands], trained_digits: int) -> list[tuple[int, int, CriticalToken]]:
+    """For every critical token its row and its prediction's column in `right_sequences`, and the token."""
+    return [
+        (row, len(addition.prompt(pair)) + token.position - 1, token)
+        for row, pair in enumerate(operands)
+        for token in critical_tokens(pair, trained_digits)
+    ]
+
+
+class CriticalCommas:
+    """The commas before digit N + 1 in the lists of longer operands (figures 4 and 7).
+
+    Args:
+        operands: additions to measure on.
+        trained_digits: N.
+
+    Raises:
+        ValueError: if no operand is longer than N digits.
+    """
+
+    def __init__(self, operands: Sequence[Operands], trained_digits: int) -> None:
+        self.sequences = right_sequences(operands)
+        self.places = [
+            place
+            for place in critical_places(operands, trained_digits)
+            if place[2].digit == trained_digits + 1 and place[2].character == ","
+        ]
+        if not self.places:
+            raise ValueError(f"no operand has more than {trained_digits} digits.")
+
+    @torch.no_grad()
+    def scores(self, model: GPT2LMHeadModel) -> dict[str, float]:
+        """The mean probability of the comma: over all places, and by scratchpad line and operand."""
+        sequences = self.sequences.to(model.device)
+        log_probs = token_log_probs(next_token_logits(model, sequences), sequences.targets)  # (B, T)
+        groups: dict[str, list[Tensor]] = {}
+        for row, column, token in self.places:
+            probability = log_probs[row, column].exp()
+            groups.setdefault("critical/comma", []).append(probability)
+            groups.setdefault(f"critical/comma_step{token.step}_operand{token.operand}", []).append(probability)
+        return {name: torch.stack(values).mean().item() for name, values in groups.items()}

@@ -1,0 +1,60 @@
+"""Critical tokens: where the model must go beyond the lengths that it was trained on, and what it does there.
+
+A model trained on up to N digits that is given a longer operand meets something new where the scratchpad copies that operand's
+list of digits: at the comma after the N-th digit, and from there to the bracket that closes the list. A wrong character there
+(the bracket too early, or a digit left out) makes the answer wrong. Section 4 of the paper.
+"""
+
+from typing import NamedTuple
+
+from rlkl.addition import Operands, completion
+
+SCRATCHPAD_START = len("\n<scratch>\n")
+
+
+class CriticalToken(NamedTuple):
+    """A critical character.
+
+    Attributes:
+        position: its index in the completion.
+        step: the scratchpad line, from 1.
+        operand: 1 or 2, whose list it is in.
+        digit: which digit of the list it is, or comes before, from 1.
+        character: what should stand there: a comma or a digit.
+    """
+
+    position: int
+    step: int
+    operand: int
+    digit: int
+    character: str
+
+
+def critical_tokens(operands: Operands, trained_digits: int) -> list[CriticalToken]:
+    """The critical characters of the right completion, in its order; none if no operand has more than the trained digits."""
+    text = completion(operands)
+    found = []
+    line_start = SCRATCHPAD_START
+    for step, line in enumerate(text[SCRATCHPAD_START:].splitlines(keepends=True)[: operands.digits], start=1):
+        list_start = line_start
+        for number, operand in enumerate(operands, start=1):
+            digits = max(0, len(str(operand)) - step + 1)
+            for index in range(2 * trained_digits, 2 * digits):  # "[1,2,3]": the comma before digit d is at 2 (d - 1)
+                position = list_start + index
+                found.append(CriticalToken(position, step, number, index // 2 + 1, text[position]))
+            list_start = text.index(" + ", line_start) + len(" + ")
+        line_start += len(line)
+    return found
+
+
+def first_error(operands: Operands, text: str) -> int | None:
+    """The index of the first character of a completion that differs from the right one; None if there is none.
+
+    Args:
+        text: what the model wrote after the prompt. If it is the beginning of the right completion, the error is at its end.
+    """
+    right = completion(operands)
+    for index, (character, expected) in enumerate(zip(text, right, strict=False)):
+        if character != expected:
+            return index
+    return None if len(text) == len(right) else min(len(text), len(right))

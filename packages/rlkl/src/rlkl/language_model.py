@@ -1,0 +1,86 @@
+"""The language model: a small GPT-2 over characters, made from scratch or loaded from a folder."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from rlkl.errors import InputError
+from rlkl.tokenizer import character_tokenizer
+
+PRETRAINED = Path(__file__).parent / "pretrained"  # what comes with the package, by name
+
+
+def new_model(*, layers: int, heads: int, width: int, positions: int, dropout: float, trained_digits: int) -> GPT2LMHeadModel:
+    """A GPT-2 with random weights; it remembers how many digits it is trained on.
+
+    Raises:
+        InputError: for sizes that no model can have.
+    """
+    if min(layers, heads, width, positions) < 1 or width % heads:
+        raise InputError(
+            f"model: {layers} layers, {heads} heads, width {width}, {positions} positions: "
+            "all must be positive and the width a multiple of the heads."
+        )
+    end = character_tokenizer().eos_token_id
+    config = GPT2Config(
+        vocab_size=len(character_tokenizer()),
+        n_positions=positions,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        embd_pdrop=dropout,
+        resid_pdrop=dropout,
+        attn_pdrop=dropout,
+        activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one kernel
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
+        trained_digits=trained_digits,
+    )
+    return GPT2LMHeadModel(config)
+
+
+def save_model(folder: Path, model: GPT2LMHeadModel, dtype: torch.dtype = torch.float32) -> None:
+    """Write model and tokenizer as AutoModelForCausalLM and AutoTokenizer load them. Args: dtype: of the weights on disk."""
+    half = {name: tensor.to(dtype) for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    model.save_pretrained(folder, state_dict=half)
+    character_tokenizer().save_pretrained(folder)
+
+
+def fingerprint(model: GPT2LMHeadModel) -> str:
+    """A hash of a model's weights: what a run that starts from it depends on, wherever it lies."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def load_model(name: str) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
+    """Load a model in float32, in eval mode and without dropout, and its tokenizer.
+
+    Args:
+        name: a folder, or the name of a model that comes with the package.
+
+    Raises:
+        InputError: if there is none, it cannot be read, or it was made for another vocabulary or task.
+    """
+    known = sorted(folder.name for folder in PRETRAINED.iterdir() if folder.is_dir()) if PRETRAINED.is_dir() else []
+    folder = PRETRAINED / name if name in known else Path(name)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"no model in {name!r}; give the folder of a pre-trained one (RUN/model), or one of: {', '.join(known)}.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"{folder}: cannot load the model: {str(error).splitlines()[0]}") from error
+    if tokenizer.get_vocab() != character_tokenizer().get_vocab():
+        raise InputError(f"{folder} has another vocabulary; rlkl needs the {len(character_tokenizer())} tokens of rlkl.tokenizer.")
+    if not isinstance(model, GPT2LMHeadModel) or not isinstance(getattr(model.config, "trained_digits", None), int):
+        raise InputError(f"{folder} is not a model that rlkl-pretrain made: trained_digits is missing in its config.json.")
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model.eval(), tokenizer

@@ -1,0 +1,178 @@
+"""rlkl-pretrain: train a model from scratch on additions of up to N digits.
+
+rlkl-pretrain                                      the embedded model: N = 5, a GPT-2 of 0.4M parameters
+rlkl-pretrain trained_digits=7 architecture=small
+rlkl-pretrain experiment=pretrain_paper            N = 7, 85M parameters; for a GPU
+"""
+
+import logging
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import GPT2LMHeadModel
+
+from common.checkpoints import Checkpoints
+from common.cli import print_result, run_application
+from common.runs import RunDirectory, config_hash
+from common.tracking import Tracker, wandb_mode
+from common.training import Trainer, TrainingData, cosine, make_accelerator
+from rlkl import addition
+from rlkl.addition import Operands
+from rlkl.config import PretrainConfig, PretrainingConfig, register
+from rlkl.critical_evaluation import right_sequences
+from rlkl.errors import InputError
+from rlkl.evaluation import accuracy, sample
+from rlkl.language_model import new_model, save_model
+
+log = logging.getLogger(__name__)
+
+IGNORED = -100  # a target that does not count, in cross_entropy
+
+
+class NextToken(nn.Module):
+    """A language model called with a batch. Args: model: whose logits are given."""
+
+    def __init__(self, model: GPT2LMHeadModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Args: batch: input_ids and position_ids (B, T). Returns: (B, T, V) logits."""
+        return self.model(**batch, use_cache=False).logits
+
+
+def fresh_additions(config: PretrainConfig, epoch: int) -> TrainingData:
+    """The additions of one epoch: new ones every time, determined by seed and epoch."""
+    rng = Random(f"{config.seed}-{epoch}")
+    operands = [addition.balanced(config.trained_digits, rng) for _ in range(config.training.examples_per_epoch)]
+    lengths = [len(addition.prompt(pair)) + len(addition.completion(pair)) for pair in operands]
+    return TrainingData(len(operands), partial(_collate, operands, config.architecture.positions), torch.tensor(lengths))
+
+
+def _collate(operands: list[Operands], positions: int, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """A batch whose rows begin at random positions, so that every position is trained, also those of longer additions."""
+    chosen = [operands[row] for row in rows.tolist()]
+    sequences = right_sequences(chosen)
+    width = sequences.inputs.shape[1]
+    offsets = torch.randint(0, positions - width + 1, (len(chosen), 1))
+    targets = sequences.targets.masked_fill(~sequences.mask, IGNORED)
+    return {"input_ids": sequences.inputs, "position_ids": offsets + torch.arange(width)}, targets
+
+
+def completion_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy per completion token. Args: logits (B, T, V); targets (B, T), IGNORED where it does not count."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+
+
+def make_optimizers(model: nn.Module, config: PretrainingConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters; or Muon (Jordan et al. 2024) for the matrices of the blocks, and AdamW for the others."""
+    blocks = {name for name, parameter in model.named_parameters() if ".h." in name and parameter.ndim == 2}
+    muon = blocks if config.muon_learning_rate is not None else set()
+    groups = {True: [], False: []}  # type: dict[bool, list[nn.Parameter]]
+    for name, parameter in model.named_parameters():
+        if name not in muon:
+            groups[parameter.ndim > 1].append(parameter)
+    adamw = torch.optim.AdamW(
+        [{"params": groups[True], "weight_decay": config.weight_decay}, {"params": groups[False], "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=(0.9, config.adam_beta2),
+        fused=True,
+    )
+    if not muon:
+        return [adamw]
+    matrices = [parameter for name, parameter in model.named_parameters() if name in muon]
+    return [
+        torch.optim.Muon(
+            matrices, lr=config.muon_learning_rate, weight_decay=config.muon_weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
+        adamw,
+    ]
+
+
+def check(config: PretrainConfig) -> None:
+    """Refuse what could only fail later. Raises InputError."""
+    config.training.check()
+    wandb_mode(config.tracking)
+    if config.trained_digits < 1:
+        raise InputError(f"trained_digits must be at least 1, not {config.trained_digits}.")
+    nines = Operands(*[10 ** (config.trained_digits + 1) - 1] * 2)
+    longest = len(addition.prompt(nines)) + len(addition.completion(nines))
+    if longest > config.architecture.positions:
+        raise InputError(
+            f"additions of {config.trained_digits + 1} digits, which the model is evaluated on, take up to {longest} positions; "
+            f"architecture.positions is {config.architecture.positions}."
+        )
+    if config.evaluation_examples < 1:
+        raise InputError(f"evaluation_examples must be at least 1, not {config.evaluation_examples}.")
+
+
+def pretrain(config: PretrainConfig) -> dict[str, Any]:
+    """Train what the config says; a finished run is not run again. Returns: the run's result, and `run_dir`."""
+    check(config)
+    identity = asdict(config)
+    name = f"n{config.trained_digits}-seed{config.seed}-{config_hash(identity)}"
+    run = RunDirectory(config.run_dir or Path(config.runs) / "rlkl" / "pretrain" / name, identity)
+    with run.locked():
+        result = run.result()
+        if result is None:
+            result = _pretrain(run, config)
+        Checkpoints(run.checkpoints).remove()
+    return result | {"run_dir": str(run.path)}
+
+
+def _pretrain(run: RunDirectory, config: PretrainConfig) -> dict[str, Any]:
+    torch.manual_seed(config.seed)
+    model = new_model(**asdict(config.architecture), trained_digits=config.trained_digits)
+    parameters = model.num_parameters()
+    log.info("a GPT-2 with %s parameters, additions of up to %d digits", f"{parameters:,}", config.trained_digits)
+    wrapped = NextToken(model)
+    trainer = Trainer(
+        wrapped,
+        partial(fresh_additions, config),
+        completion_loss,
+        config.training,
+        seed=config.seed,
+        accelerator=make_accelerator(config.training.precision),
+        checkpoints=Checkpoints(run.checkpoints),
+        evaluate=partial(_evaluate, model, config),
+        optimizers=make_optimizers(wrapped, config.training),
+        decay=cosine,
+    )
+    tracker = partial(Tracker, run, config.tracking, job_type="pretrain", name=run.path.name)
+    kept = trainer.fit(lambda step: tracker(resume_step=step))
+    save_model(run.path / "model", model, getattr(torch, config.saved_dtype))
+    return run.write_result(parameters=parameters, trained_digits=config.trained_digits, kept=kept)
+
+
+def _evaluate(model: GPT2LMHeadModel, config: PretrainConfig) -> dict[str, float]:
+    """Accuracies on varying additions of N and N + 1 digits, others than those of the final evaluation."""
+    seed = config.seed + 1_000_000
+    return {
+        f"eval/accuracy_{name}": accuracy(model, sample("varying", digits, config.evaluation_examples, seed))
+        for name, digits in (("N", config.trained_digits), ("N+1", config.trained_digits + 1))
+    }
+
+
+def _task(config: DictConfig) -> None:
+    typed = OmegaConf.to_object(config)
+    assert isinstance(typed, PretrainConfig)
+    result = pretrain(typed)
+    scores = ", ".join(f"{key} {value:.3f}" for key, value in result["kept"].items() if key.startswith("eval/"))
+    print_result(f"{scores}\nmodel: {Path(result['run_dir']) / 'model'}")
+
+
+def main() -> None:
+    """The console entry point."""
+    register()
+    run_application(_task, application="rlkl", config="pretrain", bad_input=(InputError,))
+
+
+if __name__ == "__main__":
+    main()
