@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from common.statistics import over_seeds
+
 # Okabe and Ito's palette without its yellow, which is hard to see on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -40,6 +42,16 @@ def to_svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def line_with_interval(
+    axes: Axes, x: Sequence[float], curves: Sequence[Sequence[float]], label: str, color: str, marker: str | None = None
+) -> None:
+    """The mean of several curves over the same x, with its 95% interval over them as a band."""
+    intervals = [over_seeds(values) for values in zip(*curves, strict=True)]
+    axes.plot(x, [i.mean for i in intervals], label=label, color=color, marker=marker, markersize=4, linewidth=1.6)
+    low, high = [i.low for i in intervals], [i.high for i in intervals]
+    axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def line_with_band(

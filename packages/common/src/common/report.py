@@ -23,10 +23,11 @@ class Table:
 
 @dataclass
 class Picture:
-    """A figure as an `<svg>` element, and what it shows."""
+    """A figure as an `<svg>` or another element, and what it shows; `wide` ones have a row of their own."""
 
     svg: str
     caption: str
+    wide: bool = False
 
     @property
     def markup(self) -> Markup:

@@ -52,6 +52,7 @@ class RunDirectory:
         self.config = dict(config)
         self.hash = config_hash(config)
         self._started = time.monotonic()
+        git_commit()  # remembered: the files may differ from what is running by the time it ends
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take()

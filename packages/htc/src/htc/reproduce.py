@@ -8,25 +8,19 @@ Finished runs are not run again, and a killed one continues, so the same command
 """
 
 import logging
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields, replace
-from multiprocessing.synchronize import Event
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from common.cli import print_result, run_application
 from common.encoders import cached_features, load_encoder
+from common.parallel import available_cores, run_all
 from common.runs import make_folder, write_json
 from htc.build import load_dataset, make_objective
 from htc.config import ReproduceConfig, TrainConfig, register
@@ -60,60 +54,6 @@ def grid(config: ReproduceConfig) -> list[TrainConfig]:
     return runs
 
 
-def run_all(runs: list[TrainConfig], jobs: int) -> list[dict[str, Any]]:
-    """Train all runs, several at a time, each on its share of the cores. Returns: their results, in the same order."""
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    threads = max(1, available_cores() // jobs)
-    results: dict[int, dict[str, Any]] = {}
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads, stop)) as pool:
-        ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a worker that is still starting ignores Ctrl-C too
-        futures = {pool.submit(_train_unless_stopped, run): index for index, run in enumerate(runs)}
-        signal.signal(signal.SIGINT, ours)
-        try:
-            with tqdm(total=len(runs), desc="training runs", unit="run") as bar:
-                for future in as_completed(futures):
-                    results[futures[future]] = future.result()
-                    bar.update()
-        except BrokenProcessPool as error:
-            raise InputError("a training process was killed, for want of memory perhaps; try jobs=1.") from error
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    return [results[index] for index in range(len(runs))]
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_stop: Event | None = None  # of a worker process
-
-
-def _start_worker(threads: int, stop: Event) -> None:
-    global _stop
-    _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training loop takes Ctrl-C while it trains, the parent otherwise
-    torch.set_num_threads(threads)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _train_unless_stopped(run: TrainConfig) -> dict[str, Any]:
-    assert _stop is not None
-    if _stop.is_set():
-        raise KeyboardInterrupt
-    return train(run, progress=False)
-
-
 def prepare(runs: list[TrainConfig]) -> None:
     """Refuse what would fail in every run, and compute the features that all runs share, before any run is started."""
     dataset = load_dataset(runs[0].dataset)
@@ -136,7 +76,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     make_folder(output)
     prepare(runs)
     most = 1 if torch.cuda.is_available() else min(MOST_JOBS, available_cores())
-    results = run_all(runs, min(len(runs), config.jobs or most))
+    results = run_all(partial(train, progress=False), runs, min(len(runs), config.jobs or most), "training runs")
     summary = summarize(results)
     summary["runs"] = [result["run_dir"] for result in results]
     summary["wall_seconds"] = round(time.monotonic() - started, 1)

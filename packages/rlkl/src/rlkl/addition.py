@@ -15,9 +15,11 @@ with a newline before and after it. An exhausted operand is `[]` and counts as 0
 A and C: a quirk of the original that the paper kept. A final carry is put in front of the answer only.
 """
 
+from collections.abc import Iterator
 from random import Random
 from typing import NamedTuple
 
+SCRATCHPAD_START = "\n<scratch>\n"
 ANSWER_MARK = "</scratch>\n"
 
 
@@ -38,35 +40,71 @@ def prompt(operands: Operands) -> str:
     return f"Input:\n{operands.first}+{operands.second}\nTarget:"
 
 
+class Piece(NamedTuple):
+    """A stretch of a completion.
+
+    Attributes:
+        step: the scratchpad line it is in, from 1; 0 outside the scratchpad.
+        field: what it is; `mark` for what is the same in every completion.
+        text: its characters.
+    """
+
+    step: int
+    field: str
+    text: str
+
+
+FIELDS = ("operand 1", "operand 2", "result", "carry", "sum", "digit", "new carry", "answer", "mark")
+
+
 def completion(operands: Operands) -> str:
     """What the model should write, to the last newline."""
-    return f"\n<scratch>\n{scratchpad(operands)}{ANSWER_MARK}{answer(operands)}\n"
+    return "".join(piece.text for piece in pieces(operands))
+
+
+def pieces(operands: Operands) -> Iterator[Piece]:
+    """The completion, piece by piece."""
+    lists = list(str(operands.first)), list(str(operands.second))
+    result: list[str] = []
+    carry = 0
+    yield Piece(0, "mark", SCRATCHPAD_START)
+    for step in range(1, operands.digits + 1):
+        yield from _state(step, lists, result, carry, " , C=")
+        a, b = (int(digits.pop()) if digits else 0 for digits in lists)
+        total = a + b + carry
+        yield Piece(step, "mark", " , ")
+        yield Piece(step, "sum", f"{a}+{b}+{carry}={total}")
+        yield Piece(step, "mark", " , A->")
+        yield Piece(step, "digit", str(total % 10))
+        yield Piece(step, "mark", " , C->")
+        yield Piece(step, "new carry", str(total // 10))
+        yield Piece(step, "mark", "\n")
+        result.insert(0, str(total % 10))
+        carry = total // 10
+    yield from _state(operands.digits + 1, lists, result, carry, " C=")
+    yield Piece(operands.digits + 1, "mark", " , END\n")
+    yield Piece(0, "mark", ANSWER_MARK)
+    yield Piece(0, "answer", answer(operands))
+    yield Piece(0, "mark", "\n")
+
+
+def _state(step: int, lists: tuple[list[str], list[str]], result: list[str], carry: int, before_carry: str) -> Iterator[Piece]:
+    yield Piece(step, "operand 1", _list(lists[0]))
+    yield Piece(step, "mark", " + ")
+    yield Piece(step, "operand 2", _list(lists[1]))
+    yield Piece(step, "mark", " , A=")
+    yield Piece(step, "result", _list(result))
+    yield Piece(step, "mark", before_carry)
+    yield Piece(step, "carry", str(carry))
+
+
+def _list(digits: list[str]) -> str:
+    return f"[{','.join(digits)}]"
 
 
 def answer(operands: Operands) -> str:
     """The answer line: the digits of the sum, separated by spaces."""
     return " ".join(str(operands.first + operands.second))
-
-
-def scratchpad(operands: Operands) -> str:
-    """The lines between the scratch marks, each ended by a newline."""
-    first, second = list(str(operands.first)), list(str(operands.second))
-    result: list[str] = []
-    carry = 0
-    lines = []
-    for _ in range(operands.digits):
-        before = f"{_list(first)} + {_list(second)} , A={_list(result)} , C={carry}"
-        a, b = (int(digits.pop()) if digits else 0 for digits in (first, second))
-        total = a + b + carry
-        digit, after = total % 10, total // 10
-        lines.append(f"{before} , {a}+{b}+{carry}={total} , A->{digit} , C->{after}\n")
-        result.insert(0, str(digit))
-        carry = after
-    return "".join(lines) + f"[] + [] , A={_list(result)} C={carry} , END\n"
-
-
-def _list(digits: list[str]) -> str:
-    return f"[{','.join(digits)}]"
 
 
 def grade(operands: Operands, text: str) -> bool:

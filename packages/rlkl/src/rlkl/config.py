@@ -130,10 +130,58 @@ class FinetuneConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
+@dataclass
+class EvaluateConfig:
+    """rlkl-evaluate.
+
+    Attributes:
+        model: a folder, or the name of a model that comes with the package.
+        digits: of the operands; null for N to N + 3.
+        operands: `identical` (both have so many digits) and `varying` (one has, the other at most).
+        examples: additions of each kind and number of digits.
+        generations: additions that certainty is measured on.
+        temperature: 0 takes the most likely character each time.
+        show: how many coloured scratchpads to print.
+        output: a JSON file to write.
+    """
+
+    model: str = "addition-n5"
+    digits: list[int] | None = None
+    operands: list[str] = field(default_factory=lambda: ["identical", "varying"])
+    examples: int = 1000
+    generations: int = 50
+    temperature: float = 0.0
+    show: int = 0
+    seed: int = 1
+    output: str | None = None
+
+
+@dataclass
+class ReproduceConfig(FinetuneConfig):
+    """python -m rlkl.reproduce: every penalty with every seed from one model, and a report on them.
+
+    Attributes:
+        title: of the report.
+        penalties, seeds: the grid; `penalty` and `seed` are set from it.
+        examples: additions of each kind and number of digits that the model is evaluated on before.
+        output: the folder of report, figures and summary.
+        jobs: runs at a time, each on its share of the cores; null: as many as there are cores, at most four; one on a GPU.
+    """
+
+    title: str = MISSING
+    penalties: list[Penalty] = MISSING
+    seeds: list[int] = MISSING
+    examples: int = 1000
+    output: str = MISSING
+    jobs: int | None = None
+
+
 def register() -> None:
     """Make the schemas known to Hydra, under the names that conf/rlkl uses."""
     store = ConfigStore.instance()
     store.store(name="pretrain_schema", node=PretrainConfig)
+    store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="reproduce_schema", node=ReproduceConfig)
     store.store(name="finetune_schema", node=FinetuneConfig)
     store.store(group="algorithm", name="a2c_schema", node=A2CConfig)
     store.store(group="penalty", name="penalty_schema", node=Penalty)

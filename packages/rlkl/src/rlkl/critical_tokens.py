@@ -7,9 +7,7 @@ list of digits: at the comma after the N-th digit, and from there to the bracket
 
 from typing import NamedTuple
 
-from rlkl.addition import Operands, completion
-
-SCRATCHPAD_START = len("\n<scratch>\n")
+from rlkl.addition import Operands, Piece, completion, pieces
 
 
 class CriticalToken(NamedTuple):
@@ -32,18 +30,15 @@ class CriticalToken(NamedTuple):
 
 def critical_tokens(operands: Operands, trained_digits: int) -> list[CriticalToken]:
     """The critical characters of the right completion, in its order; none if no operand has more than the trained digits."""
-    text = completion(operands)
     found = []
-    line_start = SCRATCHPAD_START
-    for step, line in enumerate(text[SCRATCHPAD_START:].splitlines(keepends=True)[: operands.digits], start=1):
-        list_start = line_start
-        for number, operand in enumerate(operands, start=1):
-            digits = max(0, len(str(operand)) - step + 1)
-            for index in range(2 * trained_digits, 2 * digits):  # "[1,2,3]": the comma before digit d is at 2 (d - 1)
-                position = list_start + index
-                found.append(CriticalToken(position, step, number, index // 2 + 1, text[position]))
-            list_start = text.index(" + ", line_start) + len(" + ")
-        line_start += len(line)
+    start = 0
+    for piece in pieces(operands):
+        if piece.field in ("operand 1", "operand 2"):
+            # In "[1,2,3]" digit d is at 2 d - 1, and the comma before it at 2 (d - 1).
+            for index in range(2 * trained_digits, len(piece.text) - 1):
+                operand = 1 if piece.field == "operand 1" else 2
+                found.append(CriticalToken(start + index, piece.step, operand, index // 2 + 1, piece.text[index]))
+        start += len(piece.text)
     return found
 
 
@@ -58,3 +53,13 @@ def first_error(operands: Operands, text: str) -> int | None:
         if character != expected:
             return index
     return None if len(text) == len(right) else min(len(text), len(right))
+
+
+def piece_at(operands: Operands, position: int) -> Piece:
+    """The piece of the right completion that a position is in; the last one for positions behind it."""
+    end = 0
+    for piece in pieces(operands):
+        end += len(piece.text)
+        if position < end:
+            break
+    return piece

@@ -8,6 +8,7 @@ from transformers import GPT2LMHeadModel
 
 from rlkl import addition, rollout
 from rlkl.addition import Operands
+from rlkl.errors import InputError
 from rlkl.rollout import Rollouts
 from rlkl.tokenizer import character_tokenizer
 
@@ -42,15 +43,29 @@ def longest_completion(operands: Iterable[Operands]) -> int:
     return max(len(addition.completion(pair)) for pair in operands) + 1 + SLACK
 
 
+def check_positions(model: GPT2LMHeadModel, digits: int) -> None:
+    """Refuse operands that the model has no positions for. Raises InputError."""
+    nines = Operands(10**digits - 1, 10**digits - 1)
+    needed = len(addition.prompt(nines)) + longest_completion([nines])
+    if needed > model.config.n_positions:
+        raise InputError(
+            f"additions of {digits} digits need {needed} positions; the model has {model.config.n_positions}: "
+            "use fewer digits, or pre-train a model with more architecture.positions."
+        )
+
+
 def roll_out(
     model: GPT2LMHeadModel, operands: Sequence[Operands], temperature: float, generator: torch.Generator | None = None
 ) -> tuple[list[list[int]], Rollouts]:
     """Let the model complete the prompts of additions. Returns: the prompts' tokens, and what was sampled."""
     prompts = encode(map(addition.prompt, operands))
-    room = model.config.n_positions - max(map(len, prompts))
-    limit = min(longest_completion(operands), room)
     return prompts, rollout.generate(
-        model, prompts, max_new_tokens=limit, end_token=END_TOKEN, temperature=temperature, generator=generator
+        model,
+        prompts,
+        max_new_tokens=longest_completion(operands),
+        end_token=END_TOKEN,
+        temperature=temperature,
+        generator=generator,
     )
 
 

@@ -31,7 +31,7 @@ from rlkl.algorithms import a2c
 from rlkl.config import A2CConfig, FinetuneConfig, register
 from rlkl.critical_evaluation import CriticalCommas
 from rlkl.errors import InputError
-from rlkl.evaluation import END_TOKEN, accuracy, decode, grades, longest_completion, roll_out, sample
+from rlkl.evaluation import END_TOKEN, accuracy, check_positions, decode, grades, roll_out, sample
 from rlkl.language_model import fingerprint, load_model, save_model
 from rlkl.penalty import Penalty
 from rlkl.sequences import Sequences, from_rollouts, next_token_logits, token_log_probs
@@ -169,17 +169,6 @@ def check(config: FinetuneConfig) -> None:
     for name in ("extra_digits", "evaluate_every", "evaluation_examples", "final_examples"):
         if getattr(config, name) < 1:
             raise InputError(f"{name} must be at least 1, not {getattr(config, name)}.")
-
-
-def check_positions(model: GPT2LMHeadModel, digits: int) -> None:
-    """Refuse operands that the model has no positions for. Raises InputError."""
-    nines = addition.Operands(10**digits - 1, 10**digits - 1)
-    needed = len(addition.prompt(nines)) + longest_completion([nines])
-    if needed > model.config.n_positions:
-        raise InputError(
-            f"additions of {digits} digits need {needed} positions; the model has {model.config.n_positions}: "
-            "use fewer digits, or pre-train a model with more architecture.positions."
-        )
 
 
 def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:

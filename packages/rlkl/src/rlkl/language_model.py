@@ -37,7 +37,6 @@ def new_model(*, layers: int, heads: int, width: int, positions: int, dropout: f
         activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one kernel
         bos_token_id=end,
         eos_token_id=end,
-        pad_token_id=end,
         trained_digits=trained_digits,
     )
     return GPT2LMHeadModel(config)

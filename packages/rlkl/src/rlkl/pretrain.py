@@ -33,6 +33,7 @@ from rlkl.language_model import new_model, save_model
 
 log = logging.getLogger(__name__)
 
+AT_START = 0.25  # of the rows begin at position 0
 IGNORED = -100  # a target that does not count, in cross_entropy
 
 
@@ -57,11 +58,15 @@ def fresh_additions(config: PretrainConfig, epoch: int) -> TrainingData:
 
 
 def _collate(operands: list[Operands], positions: int, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """A batch whose rows begin at random positions, so that every position is trained, also those of longer additions."""
+    """A batch whose rows begin at random positions, so that every position is trained, also those of longer additions.
+
+    A share of them begins at the first position, as all texts do when the model is used.
+    """
     chosen = [operands[row] for row in rows.tolist()]
     sequences = right_sequences(chosen)
     width = sequences.inputs.shape[1]
     offsets = torch.randint(0, positions - width + 1, (len(chosen), 1))
+    offsets[torch.rand(len(chosen)) < AT_START] = 0
     targets = sequences.targets.masked_fill(~sequences.mask, IGNORED)
     return {"input_ids": sequences.inputs, "position_ids": offsets + torch.arange(width)}, targets
 

@@ -1,0 +1,85 @@
+"""Many runs, several at a time: a pool of processes that share the cores and stop together."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from common.errors import InputError
+
+Run = TypeVar("Run")
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_all(function: Callable[[Run], dict[str, Any]], runs: Sequence[Run], jobs: int, what: str) -> list[dict[str, Any]]:
+    """Call a function on every run, several at a time, each on its share of the cores.
+
+    Args:
+        function: made to be pickled; it takes Ctrl-C only where it asks for it.
+        runs: its arguments.
+        jobs: processes.
+        what: the name of the progress bar.
+
+    Returns:
+        The results, in the order of `runs`.
+
+    Raises:
+        InputError: if a process was killed from outside.
+    """
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    threads = max(1, available_cores() // jobs)
+    results: dict[int, dict[str, Any]] = {}
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads, stop)) as pool:
+        ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a worker that is still starting ignores Ctrl-C too
+        futures = {pool.submit(_call_unless_stopped, function, run): index for index, run in enumerate(runs)}
+        signal.signal(signal.SIGINT, ours)
+        try:
+            with tqdm(total=len(runs), desc=what, unit="run", smoothing=0.0) as bar:
+                for future in as_completed(futures):
+                    results[futures[future]] = future.result()
+                    bar.update()
+        except BrokenProcessPool as error:
+            raise InputError("a process was killed, for want of memory perhaps; try jobs=1.") from error
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return [results[index] for index in range(len(runs))]
+
+
+_stop: Event | None = None  # of a worker process
+
+
+def _start_worker(threads: int, stop: Event) -> None:
+    global _stop
+    _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training loop takes Ctrl-C while it trains, the parent otherwise
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _call_unless_stopped(function: Callable[[Run], dict[str, Any]], run: Run) -> dict[str, Any]:
+    assert _stop is not None
+    if _stop.is_set():
+        raise KeyboardInterrupt
+    return function(run)

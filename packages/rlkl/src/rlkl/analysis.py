@@ -1,0 +1,100 @@
+"""Where a model is unsure, and where it goes wrong."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GPT2LMHeadModel
+
+from rlkl import addition
+from rlkl.addition import Operands, Piece
+from rlkl.certainty import negentropy
+from rlkl.critical_evaluation import right_sequences
+from rlkl.critical_tokens import critical_tokens, first_error, piece_at
+from rlkl.evaluation import END_TOKEN, encode, grades
+from rlkl.sequences import Sequences, from_tokens, next_token_logits
+
+LISTS = ("operand 1", "operand 2")
+
+
+@torch.no_grad()
+def certainties(model: GPT2LMHeadModel, sequences: Sequences) -> list[list[float]]:
+    """The negentropy of the model before each completion token, the end token included, for each of B sequences."""
+    values = negentropy(next_token_logits(model, sequences.to(model.device))).cpu()  # (B, T)
+    return [row[mask].tolist() for row, mask in zip(values, sequences.mask, strict=True)]
+
+
+def certainty_gaps(model: GPT2LMHeadModel, operands: Sequence[Operands], trained_digits: int) -> dict[str, Any]:
+    """How much less certain the model is at some characters than at the others (Table 1), on right completions.
+
+    The gap of a group in one addition is the mean certainty of its characters minus that of all others.
+
+    Returns:
+        By group the `mean` and `deviation` of its gap over additions, for `critical` tokens and for the other characters of
+        the `operand lists`; and under `places` the mean certainty by scratchpad line and field.
+    """
+    gaps: dict[str, list[float]] = {"critical": [], "operand lists": []}
+    places: dict[tuple[int, str], list[float]] = {}
+    for pair, values in zip(operands, certainties(model, right_sequences(operands)), strict=True):
+        critical = {token.position for token in critical_tokens(pair, trained_digits)}
+        fields = [piece for piece in addition.pieces(pair) for _ in piece.text]
+        lists = {position for position, piece in enumerate(fields) if piece.field in LISTS} - critical
+        certainty = np.array(values[: len(fields)])
+        for name, chosen in (("critical", critical), ("operand lists", lists)):
+            inside = np.isin(np.arange(len(fields)), list(chosen))
+            if inside.any():
+                gaps[name].append(float(certainty[inside].mean() - certainty[~inside].mean()))
+        for position, piece in enumerate(fields):
+            field = "critical" if position in critical else piece.field
+            places.setdefault((piece.step, field), []).append(values[position])
+    means = [{"step": step, "field": field, "certainty": float(np.mean(at))} for (step, field), at in places.items()]
+    return {
+        "additions": len(operands),
+        "gaps": {name: {"mean": float(np.mean(at)), "deviation": float(np.std(at))} for name, at in gaps.items() if at},
+        "places": sorted(means, key=lambda place: place["certainty"]),
+    }
+
+
+def errors(operands: Sequence[Operands], texts: Sequence[str], trained_digits: int) -> dict[str, Any]:
+    """Where wrong answers begin: the first character that differs from the right completion.
+
+    Returns:
+        `wrong`, how many answers are wrong; `critical`, the share of them whose first wrong character is a critical token;
+        `operand_lists`, the share where it is in any copy of an operand's digits, critical ones included; and `fields`, how
+        many by field and scratchpad line.
+    """
+    wrong = [(pair, text) for pair, text, right in zip(operands, texts, grades(operands, texts), strict=True) if not right]
+    starts: list[tuple[Piece, bool]] = []
+    for pair, text in wrong:
+        position = first_error(pair, text)
+        assert position is not None  # a right completion has a right answer
+        is_critical = position in {token.position for token in critical_tokens(pair, trained_digits)}
+        starts.append((piece_at(pair, position), is_critical))
+    count = max(1, len(wrong))
+    fields = Counter((piece.step, piece.field) for piece, _ in starts)
+    return {
+        "wrong": len(wrong),
+        "critical": sum(is_critical for _, is_critical in starts) / count,
+        "operand_lists": sum(piece.field in LISTS for piece, _ in starts) / count,
+        "fields": [{"step": step, "field": field, "count": number} for (step, field), number in fields.most_common()],
+    }
+
+
+def scratchpads(
+    model: GPT2LMHeadModel, operands: Sequence[Operands], texts: Sequence[str], trained_digits: int
+) -> list[dict[str, Any]]:
+    """Completions with the model's certainty at each character, for `rlkl.scratchpad_view`."""
+    sequences = from_tokens(encode(map(addition.prompt, operands)), encode(texts), END_TOKEN)
+    return [
+        {
+            "prompt": addition.prompt(pair),
+            "text": text,
+            "certainty": values[: len(text)],
+            "right": addition.grade(pair, text),
+            "first_error": first_error(pair, text),
+            "critical": [token.position for token in critical_tokens(pair, trained_digits)],
+        }
+        for pair, text, values in zip(operands, texts, certainties(model, sequences), strict=True)
+    ]

@@ -1,0 +1,136 @@
+"""rlkl-evaluate: how well a model adds on N to N + 3 digits, where it is unsure, and where it goes wrong.
+
+rlkl-evaluate                                           the embedded model, 1,000 additions of each kind
+rlkl-evaluate model=runs/rlkl/finetune/RUN/model examples=200 show=3
+rlkl-evaluate digits=[5,6] operands=[varying] output=evaluation.json
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+from transformers import GPT2LMHeadModel
+
+from common.cli import print_result, run_application
+from common.runs import git_commit, make_folder, versions, write_json
+from common.statistics import bootstrap
+from rlkl.analysis import certainty_gaps, errors, scratchpads
+from rlkl.config import EvaluateConfig, register
+from rlkl.errors import InputError
+from rlkl.evaluation import OPERANDS, check_positions, complete, grades, sample
+from rlkl.language_model import fingerprint, load_model
+from rlkl.scratchpad_view import to_terminal
+
+log = logging.getLogger(__name__)
+
+
+def check(config: EvaluateConfig) -> None:
+    """Refuse what could only fail later. Raises InputError."""
+    for name, lowest in (("examples", 1), ("generations", 1), ("show", 0)):
+        if getattr(config, name) < lowest:
+            raise InputError(f"{name} must be at least {lowest}, not {getattr(config, name)}.")
+    if config.temperature < 0:
+        raise InputError(f"temperature must not be negative, but is {config.temperature}.")
+    unknown = [kind for kind in config.operands if kind not in OPERANDS]
+    if unknown or not config.operands:
+        raise InputError(f"operands must be a list of {', '.join(OPERANDS)}, not {config.operands}.")
+    if config.digits is not None and (not config.digits or min(config.digits) < 1):
+        raise InputError(f"digits must be a list of positive numbers, not {config.digits}.")
+    if config.output is not None and Path(config.output).exists():
+        raise InputError(f"{config.output} exists; choose another output.")
+
+
+def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
+    """Evaluate a model.
+
+    Returns:
+        `accuracy`, a row for each kind and number of digits with a bootstrap interval over additions; `errors` for the same;
+        `certainty`, the gaps on N + 1 digits; and `scratchpads`, a few coloured examples of N + 1 digits.
+    """
+    check(config)
+    if config.output is not None:
+        make_folder(Path(config.output).parent)
+    model, _ = load_model(config.model)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    trained: int = model.config.trained_digits
+    digits = config.digits or [trained + extra for extra in range(4)]
+    check_positions(model, max(digits))
+    result: dict[str, Any] = {
+        "model": config.model,
+        "fingerprint": fingerprint(model),
+        "trained_digits": trained,
+        "examples": config.examples,
+        "temperature": config.temperature,
+        "seed": config.seed,
+        "accuracy": [],
+        "errors": [],
+    }
+    total = len(config.operands) * len(digits) * config.examples
+    with tqdm(total=total, desc="additions", unit="", disable=not progress, leave=False) as bar:
+        for kind in config.operands:
+            for number in digits:
+                accuracy, where = _evaluate_one(model, config, kind, number, bar)
+                result["accuracy"].append({"operands": kind, "digits": number} | accuracy)
+                result["errors"].append({"operands": kind, "digits": number} | where)
+    longer = sample("identical", trained + 1, config.generations, config.seed)
+    result["certainty"] = certainty_gaps(model, longer, trained)
+    shown = sample("varying", trained + 1, config.show, config.seed)
+    texts = complete(model, shown, temperature=config.temperature) if shown else []
+    result["scratchpads"] = scratchpads(model, shown, texts, trained) if shown else []
+    result |= {"git_commit": git_commit(), "versions": versions()}
+    if config.output is not None:
+        write_json(Path(config.output), result)
+    return result
+
+
+def _evaluate_one(
+    model: GPT2LMHeadModel, config: EvaluateConfig, kind: str, digits: int, bar: "tqdm[None]"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    operands = sample(kind, digits, config.examples, config.seed)
+    texts = complete(model, operands, temperature=config.temperature, seed=config.seed, advance=bar.update)
+    interval = bootstrap([float(right) for right in grades(operands, texts)])
+    accuracy = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+    return accuracy, errors(operands, texts, model.config.trained_digits)
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The result as text for a terminal."""
+    lines = [f"{'operands':10} {'digits':>6}  accuracy (95% interval)   wrong answers that begin at a critical token / in a list"]
+    for row, where in zip(result["accuracy"], result["errors"], strict=True):
+        beyond = row["digits"] - result["trained_digits"]
+        name = f"N+{beyond}" if beyond > 0 else "N" if beyond == 0 else f"N{beyond}"
+        lines.append(
+            f"{row['operands']:10} {row['digits']:2} {name:>4} {row['mean']:6.3f} ({row['low']:.3f} to {row['high']:.3f})"
+            f"{where['wrong']:10} {where['critical']:8.2f} / {where['operand_lists']:.2f}"
+        )
+    lines.append(f"certainty on N+1 digits, against the other characters ({result['certainty']['additions']} additions):")
+    for name, gap in result["certainty"]["gaps"].items():
+        lines.append(f"  {name:14} {gap['mean']:+.4f} ± {gap['deviation']:.4f}")
+    return "\n".join(lines)
+
+
+def _shown(scratchpads: Sequence[dict[str, Any]]) -> str:
+    color = sys.stdout.isatty()
+    return "\n".join(f"{'right' if pad['right'] else 'WRONG'}\n{to_terminal(pad, color)}" for pad in scratchpads)
+
+
+def _task(config: DictConfig) -> None:
+    typed = OmegaConf.to_object(config)
+    assert isinstance(typed, EvaluateConfig)
+    result = evaluate(typed)
+    print_result("\n".join(filter(None, [_shown(result["scratchpads"]), summary(result)])))
+
+
+def main() -> None:
+    """The console entry point."""
+    register()
+    run_application(_task, application="rlkl", config="evaluate", bad_input=(InputError,))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from rlkl import rollout
+from rlkl.rollout import generate
+from rlkl.sequences import from_rollouts, next_token_logits, token_log_probs
+
+PROMPTS = [[3, 5, 7], [1], [2, 4, 6, 8, 10, 12], [9, 9], [40, 1, 2, 3, 4, 5, 6]]
+END = 0
+
+
+def sample(model, temperature=1.0, seed=0, prompts=PROMPTS, new=40, end=END):
+    generator = torch.Generator().manual_seed(seed)
+    return generate(model, prompts, max_new_tokens=new, end_token=end, temperature=temperature, generator=generator)
+
+
+def uncached_greedy(model, prompt, new=40):
+    """One full forward per token."""
+    tokens = list(prompt)
+    for _ in range(new):
+        logits = model(torch.tensor([tokens])).logits[0, -1]
+        tokens.append(int(logits.argmax()))
+        if tokens[-1] == END:
+            break
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_log_probs_are_those_of_uncached_teacher_forcing(model, temperature):
+    rollouts = sample(model, temperature)
+    assert rollouts.lengths.unique().numel() > 1  # rows end at different times
+    rows = zip(PROMPTS, rollouts.tokens, rollouts.log_probs, rollouts.lengths, strict=True)
+    for prompt, tokens, log_probs, length in rows:
+        whole = torch.tensor([[*prompt, *tokens[:length].tolist()]])
+        logits = model(whole[:, :-1]).logits[0, len(prompt) - 1 :] / temperature
+        expected = logits.log_softmax(-1).gather(1, whole[0, len(prompt) :, None]).squeeze(1)
+        torch.testing.assert_close(log_probs[:length], expected, atol=2e-5, rtol=1e-4)
+        assert not log_probs[length:].any()
+        assert (tokens[length:] == END).all()
+
+
+def test_sequences_of_rollouts_say_the_same_in_one_pass(model):
+    rollouts = sample(model)
+    sequences = from_rollouts(PROMPTS, rollouts, END)
+    log_probs = token_log_probs(next_token_logits(model, sequences), sequences.targets)
+    assert torch.equal(sequences.mask.sum(1), rollouts.lengths)
+    torch.testing.assert_close(log_probs[sequences.mask], rollouts.log_probs[rollouts.mask], atol=2e-5, rtol=1e-4)
+
+
+def test_greedy_is_the_most_likely_token_each_time(model):
+    rollouts = sample(model, temperature=0.0)
+    for prompt, tokens, length in zip(PROMPTS, rollouts.tokens, rollouts.lengths, strict=True):
+        assert tokens[:length].tolist() == uncached_greedy(model, prompt)
+
+
+def test_a_row_does_not_depend_on_when_the_others_end(model, monkeypatch):
+    expected = sample(model)
+    for every, below in ((1, 1.0), (1, 0.0), (3, 0.5), (1000, 1.0)):
+        monkeypatch.setattr(rollout, "CHECK_EVERY", every)
+        monkeypatch.setattr(rollout, "COMPACT_BELOW", below)
+        again = sample(model)
+        assert torch.equal(again.tokens, expected.tokens)
+        torch.testing.assert_close(again.log_probs, expected.log_probs)
+
+
+def test_the_same_seed_gives_the_same_rollouts_and_another_seed_others(model):
+    assert torch.equal(sample(model, seed=1).tokens, sample(model, seed=1).tokens)
+    assert sample(model, seed=1).tokens.tolist() != sample(model, seed=2).tokens.tolist()
+
+
+def test_samples_follow_the_distribution(model):
+    first = sample(model, prompts=[[3, 5, 7]] * 20_000, new=1).tokens[:, 0]
+    expected = model(torch.tensor([[3, 5, 7]])).logits[0, -1].softmax(-1)
+    counts = first.bincount(minlength=41)
+    deviations = (counts - 20_000 * expected) / (20_000 * expected * (1 - expected)).sqrt()
+    assert deviations.abs().max() < 4.5
+
+
+def test_lengths_and_ends(model):
+    rollouts = sample(model, new=5)
+    assert rollouts.tokens.shape == rollouts.log_probs.shape
+    assert rollouts.tokens.shape[1] == rollouts.lengths.max() <= 5
+    for tokens, length, ended in zip(rollouts.tokens, rollouts.lengths, rollouts.ended, strict=True):
+        assert (tokens[length - 1] == END) == ended
+        assert (tokens[: length - 1] != END).all()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "new", "message"), [([], 5, "must be prompts"), ([[1], []], 5, "none may be empty"), ([[1, 2]], 511, "513 positions")]
+)
+def test_bad_input(model, prompts, new, message):
+    with pytest.raises(ValueError, match=message):
+        generate(model, prompts, max_new_tokens=new, end_token=END)
+
+
+def test_all_positions_can_be_used(model):
+    rollouts = generate(model, [[1, 2]], max_new_tokens=510, end_token=41)
+    assert rollouts.lengths.tolist() == [510]
