@@ -5,7 +5,7 @@ BIN := .venv/bin
 MANIFESTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
 MEMBERS := $(patsubst packages/%/pyproject.toml,-e packages/%,$(wildcard packages/*/pyproject.toml))
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format reproduce-htc predict-htc benchmark lock clean
+.PHONY: help setup test lint format reproduce reproduce-rl reproduce-htc pretrain-rl predict-htc benchmark lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,16 @@ lint: .venv/.installed ## ruff and mypy
 format: .venv/.installed ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reproduce: reproduce-rl reproduce-htc ## both papers, one after the other; each ends in a report
+
+reproduce-rl: .venv/.installed ## compare the KL penalties on additions; ends in a report
+	$(BIN)/python -m rlkl.reproduce
+
+pretrain-rl: .venv/.installed ## train the model again that reproduce-rl starts from, and evaluate it
+	$(BIN)/rlkl-pretrain run_dir=outputs/pretrain-rl
+	test -e outputs/pretrain-rl/evaluation.json || \
+	  $(BIN)/rlkl-evaluate model=outputs/pretrain-rl/model output=outputs/pretrain-rl/evaluation.json
 
 reproduce-htc: .venv/.installed ## compare the hierarchical objectives and inference rules; ends in a report
 	$(BIN)/python -m htc.reproduce

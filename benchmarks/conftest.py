@@ -1,4 +1,4 @@
-"""Ends a benchmark session with one JSON line: the median seconds of each benchmark."""
+"""Ends a benchmark session with one JSON line: the median seconds of each benchmark, and what else it tells."""
 
 import json
 
@@ -10,4 +10,5 @@ def pytest_terminal_summary(terminalreporter, config):
     session = getattr(config, "_benchmarksession", None)
     medians = {bench.name: round(bench.stats.median, 6) for bench in session.benchmarks} if session else {}
     if medians:
-        terminalreporter.write_line(json.dumps({"median_seconds": medians}))
+        more = {bench.name: bench.extra_info for bench in session.benchmarks if bench.extra_info}
+        terminalreporter.write_line(json.dumps({"median_seconds": medians, "more": more}))

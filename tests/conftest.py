@@ -13,6 +13,9 @@ settings.register_profile("dev", deadline=None, max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+torch.set_num_threads(1)  # before any fixture: the number of threads changes the last digits
+
+
 @pytest.fixture(autouse=True)
 def reproducible():
     torch.set_num_threads(1)

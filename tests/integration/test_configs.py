@@ -7,22 +7,39 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from htc.config import EvaluateConfig, PredictConfig, ReproduceConfig, TrainConfig, register
+import htc.config
+import rlkl.config
 
-CONF = Path(__file__).resolve().parents[2] / "conf/htc"
-APPLICATIONS = {
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "predict": PredictConfig,
-    "reproduce": ReproduceConfig,
+CONF = Path(__file__).resolve().parents[2] / "conf"
+HTC = {
+    "train": htc.config.TrainConfig,
+    "evaluate": htc.config.EvaluateConfig,
+    "predict": htc.config.PredictConfig,
+    "reproduce": htc.config.ReproduceConfig,
 }
-CHOICES = [(group.name, file.stem) for group in CONF.iterdir() if group.is_dir() for file in sorted(group.glob("*.yaml"))]
+RLKL = {
+    "pretrain": rlkl.config.PretrainConfig,
+    "finetune": rlkl.config.FinetuneConfig,
+    "evaluate": rlkl.config.EvaluateConfig,
+    "reproduce": rlkl.config.ReproduceConfig,
+}
+APPLICATIONS = [(package, name) for package, names in (("htc", HTC), ("rlkl", RLKL)) for name in names]
+SCHEMAS = {"htc": HTC, "rlkl": RLKL}
+USED_BY = {"architecture": "pretrain", "training": "pretrain", "penalty": "finetune", "algorithm": "finetune"}  # of rlkl
+CHOICES = [
+    (package, group.name, file.stem)
+    for package in SCHEMAS
+    for group in (CONF / package).iterdir()
+    if group.is_dir()
+    for file in sorted(group.glob("*.yaml"))
+]
+EXPERIMENTS = sorted(CONF.glob("*/experiment/*.yaml"))
 FILL = {"dataset.dir": "folder", "model": "folder"}
 
 
-def composed(application, *overrides):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+def composed(package, application, *overrides):
+    {"htc": htc.config, "rlkl": rlkl.config}[package].register()
+    with initialize_config_dir(str(CONF / package), version_base="1.3"):
         return compose(application, list(overrides))
 
 
@@ -33,52 +50,77 @@ def typed(config):
     return OmegaConf.to_object(config)
 
 
-def test_every_application_has_its_config():
-    assert {file.stem for file in CONF.glob("*.yaml")} == {*APPLICATIONS, "app"}
+def application_of(package, group, choice):
+    if group == "experiment":
+        return "pretrain" if choice.startswith("pretrain") else "reproduce"
+    return "train" if package == "htc" else USED_BY[group]
 
 
-@pytest.mark.parametrize("application", APPLICATIONS)
-def test_applications_compose(application):
-    assert isinstance(typed(composed(application)), APPLICATIONS[application])
+@pytest.mark.parametrize("package", SCHEMAS)
+def test_every_application_has_its_config(package):
+    assert {file.stem for file in (CONF / package).glob("*.yaml")} == {*SCHEMAS[package], "app"}
 
 
-@pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_every_choice_composes(group, choice):
-    application = "reproduce" if group == "experiment" else "train"
-    config = typed(composed(application, f"{group}={choice}"))
-    if group != "experiment":
-        assert getattr(config, group).name if group in ("dataset", "loss", "encoder") else config
+@pytest.mark.parametrize(("package", "application"), APPLICATIONS)
+def test_applications_compose(package, application):
+    assert isinstance(typed(composed(package, application)), SCHEMAS[package][application])
 
 
-@pytest.mark.parametrize("file", sorted(CONF.glob("experiment/*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(("package", "group", "choice"), CHOICES)
+def test_every_choice_composes(package, group, choice):
+    config = typed(composed(package, application_of(package, group, choice), f"{group}={choice}"))
+    if group in ("dataset", "loss", "encoder"):
+        assert getattr(config, group).name
+    for part in ("training", "penalty", "algorithm"):
+        if hasattr(config, part):
+            getattr(config, part).check()
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: f"{file.parents[1].name}-{file.stem}")
 def test_an_experiment_begins_with_the_command_that_runs_it(file):
     first, second = file.read_text().splitlines()[:2]
     assert first == "# @package _global_"
-    assert second.startswith(("# make ", "# python -m htc.reproduce"))
+    assert second.startswith(("# make ", "# python -m htc.reproduce", "# python -m rlkl.reproduce", "# rlkl-pretrain"))
 
 
 def test_a_trained_encoder_brings_its_recipe():
-    assert typed(composed("train", "encoder=minilm")).training.batch_size == 16
-    assert typed(composed("train", "encoder=minilm", "training=frozen_icd10cm")).training.batch_size == 256
+    assert typed(composed("htc", "train", "encoder=minilm")).training.batch_size == 16
+    assert typed(composed("htc", "train", "encoder=minilm", "training=frozen_icd10cm")).training.batch_size == 256
 
 
 def test_a_frozen_encoder_takes_the_recipe_of_the_dataset():
-    assert typed(composed("train")).training.epochs == 8
-    assert typed(composed("train", "dataset=custom")).training.epochs == 40
+    assert typed(composed("htc", "train")).training.epochs == 8
+    assert typed(composed("htc", "train", "dataset=custom")).training.epochs == 40
 
 
 def test_losses_of_experiments_are_those_of_the_loss_group():
-    for file in CONF.glob("experiment/*.yaml"):
-        for loss in typed(composed("reproduce", f"experiment={file.stem}")).losses:
-            assert loss == typed(composed("train", f"loss={loss.name}")).loss
+    for file in (CONF / "htc").glob("experiment/*.yaml"):
+        for loss in typed(composed("htc", "reproduce", f"experiment={file.stem}")).losses:
+            assert loss == typed(composed("htc", "train", f"loss={loss.name}")).loss
 
 
-@pytest.mark.parametrize("override", ["training.epoch=3", "dataset.fraction=1", "loss.temperature=2"])
-def test_typos_are_refused(override):
+def test_penalties_of_experiments_are_those_of_the_penalty_group():
+    for penalty in typed(composed("rlkl", "reproduce")).penalties:
+        assert penalty == typed(composed("rlkl", "finetune", f"penalty={penalty.weighting}")).penalty
+
+
+@pytest.mark.parametrize(
+    ("package", "application", "override"),
+    [
+        ("htc", "train", "training.epoch=3"),
+        ("htc", "train", "dataset.fraction=1"),
+        ("htc", "train", "loss.temperature=2"),
+        ("rlkl", "pretrain", "architecture.layer=3"),
+        ("rlkl", "finetune", "penalty.betas=3"),
+        ("rlkl", "finetune", "algorithm.lr=3"),
+        ("rlkl", "evaluate", "digit=3"),
+    ],
+)
+def test_typos_are_refused(package, application, override):
     with pytest.raises(Exception, match=r"not in|Could not"):
-        composed("train", override)
+        composed(package, application, override)
 
 
 def test_a_value_that_must_be_given_is_missing():
     with pytest.raises(MissingMandatoryValue, match="dir"):
-        OmegaConf.to_object(composed("train", "dataset=custom"))
+        OmegaConf.to_object(composed("htc", "train", "dataset=custom"))

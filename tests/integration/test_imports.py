@@ -8,6 +8,26 @@ from pathlib import Path
 import pytest
 
 PACKAGES = Path(__file__).resolve().parents[2] / "packages"
+LIBRARY_OF_RLKL = [  # these build on transformers
+    "rlkl",
+    "rlkl.addition",
+    "rlkl.tokenizer",
+    "rlkl.certainty",
+    "rlkl.kl",
+    "rlkl.weighting",
+    "rlkl.penalty",
+    "rlkl.rollout",
+    "rlkl.sequences",
+    "rlkl.critical_tokens",
+    "rlkl.critical_evaluation",
+    "rlkl.actor_critic",
+    "rlkl.algorithms.a2c",
+    "rlkl.language_model",
+    "rlkl.evaluation",
+    "rlkl.analysis",
+    "rlkl.scratchpad_view",
+]
+TENSORS_ONLY = ["rlkl.certainty", "rlkl.kl", "rlkl.weighting", "rlkl.addition", "rlkl.critical_tokens", "rlkl.algorithms.a2c"]
 LIBRARY = [
     "htc",
     "htc.hierarchy",
@@ -21,10 +41,18 @@ LIBRARY = [
 ]
 
 
-def test_library_modules_load_neither_hydra_nor_wandb():
+EXPERIMENTS = {"hydra", "omegaconf", "wandb", "common", "accelerate"}
+
+
+@pytest.mark.parametrize(
+    ("modules", "unwanted"),
+    [(LIBRARY, EXPERIMENTS | {"transformers"}), (LIBRARY_OF_RLKL, EXPERIMENTS), (TENSORS_ONLY, EXPERIMENTS | {"transformers"})],
+    ids=["htc", "rlkl", "rlkl's tensors"],
+)
+def test_library_modules_load_neither_hydra_nor_wandb(modules, unwanted):
     code = (
-        f"import importlib, sys\nfor name in {LIBRARY!r}: importlib.import_module(name)\n"
-        "found = {'hydra', 'omegaconf', 'wandb', 'common', 'transformers', 'accelerate'} & set(sys.modules)\n"
+        f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
+        f"found = {unwanted!r} & set(sys.modules)\n"
         "sys.exit(f'loaded: {found}' if found else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
@@ -39,7 +67,7 @@ def imported_packages(file):
             yield node.module.split(".")[0]
 
 
-@pytest.mark.parametrize(("package", "forbidden"), [("common", {"htc", "rlkl"}), ("htc", {"rlkl"})])
+@pytest.mark.parametrize(("package", "forbidden"), [("common", {"htc", "rlkl"}), ("htc", {"rlkl"}), ("rlkl", {"htc"})])
 def test_packages_point_one_way(package, forbidden):
     files = list((PACKAGES / package / "src").rglob("*.py"))
     assert files

@@ -10,10 +10,18 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_example_runs():
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    names: dict[str, object] = {}
-    exec(block, names)
+def run_examples():
+    """The names that each Python example leaves behind."""
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        names: dict[str, object] = {}
+        exec(block, names)
+        yield names
+
+
+def test_the_python_examples_run():
+    names, penalty = run_examples()
+    assert penalty["logits"].grad[penalty["mask"]].abs().sum() > 0
+    assert not penalty["logits"].grad[~penalty["mask"]].any()
     assert names["hierarchy"].is_coherent(names["predictions"]).all()
     assert names["logits"].grad.abs().sum() > 0
     assert torch.equal(names["targets"].sum(1), torch.tensor([2, 2]))

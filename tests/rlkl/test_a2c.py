@@ -34,7 +34,9 @@ def test_gae_is_its_definition(seed, discounts):
 
 def test_without_discounts_the_advantage_is_the_return_minus_the_value():
     values, mask = torch.randn(2, 4), torch.ones(2, 4, dtype=torch.bool)
-    torch.testing.assert_close(a2c.gae(torch.tensor([1.0, -1.0]), values, mask, 1.0, 1.0), torch.tensor([[1.0], [-1.0]]) - values)
+    torch.testing.assert_close(
+        a2c.gae(torch.tensor([1.0, -1.0]), values, mask, 1.0, 1.0), torch.tensor([[1.0], [-1.0]]) - values
+    )
 
 
 def test_losses_by_hand():

@@ -78,7 +78,15 @@ def test_only_the_answer_counts(pair, other):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "4 9 5\n", "</scratch>\n4 9 5", "</scratch>\n495\n", "</scratch>\n 4 9 5\n", "</scratch>\n4 9 5 \n", "</scratch>4 9 5\n"],
+    [
+        "",
+        "4 9 5\n",
+        "</scratch>\n4 9 5",
+        "</scratch>\n495\n",
+        "</scratch>\n 4 9 5\n",
+        "</scratch>\n4 9 5 \n",
+        "</scratch>4 9 5\n",
+    ],
 )
 def test_an_answer_line_that_is_not_exactly_right_is_wrong(text):
     assert not grade(Operands(128, 367), text)

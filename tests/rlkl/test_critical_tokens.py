@@ -3,9 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlkl.addition import Operands, completion, prompt
+from rlkl.addition import Operands, completion, pieces, prompt
 from rlkl.analysis import certainty_gaps, errors, scratchpads
-from rlkl.critical_evaluation import CriticalCommas, critical_places, right_sequences
+from rlkl.critical_evaluation import CriticalProbabilities, critical_places, right_sequences
 from rlkl.critical_tokens import critical_tokens, first_error, piece_at
 from rlkl.scratchpad_view import to_html, to_terminal
 from rlkl.sequences import next_token_logits
@@ -69,17 +69,28 @@ def test_probabilities_are_those_of_the_right_character(model):
         right = (prompt(pairs[row]) + completion(pairs[row]))[column + 1]
         assert right == token.character
     expected = [
-        probabilities[row, column, sequences.targets[row, column]].item() for row, column, token in places if token.character == ","
+        probabilities[row, column, sequences.targets[row, column]].item()
+        for row, column, token in places
+        if token.character == ","
     ]
-    scores = CriticalCommas(pairs, 2).scores(model)
+    scores = CriticalProbabilities(pairs, 2).scores(model)
     assert scores["critical/comma"] == pytest.approx(sum(expected) / 2)
     assert scores["critical/comma_step1_operand1"] == pytest.approx(expected[0])
     assert scores["critical/comma_step1_operand2"] == pytest.approx(expected[1])
+    copied = []
+    for row, pair in enumerate(pairs):
+        start, chance = len(prompt(pair)) - 1, 1.0
+        fields = [piece.field for piece in pieces(pair) for _ in piece.text]
+        for position, field in enumerate(fields):
+            if field.startswith("operand"):
+                chance *= probabilities[row, start + position, sequences.targets[row, start + position]].item()
+        copied.append(chance)
+    assert scores["critical/lists"] == pytest.approx(sum(copied) / 3)
 
 
 def test_no_critical_comma_is_an_error():
     with pytest.raises(ValueError, match="no operand has more than 3 digits"):
-        CriticalCommas([LONG], 3)
+        CriticalProbabilities([LONG], 3)
 
 
 class Unsure(torch.nn.Module):

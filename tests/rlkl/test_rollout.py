@@ -86,7 +86,8 @@ def test_lengths_and_ends(model):
 
 
 @pytest.mark.parametrize(
-    ("prompts", "new", "message"), [([], 5, "must be prompts"), ([[1], []], 5, "none may be empty"), ([[1, 2]], 511, "513 positions")]
+    ("prompts", "new", "message"),
+    [([], 5, "must be prompts"), ([[1], []], 5, "none may be empty"), ([[1, 2]], 511, "513 positions")],
 )
 def test_bad_input(model, prompts, new, message):
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""The training loop: warm-up and decay, checkpoints and resume; AdamW with one learning rate per part of the model by default."""
+"""The training loop: warm-up and decay, checkpoints and resume; by default AdamW, one learning rate per part of the model."""
 
 import logging
 import math
@@ -118,7 +118,7 @@ def linear(progress: float) -> float:
 
 
 def cosine(progress: float, final: float = 0.1) -> float:
-    """A decay of the learning rate along half a cosine. Args: progress: from 0 to 1; final: what it ends at, relative to the peak."""
+    """A decay along half a cosine. Args: progress: from 0 to 1; final: what it ends at, relative to the peak."""
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 

@@ -1,6 +1,7 @@
 """A policy and a critic on one trunk."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
 from rlkl.sequences import Sequences
@@ -20,9 +21,14 @@ class ActorCritic(nn.Module):
     def __init__(self, policy: GPT2LMHeadModel, initial_value: float = 0.0) -> None:
         super().__init__()
         self.policy = policy
-        self.critic = nn.Sequential(nn.Linear(policy.config.n_embd, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, 1))
-        nn.init.zeros_(self.critic[-1].weight)
-        nn.init.constant_(self.critic[-1].bias, initial_value)
+        self.critic_hidden = nn.Linear(policy.config.n_embd, HIDDEN)
+        self.critic_output = nn.Linear(HIDDEN, 1)
+        nn.init.zeros_(self.critic_output.weight)
+        self.set_value(initial_value)
+
+    def set_value(self, value: float) -> None:
+        """Let an untrained critic expect this everywhere."""
+        nn.init.constant_(self.critic_output.bias, value)
 
     def forward(self, sequences: Sequences) -> tuple[Tensor, Tensor]:
         """What the policy says, and what the critic expects, before each token.
@@ -31,5 +37,5 @@ class ActorCritic(nn.Module):
             (B, T, V) logits and (B, T) values, float32.
         """
         hidden = self.policy.transformer(input_ids=sequences.inputs, use_cache=False).last_hidden_state
-        return self.policy.lm_head(hidden).float(), self.critic(hidden).squeeze(-1).float()
-
+        values = self.critic_output(F.gelu(self.critic_hidden(hidden))).squeeze(-1).float()
+        return self.policy.lm_head(hidden).float(), values

@@ -54,7 +54,8 @@ class Piece(NamedTuple):
     text: str
 
 
-FIELDS = ("operand 1", "operand 2", "result", "carry", "sum", "digit", "new carry", "answer", "mark")
+OPERAND_LISTS = ("operand 1", "operand 2")
+FIELDS = (*OPERAND_LISTS, "result", "carry", "sum", "digit", "new carry", "answer", "mark")
 
 
 def completion(operands: Operands) -> str:

@@ -9,14 +9,12 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from rlkl import addition
-from rlkl.addition import Operands, Piece
+from rlkl.addition import OPERAND_LISTS, Operands, Piece
 from rlkl.certainty import negentropy
 from rlkl.critical_evaluation import right_sequences
 from rlkl.critical_tokens import critical_tokens, first_error, piece_at
 from rlkl.evaluation import END_TOKEN, encode, grades
 from rlkl.sequences import Sequences, from_tokens, next_token_logits
-
-LISTS = ("operand 1", "operand 2")
 
 
 @torch.no_grad()
@@ -40,7 +38,7 @@ def certainty_gaps(model: GPT2LMHeadModel, operands: Sequence[Operands], trained
     for pair, values in zip(operands, certainties(model, right_sequences(operands)), strict=True):
         critical = {token.position for token in critical_tokens(pair, trained_digits)}
         fields = [piece for piece in addition.pieces(pair) for _ in piece.text]
-        lists = {position for position, piece in enumerate(fields) if piece.field in LISTS} - critical
+        lists = {position for position, piece in enumerate(fields) if piece.field in OPERAND_LISTS} - critical
         certainty = np.array(values[: len(fields)])
         for name, chosen in (("critical", critical), ("operand lists", lists)):
             inside = np.isin(np.arange(len(fields)), list(chosen))
@@ -77,7 +75,7 @@ def errors(operands: Sequence[Operands], texts: Sequence[str], trained_digits: i
     return {
         "wrong": len(wrong),
         "critical": sum(is_critical for _, is_critical in starts) / count,
-        "operand_lists": sum(piece.field in LISTS for piece, _ in starts) / count,
+        "operand_lists": sum(piece.field in OPERAND_LISTS for piece, _ in starts) / count,
         "fields": [{"step": step, "field": field, "count": number} for (step, field), number in fields.most_common()],
     }
 

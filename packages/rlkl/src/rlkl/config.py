@@ -31,12 +31,14 @@ class PretrainingConfig(TrainingConfig):
 
     Attributes:
         examples_per_epoch: additions between two evaluations; they are new in every epoch.
+        final_fraction: what the learning rates end at, relative to their peak.
         adam_beta2: AdamW's second momentum.
         muon_learning_rate: of Muon on the matrices of the blocks; null for AdamW on everything.
         muon_weight_decay: Muon's own.
     """
 
     examples_per_epoch: int = 24_000
+    final_fraction: float = 0.1
     adam_beta2: float = 0.99
     muon_learning_rate: float | None = None
     muon_weight_decay: float = 0.01
@@ -46,6 +48,8 @@ class PretrainingConfig(TrainingConfig):
         super().check()
         if self.examples_per_epoch < 1:
             raise InputError(f"training.examples_per_epoch must be at least 1, not {self.examples_per_epoch}.")
+        if not 0 <= self.final_fraction <= 1:
+            raise InputError(f"training.final_fraction must be from 0 to 1, not {self.final_fraction}.")
         if self.muon_learning_rate is not None and self.muon_learning_rate <= 0:
             raise InputError(f"training.muon_learning_rate must be positive or null, not {self.muon_learning_rate}.")
 

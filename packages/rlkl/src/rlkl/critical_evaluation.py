@@ -1,7 +1,7 @@
 """What a model does at critical tokens, measured on fixed additions by teacher forcing.
 
-The right text is given, and what the model would do at each place is read off. So every place counts for every model, also those
-that a model would not reach by itself, and no character is taken for its neighbour.
+The right text is given, and what the model would do at each place is read off. So every place counts for every model, also
+those that a model would not reach by itself, and no character is taken for its neighbour.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from rlkl import addition
-from rlkl.addition import Operands
+from rlkl.addition import OPERAND_LISTS, Operands
 from rlkl.critical_tokens import CriticalToken, critical_tokens
 from rlkl.evaluation import END_TOKEN, encode
 from rlkl.sequences import Sequences, from_tokens, next_token_logits, token_log_probs
@@ -31,8 +31,19 @@ def critical_places(operands: Sequence[Operands], trained_digits: int) -> list[t
     ]
 
 
-class CriticalCommas:
-    """The commas before digit N + 1 in the lists of longer operands (figures 4 and 7).
+def operand_list_mask(operands: Sequence[Operands], sequences: Sequences) -> Tensor:
+    """(B, T) bool, the predictions of the operand lists' characters in `right_sequences`."""
+    mask = torch.zeros_like(sequences.mask)
+    for row, pair in enumerate(operands):
+        column = len(addition.prompt(pair)) - 1
+        for piece in addition.pieces(pair):
+            mask[row, column : column + len(piece.text)] = piece.field in OPERAND_LISTS
+            column += len(piece.text)
+    return mask
+
+
+class CriticalProbabilities:
+    """What a policy gives to the critical commas: those before digit N + 1 in the lists of longer operands (figures 4 and 7).
 
     Args:
         operands: additions to measure on.
@@ -49,12 +60,18 @@ class CriticalCommas:
             for place in critical_places(operands, trained_digits)
             if place[2].digit == trained_digits + 1 and place[2].character == ","
         ]
+        self.lists = operand_list_mask(operands, self.sequences)
         if not self.places:
             raise ValueError(f"no operand has more than {trained_digits} digits.")
 
     @torch.no_grad()
     def scores(self, model: GPT2LMHeadModel) -> dict[str, float]:
-        """The mean probability of the comma: over all places, and by scratchpad line and operand."""
+        """Means over the additions.
+
+        Returns:
+            `critical/comma`, the probability of the comma, over all places and by scratchpad line and operand; and
+            `critical/lists`, the probability that every copy of the operands' digits is right, given that what is between is.
+        """
         sequences = self.sequences.to(model.device)
         log_probs = token_log_probs(next_token_logits(model, sequences), sequences.targets)  # (B, T)
         groups: dict[str, list[Tensor]] = {}
@@ -62,4 +79,5 @@ class CriticalCommas:
             probability = log_probs[row, column].exp()
             groups.setdefault("critical/comma", []).append(probability)
             groups.setdefault(f"critical/comma_step{token.step}_operand{token.operand}", []).append(probability)
+        groups["critical/lists"] = list(log_probs.masked_fill(~self.lists.to(model.device), 0.0).sum(1).exp())
         return {name: torch.stack(values).mean().item() for name, values in groups.items()}

@@ -7,7 +7,7 @@ list of digits: at the comma after the N-th digit, and from there to the bracket
 
 from typing import NamedTuple
 
-from rlkl.addition import Operands, Piece, completion, pieces
+from rlkl.addition import OPERAND_LISTS, Operands, Piece, completion, pieces
 
 
 class CriticalToken(NamedTuple):
@@ -33,10 +33,10 @@ def critical_tokens(operands: Operands, trained_digits: int) -> list[CriticalTok
     found = []
     start = 0
     for piece in pieces(operands):
-        if piece.field in ("operand 1", "operand 2"):
+        if piece.field in OPERAND_LISTS:
             # In "[1,2,3]" digit d is at 2 d - 1, and the comma before it at 2 (d - 1).
             for index in range(2 * trained_digits, len(piece.text) - 1):
-                operand = 1 if piece.field == "operand 1" else 2
+                operand = OPERAND_LISTS.index(piece.field) + 1
                 found.append(CriticalToken(start + index, piece.step, operand, index // 2 + 1, piece.text[index]))
         start += len(piece.text)
     return found

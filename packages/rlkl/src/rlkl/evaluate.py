@@ -55,8 +55,8 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
     check(config)
     if config.output is not None:
         make_folder(Path(config.output).parent)
-    model, _ = load_model(config.model)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(config.model)
+    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
     trained: int = model.config.trained_digits
     digits = config.digits or [trained + extra for extra in range(4)]
     check_positions(model, max(digits))
@@ -100,7 +100,9 @@ def _evaluate_one(
 
 def summary(result: dict[str, Any]) -> str:
     """The result as text for a terminal."""
-    lines = [f"{'operands':10} {'digits':>6}  accuracy (95% interval)   wrong answers that begin at a critical token / in a list"]
+    lines = [
+        f"{'operands':10} {'digits':>6}  accuracy (95% interval)   wrong answers that begin at a critical token / in a list"
+    ]
     for row, where in zip(result["accuracy"], result["errors"], strict=True):
         beyond = row["digits"] - result["trained_digits"]
         name = f"N+{beyond}" if beyond > 0 else "N" if beyond == 0 else f"N{beyond}"

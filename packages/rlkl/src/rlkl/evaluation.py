@@ -33,7 +33,7 @@ def encode(texts: Iterable[str]) -> list[list[int]]:
 def decode(rollouts: Rollouts) -> list[str]:
     """The texts of rollouts, without the end token."""
     return [
-        TOKENIZER.decode(row[:length], skip_special_tokens=True)
+        str(TOKENIZER.decode(row[:length], skip_special_tokens=True))
         for row, length in zip(rollouts.tokens.tolist(), rollouts.lengths.tolist(), strict=True)
     ]
 
@@ -75,7 +75,7 @@ def complete(
     *,
     temperature: float = 0.0,
     seed: int = 0,
-    batch_size: int = 250,
+    batch_size: int = 100,
     advance: Callable[[int], object] = lambda done: None,
 ) -> list[str]:
     """The completions that the model gives to additions.

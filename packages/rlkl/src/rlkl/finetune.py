@@ -9,7 +9,6 @@ import copy
 import logging
 import math
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,7 +28,7 @@ from rlkl import addition
 from rlkl.actor_critic import ActorCritic
 from rlkl.algorithms import a2c
 from rlkl.config import A2CConfig, FinetuneConfig, register
-from rlkl.critical_evaluation import CriticalCommas
+from rlkl.critical_evaluation import CriticalProbabilities
 from rlkl.errors import InputError
 from rlkl.evaluation import END_TOKEN, accuracy, check_positions, decode, grades, roll_out, sample
 from rlkl.language_model import fingerprint, load_model, save_model
@@ -91,10 +90,13 @@ class Finetuning:
         self.trained_digits: int = reference.config.trained_digits
         self.digits = self.trained_digits + config.extra_digits
         torch.manual_seed(config.seed)
-        self.reference = reference.to(device).requires_grad_(False)
-        self.model = ActorCritic(copy.deepcopy(reference).requires_grad_(True)).to(device)
+        self.model = ActorCritic(copy.deepcopy(reference)).to(device)
+        self.reference = reference.requires_grad_(False)
+        torch.nn.Module.to(self.reference, device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.algorithm.learning_rate)
-        self.commas = CriticalCommas(sample("identical", self.digits, config.evaluation_examples, seed=0), self.trained_digits)
+        self.critical = CriticalProbabilities(
+            sample("identical", self.digits, config.evaluation_examples, seed=0), self.trained_digits
+        )
 
     def collect(self, number: int) -> tuple[Sequences, Tensor]:
         """Let the policy add, and grade it. Returns: the episodes, and (B,) their rewards."""
@@ -123,9 +125,7 @@ class Finetuning:
             logits, values = self.model(batch)
             logits = logits / algorithm.temperature
             there = reference_logits[rows, :width] / algorithm.temperature
-            terms = loss_terms(
-                logits, values, there, weights[rows, :width], batch, rewards[rows], scale, penalty, algorithm
-            )
+            terms = loss_terms(logits, values, there, weights[rows, :width], batch, rewards[rows], scale, penalty, algorithm)
             loss = torch.stack(list(terms.values())).sum()
             if not math.isfinite(loss.item()):
                 raise InputError(
@@ -151,7 +151,7 @@ class Finetuning:
             "eval/accuracy_N": accuracy(policy, sample("varying", self.trained_digits, examples, seed=0)),
             "eval/accuracy_longer": accuracy(policy, sample("varying", self.digits, examples, seed=0)),
         }
-        return scores | self.commas.scores(policy)
+        return scores | self.critical.scores(policy)
 
 
 def weight_statistics(weights: Tensor) -> dict[str, float]:
@@ -174,7 +174,7 @@ def check(config: FinetuneConfig) -> None:
 def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
     """Fine-tune as the config says; a finished run is not run again. Returns: the run's result, and `run_dir`."""
     check(config)
-    reference, _ = load_model(config.model)
+    reference = load_model(config.model)
     check_positions(reference, reference.config.trained_digits + config.extra_digits)
     identity = asdict(config) | {"model": fingerprint(reference)}
     name = f"{config.penalty.weighting}-seed{config.seed}-{config_hash(identity)}"
@@ -207,7 +207,7 @@ def _finetune(run: RunDirectory, config: FinetuneConfig, work: Finetuning, progr
             episodes, rewards = work.collect(number)
             success = (rewards == REWARD).float().mean().item()
             if number == 0:
-                torch.nn.init.constant_(work.model.critic[-1].bias, rewards.mean().item())
+                work.model.set_value(rewards.mean().item())
             metrics = {"rollout/success": success, "rollout/length": episodes.mask.sum(1).float().mean().item()}
             metrics |= work.update(number, episodes, rewards)
             done = number + 1

@@ -1,15 +1,19 @@
 """The language model: a small GPT-2 over characters, made from scratch or loaded from a folder."""
 
+import copy
 import hashlib
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from safetensors.torch import load_model as load_weights
+from safetensors.torch import save_model as save_weights
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from rlkl.errors import InputError
 from rlkl.tokenizer import character_tokenizer
 
+WEIGHTS = "model.safetensors"
 PRETRAINED = Path(__file__).parent / "pretrained"  # what comes with the package, by name
 
 
@@ -37,15 +41,20 @@ def new_model(*, layers: int, heads: int, width: int, positions: int, dropout: f
         activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one kernel
         bos_token_id=end,
         eos_token_id=end,
-        trained_digits=trained_digits,
     )
+    config.trained_digits = trained_digits
     return GPT2LMHeadModel(config)
 
 
 def save_model(folder: Path, model: GPT2LMHeadModel, dtype: torch.dtype = torch.float32) -> None:
     """Write model and tokenizer as AutoModelForCausalLM and AutoTokenizer load them. Args: dtype: of the weights on disk."""
-    half = {name: tensor.to(dtype) for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
-    model.save_pretrained(folder, state_dict=half)
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = copy.deepcopy(model).cpu()
+    torch.nn.Module.to(stored, dtype)
+    stored.config.architectures = [type(model).__name__]
+    stored.config.dtype = dtype
+    stored.config.save_pretrained(folder)
+    save_weights(stored, str(folder / WEIGHTS), metadata={"format": "pt"})
     character_tokenizer().save_pretrained(folder)
 
 
@@ -57,8 +66,8 @@ def fingerprint(model: GPT2LMHeadModel) -> str:
     return digest.hexdigest()[:12]
 
 
-def load_model(name: str) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
-    """Load a model in float32, in eval mode and without dropout, and its tokenizer.
+def load_model(name: str) -> GPT2LMHeadModel:
+    """Load a model in float32, in eval mode and without dropout.
 
     Args:
         name: a folder, or the name of a model that comes with the package.
@@ -69,17 +78,23 @@ def load_model(name: str) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
     known = sorted(folder.name for folder in PRETRAINED.iterdir() if folder.is_dir()) if PRETRAINED.is_dir() else []
     folder = PRETRAINED / name if name in known else Path(name)
     if not (folder / "config.json").is_file():
-        raise InputError(f"no model in {name!r}; give the folder of a pre-trained one (RUN/model), or one of: {', '.join(known)}.")
+        raise InputError(f"no model in {name!r}; give the folder of one (RUN/model), or a name: {', '.join(known)}.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+        config = GPT2Config.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
         raise InputError(f"{folder}: cannot load the model: {str(error).splitlines()[0]}") from error
     if tokenizer.get_vocab() != character_tokenizer().get_vocab():
-        raise InputError(f"{folder} has another vocabulary; rlkl needs the {len(character_tokenizer())} tokens of rlkl.tokenizer.")
-    if not isinstance(model, GPT2LMHeadModel) or not isinstance(getattr(model.config, "trained_digits", None), int):
+        raise InputError(f"{folder} has another vocabulary than the {len(character_tokenizer())} tokens of rlkl.tokenizer.")
+    if config.model_type != "gpt2" or not isinstance(getattr(config, "trained_digits", None), int):
         raise InputError(f"{folder} is not a model that rlkl-pretrain made: trained_digits is missing in its config.json.")
+    config.dtype = torch.float32
+    model = GPT2LMHeadModel(config)
+    try:
+        load_weights(model, folder / WEIGHTS)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{folder / WEIGHTS}: cannot load the weights: {str(error).splitlines()[0]}") from error
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    return model.eval(), tokenizer
+    return model.eval()

@@ -33,6 +33,7 @@ from rlkl.language_model import new_model, save_model
 
 log = logging.getLogger(__name__)
 
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 AT_START = 0.25  # of the rows begin at position 0
 IGNORED = -100  # a target that does not count, in cross_entropy
 
@@ -79,8 +80,9 @@ def completion_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def make_optimizers(model: nn.Module, config: PretrainingConfig) -> list[torch.optim.Optimizer]:
     """AdamW for all parameters; or Muon (Jordan et al. 2024) for the matrices of the blocks, and AdamW for the others."""
     blocks = {name for name, parameter in model.named_parameters() if ".h." in name and parameter.ndim == 2}
-    muon = blocks if config.muon_learning_rate is not None else set()
-    groups = {True: [], False: []}  # type: dict[bool, list[nn.Parameter]]
+    rate = config.muon_learning_rate
+    muon = blocks if rate is not None else set()
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}  # by whether they decay
     for name, parameter in model.named_parameters():
         if name not in muon:
             groups[parameter.ndim > 1].append(parameter)
@@ -90,13 +92,11 @@ def make_optimizers(model: nn.Module, config: PretrainingConfig) -> list[torch.o
         betas=(0.9, config.adam_beta2),
         fused=True,
     )
-    if not muon:
+    if rate is None:
         return [adamw]
     matrices = [parameter for name, parameter in model.named_parameters() if name in muon]
     return [
-        torch.optim.Muon(
-            matrices, lr=config.muon_learning_rate, weight_decay=config.muon_weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
+        torch.optim.Muon(matrices, lr=rate, weight_decay=config.muon_weight_decay, adjust_lr_fn="match_rms_adamw"),
         adamw,
     ]
 
@@ -111,9 +111,11 @@ def check(config: PretrainConfig) -> None:
     longest = len(addition.prompt(nines)) + len(addition.completion(nines))
     if longest > config.architecture.positions:
         raise InputError(
-            f"additions of {config.trained_digits + 1} digits, which the model is evaluated on, take up to {longest} positions; "
+            f"additions of {config.trained_digits + 1} digits, which it is evaluated on, take up to {longest} positions; "
             f"architecture.positions is {config.architecture.positions}."
         )
+    if config.saved_dtype not in DTYPES:
+        raise InputError(f"saved_dtype must be one of {', '.join(DTYPES)}, not {config.saved_dtype!r}.")
     if config.evaluation_examples < 1:
         raise InputError(f"evaluation_examples must be at least 1, not {config.evaluation_examples}.")
 
@@ -148,11 +150,11 @@ def _pretrain(run: RunDirectory, config: PretrainConfig) -> dict[str, Any]:
         checkpoints=Checkpoints(run.checkpoints),
         evaluate=partial(_evaluate, model, config),
         optimizers=make_optimizers(wrapped, config.training),
-        decay=cosine,
+        decay=partial(cosine, final=config.training.final_fraction),
     )
     tracker = partial(Tracker, run, config.tracking, job_type="pretrain", name=run.path.name)
     kept = trainer.fit(lambda step: tracker(resume_step=step))
-    save_model(run.path / "model", model, getattr(torch, config.saved_dtype))
+    save_model(run.path / "model", model, DTYPES[config.saved_dtype])
     return run.write_result(parameters=parameters, trained_digits=config.trained_digits, kept=kept)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.figures import COLORS, line_with_interval, new_figure, to_svg
@@ -22,8 +23,14 @@ COLUMNS = (
     ("eval/accuracy_N", "N accuracy"),
     ("eval/accuracy_longer", "N+1 accuracy"),
     ("critical/comma", "probability on critical commas"),
+    ("critical/lists", "probability of copying all operand lists"),
 )
 SMOOTHED = 5  # collects that the curve of successes is averaged over
+
+COMMAS_TEXT = (
+    "The probability of the right character at the comma before digit N+1 of a list (figure 7), measured on the same additions "
+    "throughout, with the right text before it."
+)
 
 Runs = dict[str, list[dict[str, Any]]]  # by penalty, the results of its seeds
 
@@ -61,7 +68,7 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
     figures = {
         "success": (
             _success_figure(runs),
-            f"Share of right answers among the sampled episodes, averaged over {SMOOTHED} collects.",
+            f"Right answers among the sampled episodes, averaged over {SMOOTHED} collects.",
         ),
         "accuracy_longer": (
             _history_figure(runs, "eval/accuracy_longer", f"accuracy on N+{extra} digits"),
@@ -70,6 +77,10 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
         "critical_commas": (
             _history_figure(runs, "critical/comma", "probability of the comma"),
             "Probability that the policy gives to the critical commas, by teacher forcing (figure 4, bottom).",
+        ),
+        "operand_lists": (
+            _history_figure(runs, "critical/lists", "probability"),
+            "Probability that the policy copies every operand list of an addition right, by teacher forcing.",
         ),
         "retention": (
             _history_figure(runs, "eval/accuracy_N", "accuracy on N digits"),
@@ -83,10 +94,10 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
     for name, picture in (pictures | commas).items():
         write_atomically(output / f"{name}.svg", picture.svg)
     write_atomically(output / "table.md", markdown_table(main_table) + "\n")
-    curves = [pictures[name] for name in ("success", "accuracy_longer", "critical_commas", "retention")]
+    curves = [pictures[name] for name in ("success", "accuracy_longer", "critical_commas", "operand_lists", "retention")]
     sections = [
         Section("The result", findings(runs), [main_table], curves),
-        Section("Critical commas, one by one", _commas_text(runs), [], list(commas.values())),
+        Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values())),
         Section("The weights", _weights_text(runs), [], [pictures["weights"]] if "weights" in pictures else []),
         _start_section(summary["start"], pictures["accuracy_by_digits"]),
         Section(
@@ -111,8 +122,8 @@ def _lead(summary: dict[str, Any]) -> str:
     count = len(summary["seeds"])
     over = f"the mean over {count} seeds with its 95% interval (Student t)" if count > 1 else "from one seed"
     return (
-        f"A model pre-trained on additions of up to {summary['trained_digits']} digits is fine-tuned by reinforcement learning on "
-        f"{summary['digits']} digits, with different KL penalties to the pre-trained model. Every number is {over}."
+        f"A model pre-trained on additions of up to {summary['trained_digits']} digits is fine-tuned by reinforcement learning "
+        f"on {summary['digits']} digits, with different KL penalties to the pre-trained model. Every number is {over}."
     )
 
 
@@ -148,7 +159,7 @@ def result_table(runs: Runs, extra: int = 1) -> Table:
     means = []
     for penalty, seeds in runs.items():
         columns = [_final(seeds, key) for key, _ in COLUMNS]
-        success = over_seeds([float(np.mean([value for _, value in _logged(run, "rollout/success")][-SMOOTHED:])) for run in seeds])
+        success = over_seeds([_last_successes(run) for run in seeds])
         rows.append([LABELS.get(penalty, penalty), *map(_cell, [*columns, success])])
         means.append([interval.mean for interval in [*columns, success]])
     best = {(1 + int(np.argmax(column)), 1 + index) for index, column in enumerate(zip(*means, strict=True))}
@@ -158,6 +169,10 @@ def result_table(runs: Runs, extra: int = 1) -> Table:
         caption="Greedy accuracy on varying additions after the last collect; successes over the last five. Best: stressed.",
         best=best,
     )
+
+
+def _last_successes(run: dict[str, Any]) -> float:
+    return float(np.mean([value for _, value in _logged(run, "rollout/success")][-SMOOTHED:]))
 
 
 def compare(runs: Runs, better: str, worse: str, key: str) -> Interval | None:
@@ -171,7 +186,7 @@ def compare(runs: Runs, better: str, worse: str, key: str) -> Interval | None:
 def findings(runs: Runs) -> list[str]:
     """The paper's expectations, held against paired differences."""
     sentences = []
-    for key, name in (COLUMNS[1], COLUMNS[2], COLUMNS[0]):
+    for key, name in (COLUMNS[1], COLUMNS[2], COLUMNS[3], COLUMNS[0]):
         for worse in ("standard", "matched_mean", "none"):
             difference = compare(runs, "prioritized", worse, key)
             if difference is None:
@@ -192,8 +207,15 @@ def _history_figure(runs: Runs, key: str, label: str) -> Figure:
         line_with_interval(axes, x, curves, LABELS.get(penalty, penalty), COLORS[index], marker="o")
     axes.set_xlabel("collects")
     axes.set_ylabel(label)
+    _within_probabilities(axes)
     axes.legend(fontsize=9)
     return figure
+
+
+def _within_probabilities(axes: Axes) -> None:
+    """Bands of few seeds may reach beyond 0 and 1; the axis does not."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -0.02), min(high, 1.02))
 
 
 def _success_figure(runs: Runs) -> Figure:
@@ -206,6 +228,7 @@ def _success_figure(runs: Runs) -> Figure:
         line_with_interval(axes, x, smooth, LABELS.get(penalty, penalty), COLORS[index])
     axes.set_xlabel("collects")
     axes.set_ylabel("success of sampled episodes")
+    _within_probabilities(axes)
     axes.legend(fontsize=9)
     return figure
 
@@ -220,13 +243,6 @@ def _commas_figures(runs: Runs) -> dict[str, Picture]:
         picture = Picture(to_svg(_history_figure(runs, key, "probability of the comma")), caption)
         pictures[key.replace("critical/", "critical_")] = picture
     return pictures
-
-
-def _commas_text(runs: Runs) -> list[str]:
-    return [
-        "The probability of the right character at the comma before digit N+1 of a list (figure 7), measured on the same "
-        "additions throughout, with the right text before it."
-    ]
 
 
 def _weights_figure(runs: Runs) -> Figure | None:
@@ -244,7 +260,8 @@ def _weights_figure(runs: Runs) -> Figure | None:
 
 def _weights_text(runs: Runs) -> list[str]:
     means = {name: over_seeds([_logged(run, "weights/mean")[0][1] for run in seeds]) for name, seeds in runs.items()}
-    return ["Mean weight in the first collect: " + "; ".join(f"{LABELS.get(n, n)} {_cell(mean)}" for n, mean in means.items()) + "."]
+    cells = "; ".join(f"{LABELS.get(name, name)} {_cell(mean)}" for name, mean in means.items())
+    return [f"Mean weight in the first collect: {cells}."]
 
 
 def _digits_figure(start: dict[str, Any]) -> Figure:
@@ -263,34 +280,46 @@ def _digits_figure(start: dict[str, Any]) -> Figure:
 
 
 def _start_section(start: dict[str, Any], picture: Picture) -> Section:
-    trained, gaps = start["trained_digits"], start["certainty"]["gaps"]
-    accuracy = Table(
-        columns=["operands", "digits", "accuracy", "95% interval", "wrong", "begin at a critical token", "begin in an operand list"],
-        rows=[
-            [
-                row["operands"],
-                f"{row['digits']} (N{row['digits'] - trained:+d})" if row["digits"] != trained else f"{trained} (N)",
-                f"{row['mean']:.3f}",
-                f"{row['low']:.3f} to {row['high']:.3f}",
-                str(where["wrong"]),
-                f"{where['critical']:.0%}" if where["wrong"] else "-",
-                f"{where['operand_lists']:.0%}" if where["wrong"] else "-",
-            ]
-            for row, where in zip(start["accuracy"], start["errors"], strict=True)
+    return Section("The starting point", [], [_accuracy_table(start), _certainty_table(start), _unsure_table(start)], [picture])
+
+
+def _accuracy_table(start: dict[str, Any]) -> Table:
+    trained = start["trained_digits"]
+    rows = []
+    for row, where in zip(start["accuracy"], start["errors"], strict=True):
+        beyond = row["digits"] - trained
+        shares = [f"{where[key]:.0%}" if where["wrong"] else "-" for key in ("critical", "operand_lists")]
+        interval = f"{row['low']:.3f} to {row['high']:.3f}"
+        name = f"{row['digits']} (N{beyond:+d})" if beyond else f"{trained} (N)"
+        rows.append([row["operands"], name, f"{row['mean']:.3f}", interval, str(where["wrong"]), *shares])
+    return Table(
+        columns=[
+            "operands",
+            "digits",
+            "accuracy",
+            "95% interval",
+            "wrong",
+            "begin at a critical token",
+            "begin in an operand list",
         ],
-        caption=f"The model before fine-tuning, {start['examples']:,} additions a row (tables 4 and 5), and where wrong answers begin.",
+        rows=rows,
+        caption=f"The model before fine-tuning, {start['examples']:,} additions a row, and where it errs (tables 4, 5).",
     )
-    certainty = Table(
-        columns=["characters", "certainty against the others"],
-        rows=[[f"{name} tokens" if name == "critical" else name, f"{gap['mean']:+.4f} ± {gap['deviation']:.4f}"] for name, gap in gaps.items()],
-        caption=f"Certainty gap on {start['certainty']['additions']} additions of N+1 digits, mean and deviation (table 1).",
+
+
+def _certainty_table(start: dict[str, Any]) -> Table:
+    names = {"critical": "critical tokens", "operand lists": "other characters of the operand lists"}
+    gaps = start["certainty"]["gaps"]
+    return Table(
+        columns=["characters", "certainty against all others"],
+        rows=[[names[name], f"{gap['mean']:+.4f} ± {gap['deviation']:.4f}"] for name, gap in gaps.items()],
+        caption=f"Certainty gap on {start['certainty']['additions']} additions of N+1 digits: mean and deviation (table 1).",
     )
-    least = Table(
-        columns=["characters", "scratchpad line", "mean certainty"],
-        rows=[
-            [place["field"], str(place["step"]) if place["step"] else "-", f"{place['certainty']:.4f}"]
-            for place in start["certainty"]["places"][:8]
-        ],
-        caption="Where the model is least certain on N+1 digits.",
-    )
-    return Section("The starting point", [], [accuracy, certainty, least], [picture])
+
+
+def _unsure_table(start: dict[str, Any]) -> Table:
+    rows = [
+        [place["field"], str(place["step"]) if place["step"] else "-", f"{place['certainty']:.4f}"]
+        for place in start["certainty"]["places"][:8]
+    ]
+    return Table(["characters", "scratchpad line", "mean certainty"], rows, "Where the model is least certain on N+1 digits.")

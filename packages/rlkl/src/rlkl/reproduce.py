@@ -57,7 +57,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     runs = grid(config)
     for run in runs:
         check(run)
-    model, _ = load_model(config.model)
+    model = load_model(config.model)
     check_positions(model, model.config.trained_digits + config.extra_digits)
     output = Path(config.output)
     make_folder(output)

@@ -8,6 +8,7 @@ Left out on purpose: other architectures than GPT-2, beam search, top-k and top-
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -127,8 +128,8 @@ class CachedDecoder:
 
     def __init__(self, model: GPT2LMHeadModel, padding: Tensor, columns: int) -> None:
         config = model.config
-        self.transformer, self.heads = model.transformer, config.n_head
-        self.head = model.lm_head
+        self.transformer: Any = model.transformer
+        self.heads, self.head = config.n_head, model.lm_head
         dtype, device = model.dtype, model.device
         shape = (config.n_layer, 2, len(padding), config.n_head, columns, config.n_embd // config.n_head)
         self.cache = torch.empty(shape, dtype=dtype, device=device)  # (layers, 2, B, H, columns, D)
@@ -158,9 +159,9 @@ class CachedDecoder:
             x = x + block.mlp(block.ln_2(x))
         return self.head(self.transformer.ln_f(x[:, -1])).float()
 
-    def _attention(self, layer: torch.nn.Module, x: Tensor, cache: Tensor, start: int, bias: Tensor) -> Tensor:
+    def _attention(self, layer: Any, x: Tensor, cache: Tensor, start: int, bias: Tensor) -> Tensor:
         batch, steps, width = x.shape
-        qkv = layer.c_attn(x).view(batch, steps, 3, self.heads, width // self.heads)
+        qkv: Tensor = layer.c_attn(x).view(batch, steps, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, S, D)
         cache[0, :, :, start : self.used], cache[1, :, :, start : self.used] = key, value
         keys, values = cache[0, :, :, : self.used], cache[1, :, :, : self.used]  # (B, H, used, D)

@@ -1,4 +1,4 @@
-"""A completion with each character coloured by how certain the model was of it: as HTML, and for a terminal (figures 1 and 5)."""
+"""A completion, each character coloured by how certain the model was of it: HTML, and for a terminal (figures 1 and 5)."""
 
 from html import escape
 from typing import Any
@@ -22,7 +22,9 @@ def to_html(scratchpad: dict[str, Any]) -> str:
     critical = set(scratchpad["critical"])
     parts = [escape(scratchpad["prompt"])]
     for position, (character, certainty) in enumerate(zip(scratchpad["text"], scratchpad["certainty"], strict=True)):
-        style = f"background:rgba({','.join(map(str, UNSURE))},{strength(certainty):.2f})" if strength(certainty) >= 0.01 else ""
+        style = (
+            f"background:rgba({','.join(map(str, UNSURE))},{strength(certainty):.2f})" if strength(certainty) >= 0.01 else ""
+        )
         if position in critical and position <= first:
             style += ";outline:1px solid currentColor"
         if position == first:

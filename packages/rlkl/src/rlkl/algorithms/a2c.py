@@ -10,7 +10,7 @@ from rlkl.weighting import masked_mean
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 0.95) -> Tensor:
-    """Generalised advantage estimation (Schulman et al. 2016). An episode ends with its last token: nothing is worth more there.
+    """Generalised advantage estimation (Schulman et al. 2016). After an episode's last token, nothing more is expected.
 
     Args:
         rewards: (B,) given at the end of each episode.

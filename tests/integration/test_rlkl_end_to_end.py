@@ -1,0 +1,341 @@
+"""rlkl as its users meet it: pre-training, fine-tuning and evaluation of a tiny model, right and wrong input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from common.errors import InputError as CommonInputError
+from common.tracking import TrackingConfig
+from rlkl import evaluate as evaluate_app
+from rlkl import finetune as finetune_app
+from rlkl import pretrain as pretrain_app
+from rlkl import reproduce as reproduce_app
+from rlkl.config import A2CConfig, ArchitectureConfig, EvaluateConfig, FinetuneConfig, PretrainConfig, PretrainingConfig
+from rlkl.errors import InputError
+from rlkl.penalty import Penalty
+
+OFF = TrackingConfig("disabled")
+PRETRAIN = PretrainConfig(
+    trained_digits=1,
+    architecture=ArchitectureConfig(layers=2, heads=2, width=32, positions=384, dropout=0.0),
+    training=PretrainingConfig(
+        epochs=3, batch_size=8, examples_per_epoch=80, learning_rate=3e-3, muon_learning_rate=4e-3, checkpoint_steps=7
+    ),
+    evaluation_examples=4,
+    tracking=OFF,
+)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A run directory of a model that has learnt a little of one-digit additions."""
+    folder = tmp_path_factory.mktemp("pretrained") / "run"
+    pretrain_app.pretrain(replace(PRETRAIN, run_dir=str(folder)))
+    return folder
+
+
+@pytest.fixture
+def small(pretrained, tmp_path):
+    """A fine-tuning that takes seconds."""
+    return FinetuneConfig(
+        model=str(pretrained / "model"),
+        penalty=Penalty("prioritized", beta=10.0),
+        algorithm=A2CConfig(episodes=6, collects=4, minibatch_size=3, learning_rate=1e-3),
+        evaluate_every=2,
+        evaluation_examples=3,
+        final_examples=4,
+        run_dir=str(tmp_path / "run"),
+        tracking=OFF,
+    )
+
+
+def outcome(folder):
+    metrics = (folder / "metrics.jsonl").read_text()
+    return metrics, load_file(folder / "model" / "model.safetensors")
+
+
+def same(a, b):
+    assert a[0] == b[0]
+    assert all(torch.equal(a[1][name], b[1][name]) for name in a[1])
+
+
+def test_a_pretrained_model_is_a_transformers_folder(pretrained):
+    model = AutoModelForCausalLM.from_pretrained(pretrained / "model")
+    assert len(AutoTokenizer.from_pretrained(pretrained / "model")) == model.config.vocab_size == 41
+    assert model.config.trained_digits == 1
+    lines = [json.loads(line) for line in (pretrained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30]
+    assert lines[-1]["train/loss"] < 0.8 * lines[0]["train/loss"]
+    assert {"eval/accuracy_N", "eval/accuracy_N+1"} <= set(lines[0])
+
+
+def test_pretraining_that_is_killed_goes_on_to_the_same_model(pretrained, tmp_path, monkeypatch):
+    config = replace(PRETRAIN, run_dir=str(tmp_path / "run"))
+    steps = 0
+    whole = pretrain_app.completion_loss
+
+    def dies(logits, targets):
+        nonlocal steps
+        steps += 1
+        if steps == 18:
+            raise MemoryError
+        return whole(logits, targets)
+
+    monkeypatch.setattr(pretrain_app, "completion_loss", dies)
+    with pytest.raises(MemoryError):
+        pretrain_app.pretrain(config)
+    monkeypatch.undo()
+    pretrain_app.pretrain(config)
+    same(outcome(tmp_path / "run"), outcome(pretrained))
+
+
+def test_rows_begin_at_random_positions_and_often_at_the_first():
+    config = replace(PRETRAIN, training=replace(PRETRAIN.training, examples_per_epoch=400))
+    data = pretrain_app.fresh_additions(config, 0)
+    inputs, targets = data.collate(torch.arange(400))
+    starts = inputs["position_ids"][:, 0]
+    assert 0.15 < (starts == 0).float().mean() < 0.35
+    assert inputs["position_ids"].max() == config.architecture.positions - 1
+    assert (targets != pretrain_app.IGNORED).any(1).all()
+    assert (targets[:, :5] == pretrain_app.IGNORED).all()  # the prompt is not learnt
+    again = pretrain_app.fresh_additions(config, 1).collate(torch.arange(400))[0]
+    assert not torch.equal(again["input_ids"][:, :10], inputs["input_ids"][:, :10])
+
+
+@pytest.mark.parametrize("weighting", ["none", "standard", "prioritized", "matched_mean"])
+@pytest.mark.parametrize("estimator", ["k2", "exact"])
+def test_every_penalty_trains(small, weighting, estimator, tmp_path):
+    result = finetune_app.finetune(replace(small, penalty=Penalty(weighting, estimator=estimator, beta=2.0)), progress=False)
+    first, last = result["history"][0], result["history"][-1]
+    assert [line["step"] for line in result["history"]] == [0, 1, 2, 3, 4]
+    assert {"eval/accuracy_N", "eval/accuracy_longer", "critical/comma"} <= set(first) & set(last)
+    assert (last["losses/kl_loss"] == 0) == (weighting == "none")
+    shares = [value for key, value in last.items() if key.startswith("weights/share")]
+    assert len(shares) == 10
+    assert sum(shares) == pytest.approx(1.0, abs=1e-5)
+    assert last["losses/kl"] != 0
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(small, tmp_path):
+    folders = [tmp_path / name for name in "abc"]
+    for folder, seed in zip(folders, (3, 3, 4), strict=True):
+        finetune_app.finetune(replace(small, run_dir=str(folder), seed=seed), progress=False)
+    same(outcome(folders[0]), outcome(folders[1]))
+    assert outcome(folders[0])[0] != outcome(folders[2])[0]
+
+
+@pytest.mark.parametrize("collect", [0, 1, 3])
+def test_a_finetuning_that_is_killed_goes_on_to_the_same_numbers(small, collect, tmp_path, monkeypatch):
+    whole = replace(small, run_dir=str(tmp_path / "whole"))
+    finetune_app.finetune(whole, progress=False)
+    update = finetune_app.Finetuning.update
+
+    def dies(self, number, *rest):
+        if number == collect:
+            raise MemoryError
+        return update(self, number, *rest)
+
+    monkeypatch.setattr(finetune_app.Finetuning, "update", dies)
+    with pytest.raises(MemoryError):
+        finetune_app.finetune(small, progress=False)
+    monkeypatch.undo()
+    finetune_app.finetune(small, progress=False)
+    same(outcome(tmp_path / "run"), outcome(tmp_path / "whole"))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_loss_that_is_no_number_is_told_and_the_last_checkpoint_stays(small, tmp_path, monkeypatch):
+    terms = finetune_app.loss_terms
+    calls = 0
+
+    def becomes_nan(*arguments):
+        nonlocal calls
+        calls += 1
+        found = terms(*arguments)
+        return found | {"kl_loss": found["kl_loss"] * float("nan")} if calls == 4 else found
+
+    monkeypatch.setattr(finetune_app, "loss_terms", becomes_nan)
+    with pytest.raises(InputError, match="the loss became nan in collect 2 of 4; the last checkpoint is kept"):
+        finetune_app.finetune(small, progress=False)
+    (kept,) = (tmp_path / "run" / "checkpoints").glob("step-*")
+    assert kept.name == "step-00000001"
+    assert all(tensor.isfinite().all() for tensor in load_file(kept / "weights.safetensors").values())
+
+
+def test_a_finished_run_is_not_run_again(small, monkeypatch):
+    first = finetune_app.finetune(small, progress=False)
+    monkeypatch.setattr(finetune_app, "_finetune", None)
+    assert finetune_app.finetune(small, progress=False) == first
+
+
+def test_the_policy_stays_where_a_strong_exact_kl_holds_it(small):
+    """With an enormous KL the policy must move less than without."""
+
+    def moved(penalty, folder):
+        config = replace(small, penalty=penalty, run_dir=folder)
+        history = finetune_app.finetune(config, progress=False)["history"]
+        return abs(history[-1]["losses/kl"])
+
+    held = moved(Penalty("standard", alpha=1000.0, estimator="exact"), small.run_dir + "-held")
+    free = moved(Penalty("none", estimator="exact"), small.run_dir + "-free")
+    assert held < 0.5 * free
+
+
+def test_evaluation_of_a_model(pretrained, tmp_path, capsys):
+    config = EvaluateConfig(model=str(pretrained / "model"), digits=[1, 2], examples=6, generations=3, show=1)
+    result = evaluate_app.evaluate(replace(config, output=str(tmp_path / "out" / "evaluation.json")), progress=False)
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == result
+    assert [(row["operands"], row["digits"]) for row in result["accuracy"]] == [
+        ("identical", 1),
+        ("identical", 2),
+        ("varying", 1),
+        ("varying", 2),
+    ]
+    for row, where in zip(result["accuracy"], result["errors"], strict=True):
+        assert row["low"] <= row["mean"] <= row["high"]
+        assert where["wrong"] == round(6 * (1 - row["mean"]))
+    assert set(result["certainty"]["gaps"]) == {"critical", "operand lists"}
+    assert "N+1" in evaluate_app.summary(result)
+    with pytest.raises(InputError, match="exists; choose another output"):
+        evaluate_app.check(replace(config, output=str(tmp_path / "out" / "evaluation.json")))
+
+
+def call(main, arguments, monkeypatch, capsys):
+    """Run an entry point in this process. Returns: exit code, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["prog", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    output = capsys.readouterr()
+    return stop.value.code, output.out, output.err
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments", "message"),
+    [
+        (pretrain_app, ["trained_digits=0"], "trained_digits must be at least 1, not 0"),
+        (
+            pretrain_app,
+            ["trained_digits=9"],
+            "additions of 10 digits, which it is evaluated on, take up to 865 positions",
+        ),
+        (pretrain_app, ["architecture.heads=5"], "the width a multiple of the heads"),
+        (pretrain_app, ["training.muon_learning_rate=-1"], "training.muon_learning_rate must be positive or null"),
+        (pretrain_app, ["saved_dtype=int8"], "saved_dtype must be one of"),
+        (finetune_app, ["extra_digits=0"], "extra_digits must be at least 1"),
+        (finetune_app, ["extra_digits=20"], "additions of 21 digits need"),
+        (finetune_app, ["penalty=strong"], "Could not find"),
+        (finetune_app, ["penalty.certainty=entropy"], "penalty.certainty must be one of negentropy"),
+        (finetune_app, ["algorithm.episodes=0"], "algorithm.episodes must be positive"),
+        (finetune_app, ["algorithm.gae_lambda=2"], "algorithm.gae_lambda must be from 0 to 1"),
+        (finetune_app, ["algorithm.learnin_rate=1"], "learnin_rate"),
+        (finetune_app, ["model=nowhere"], "no model in 'nowhere'"),
+        (evaluate_app, ["digits=[0]"], "digits must be a list of positive numbers"),
+        (evaluate_app, ["digits=[12]"], "additions of 12 digits need"),
+        (evaluate_app, ["operands=[equal]"], "operands must be a list of identical, varying"),
+        (evaluate_app, ["examples=0"], "examples must be at least 1"),
+        (reproduce_app, ["seeds=[]"], "must each hold at least one entry"),
+        (reproduce_app, ["seeds=[1,1]"], "must each hold an entry only once"),
+        (reproduce_app, ["run_dir=somewhere"], "takes seeds=[...]"),
+        (reproduce_app, ["jobs=0"], "jobs must be at least 1"),
+    ],
+)
+def test_bad_settings_are_one_sentence_and_exit_code_2(app, arguments, message, pretrained, tmp_path, monkeypatch, capsys):
+    if app is not pretrain_app and not any(argument.startswith("model=") for argument in arguments):
+        arguments = [f"model={pretrained / 'model'}", *arguments]
+    if app in (pretrain_app, finetune_app, reproduce_app):
+        arguments = [f"runs={tmp_path}", *arguments]
+    code, out, err = call(app.main, arguments, monkeypatch, capsys)
+    assert code == 2, err
+    assert message in err
+    assert not out
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+
+
+def copy_model(pretrained, folder, **changes):
+    folder.mkdir()
+    for file in (pretrained / "model").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [("vocabulary", "has another vocabulary"), ("digits", "trained_digits is missing"), ("weights", "cannot load the weights")],
+)
+def test_a_model_that_cannot_be_used_is_told(damage, message, pretrained, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "model"
+    copy_model(pretrained, folder, **({"trained_digits": None} if damage == "digits" else {}))
+    if damage == "vocabulary":
+        tokenizer = (folder / "tokenizer.json").read_text()
+        (folder / "tokenizer.json").write_text(tokenizer.replace('"u":', '"x":'))
+    if damage == "weights":
+        (folder / "model.safetensors").write_bytes(b"no weights")
+    code, _, err = call(evaluate_app.main, [f"model={folder}", "examples=2"], monkeypatch, capsys)
+    assert code == 2
+    assert message in err
+
+
+def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tmp_path, monkeypatch, capsys):
+    arguments = [
+        f"model={pretrained / 'model'}",
+        "seeds=[0,1]",
+        "examples=8",
+        "algorithm.collects=2",
+        "algorithm.episodes=4",
+        "evaluation_examples=2",
+        "final_examples=2",
+        "evaluate_every=1",
+        "penalties=[{weighting: none}, {weighting: prioritized}]",
+        f"runs={tmp_path / 'runs'}",
+        f"output={tmp_path / 'output'}",
+        "tracking.mode=disabled",
+    ]
+    code, out, err = call(reproduce_app.main, arguments, monkeypatch, capsys)
+    assert code == 0, err
+    assert "| prioritized KL |" in out
+    page = (tmp_path / "output" / "report.html").read_text()
+    assert page.count("<svg") == 9
+    assert page.count("<pre") == 3
+    assert "(95% interval" in page
+    summary = json.loads((tmp_path / "output" / "summary.json").read_text())
+    assert summary["seeds"] == [0, 1]
+    assert list(summary["penalties"]) == ["none", "prioritized"]
+    assert {file.stem for file in (tmp_path / "output").glob("*.svg")} >= {"success", "critical_commas", "weights"}
+    results = [file.stat().st_mtime_ns for file in sorted((tmp_path / "runs").rglob("result.json"))]
+    assert len(results) == 4
+    call(reproduce_app.main, arguments, monkeypatch, capsys)
+    assert [file.stat().st_mtime_ns for file in sorted((tmp_path / "runs").rglob("result.json"))] == results
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_exits_with_130(pretrained, tmp_path):
+    command = [sys.executable, "-m", "rlkl.finetune", f"model={pretrained / 'model'}", f"run_dir={tmp_path / 'run'}"]
+    command += ["algorithm.episodes=4", "algorithm.collects=10000", "evaluation_examples=1", "final_examples=1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"WANDB_MODE": "disabled"})
+    checkpoints = tmp_path / "run" / "checkpoints"
+    deadline = time.monotonic() + 90
+    while not list(checkpoints.glob("step-*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert list(checkpoints.glob("step-*"))
+
+
+def test_errors_of_both_packages_are_input_errors():
+    with pytest.raises(CommonInputError):
+        PretrainingConfig(epochs=0).check()
