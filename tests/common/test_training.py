@@ -14,7 +14,7 @@ from common.checkpoints import KEEP, Checkpoints, random_state, set_random_state
 from common.errors import InputError
 from common.runs import RunDirectory
 from common.tracking import Tracker, TrackingConfig
-from common.training import Trainer, TrainingConfig, TrainingData, make_accelerator, parameter_groups
+from common.training import Trainer, TrainingConfig, TrainingData, cosine, linear, make_accelerator, parameter_groups
 
 CONFIG = TrainingConfig(epochs=3, batch_size=4, learning_rate=0.01, checkpoint_steps=2)
 
@@ -171,3 +171,9 @@ def test_buckets_save_padding():
 
     assert padded(epoch_batches(2000, 16, 0, 0, lengths)) < 0.6 * padded(epoch_batches(2000, 16, 0, 0))
     assert padded(batches_by_length(lengths, 16)) < 1.1 * int(lengths.sum())
+
+
+def test_learning_rates_warm_up_and_decay():
+    assert [linear(progress) for progress in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
+    assert [cosine(progress) for progress in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.55, 0.1])
+    assert cosine(1.0, final=0.0) == pytest.approx(0.0)

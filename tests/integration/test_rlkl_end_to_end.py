@@ -194,15 +194,15 @@ def test_evaluation_of_a_model(pretrained, tmp_path, capsys):
     config = EvaluateConfig(model=str(pretrained / "model"), digits=[1, 2], examples=6, generations=3, show=1)
     result = evaluate_app.evaluate(replace(config, output=str(tmp_path / "out" / "evaluation.json")), progress=False)
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == result
-    assert [(row["operands"], row["digits"]) for row in result["accuracy"]] == [
+    assert [(row["operands"], row["digits"]) for row in result["rows"]] == [
         ("identical", 1),
         ("identical", 2),
         ("varying", 1),
         ("varying", 2),
     ]
-    for row, where in zip(result["accuracy"], result["errors"], strict=True):
-        assert row["low"] <= row["mean"] <= row["high"]
-        assert where["wrong"] == round(6 * (1 - row["mean"]))
+    for row in result["rows"]:
+        assert row["low"] <= row["accuracy"] <= row["high"]
+        assert row["wrong"] == round(6 * (1 - row["accuracy"]))
     assert set(result["certainty"]["gaps"]) == {"critical", "operand lists"}
     assert "N+1" in evaluate_app.summary(result)
     with pytest.raises(InputError, match="exists; choose another output"):

@@ -117,8 +117,8 @@ class FinetuneConfig:
         model: a pre-trained model: a folder, or the name of one that comes with the package.
         extra_digits: the model is fine-tuned on so many more digits than it was pre-trained on.
         evaluate_every: collects between evaluations; there is always one before the first and one after the last.
-        evaluation_examples: additions in each evaluation set of those between.
-        final_examples: additions in each evaluation set before and after the training.
+        evaluation_examples: additions in each evaluation set.
+        final_examples: as many in the last evaluation.
     """
 
     model: str = "addition-n5"

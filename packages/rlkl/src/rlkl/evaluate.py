@@ -7,9 +7,9 @@ rlkl-evaluate digits=[5,6] operands=[varying] output=evaluation.json
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -45,57 +45,81 @@ def check(config: EvaluateConfig) -> None:
         raise InputError(f"{config.output} exists; choose another output.")
 
 
-def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
-    """Evaluate a model.
+class Setting(NamedTuple):
+    """One row of an evaluation: a kind of operands and their number of digits."""
 
-    Returns:
-        `accuracy`, a row for each kind and number of digits with a bootstrap interval over additions; `errors` for the same;
-        `certainty`, the gaps on N + 1 digits; and `scratchpads`, a few coloured examples of N + 1 digits.
-    """
+    operands: str
+    digits: int
+
+
+def settings(config: EvaluateConfig, trained_digits: int) -> list[Setting]:
+    """The rows of an evaluation."""
+    digits = config.digits or [trained_digits + extra for extra in range(4)]
+    return [Setting(kind, number) for kind in config.operands for number in digits]
+
+
+def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
+    """Evaluate a model. Returns: see `gather`."""
     check(config)
     if config.output is not None:
         make_folder(Path(config.output).parent)
-    model = load_model(config.model)
-    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
-    trained: int = model.config.trained_digits
-    digits = config.digits or [trained + extra for extra in range(4)]
-    check_positions(model, max(digits))
-    result: dict[str, Any] = {
+    model = _load(config.model)
+    chosen = settings(config, model.config.trained_digits)
+    check_positions(model, max(setting.digits for setting in chosen))
+    with tqdm(total=len(chosen) * config.examples, desc="additions", unit="", disable=not progress, leave=False) as bar:
+        rows = [_evaluate_setting(model, config, setting, bar.update) for setting in chosen]
+    result = gather(model, config, rows)
+    if config.output is not None:
+        write_json(Path(config.output), result)
+    return result
+
+
+def evaluate_setting(config: EvaluateConfig, setting: Setting) -> dict[str, Any]:
+    """One row of an evaluation, by itself: for a pool of processes."""
+    return _evaluate_setting(_load(config.model), config, setting, lambda done: None)
+
+
+def gather(model: GPT2LMHeadModel, config: EvaluateConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put rows together with what concerns N + 1 digits.
+
+    Returns:
+        `rows`, one for each kind and number of digits: the accuracy with a bootstrap interval over additions, and where wrong
+        answers begin (`rlkl.analysis.errors`); `certainty`, the gaps on N + 1 digits; `scratchpads`, a few examples of N + 1
+        digits; and where all this comes from.
+    """
+    trained = model.config.trained_digits
+    longer = sample("identical", trained + 1, config.generations, config.seed)
+    shown = sample("varying", trained + 1, config.show, config.seed)
+    texts = complete(model, shown, temperature=config.temperature) if shown else []
+    return {
         "model": config.model,
         "fingerprint": fingerprint(model),
         "trained_digits": trained,
         "examples": config.examples,
         "temperature": config.temperature,
         "seed": config.seed,
-        "accuracy": [],
-        "errors": [],
+        "rows": rows,
+        "certainty": certainty_gaps(model, longer, trained),
+        "scratchpads": scratchpads(model, shown, texts, trained) if shown else [],
+        "git_commit": git_commit(),
+        "versions": versions(),
     }
-    total = len(config.operands) * len(digits) * config.examples
-    with tqdm(total=total, desc="additions", unit="", disable=not progress, leave=False) as bar:
-        for kind in config.operands:
-            for number in digits:
-                accuracy, where = _evaluate_one(model, config, kind, number, bar)
-                result["accuracy"].append({"operands": kind, "digits": number} | accuracy)
-                result["errors"].append({"operands": kind, "digits": number} | where)
-    longer = sample("identical", trained + 1, config.generations, config.seed)
-    result["certainty"] = certainty_gaps(model, longer, trained)
-    shown = sample("varying", trained + 1, config.show, config.seed)
-    texts = complete(model, shown, temperature=config.temperature) if shown else []
-    result["scratchpads"] = scratchpads(model, shown, texts, trained) if shown else []
-    result |= {"git_commit": git_commit(), "versions": versions()}
-    if config.output is not None:
-        write_json(Path(config.output), result)
-    return result
 
 
-def _evaluate_one(
-    model: GPT2LMHeadModel, config: EvaluateConfig, kind: str, digits: int, bar: "tqdm[None]"
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    operands = sample(kind, digits, config.examples, config.seed)
-    texts = complete(model, operands, temperature=config.temperature, seed=config.seed, advance=bar.update)
+def _load(name: str) -> GPT2LMHeadModel:
+    model = load_model(name)
+    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    return model
+
+
+def _evaluate_setting(
+    model: GPT2LMHeadModel, config: EvaluateConfig, setting: Setting, advance: Callable[[int], object]
+) -> dict[str, Any]:
+    operands = sample(setting.operands, setting.digits, config.examples, config.seed)
+    texts = complete(model, operands, temperature=config.temperature, seed=config.seed, advance=advance)
     interval = bootstrap([float(right) for right in grades(operands, texts)])
-    accuracy = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-    return accuracy, errors(operands, texts, model.config.trained_digits)
+    accuracy = {"accuracy": interval.mean, "low": interval.low, "high": interval.high}
+    return setting._asdict() | accuracy | errors(operands, texts, model.config.trained_digits)
 
 
 def summary(result: dict[str, Any]) -> str:
@@ -103,12 +127,12 @@ def summary(result: dict[str, Any]) -> str:
     lines = [
         f"{'operands':10} {'digits':>6}  accuracy (95% interval)   wrong answers that begin at a critical token / in a list"
     ]
-    for row, where in zip(result["accuracy"], result["errors"], strict=True):
+    for row in result["rows"]:
         beyond = row["digits"] - result["trained_digits"]
         name = f"N+{beyond}" if beyond > 0 else "N" if beyond == 0 else f"N{beyond}"
         lines.append(
-            f"{row['operands']:10} {row['digits']:2} {name:>4} {row['mean']:6.3f} ({row['low']:.3f} to {row['high']:.3f})"
-            f"{where['wrong']:10} {where['critical']:8.2f} / {where['operand_lists']:.2f}"
+            f"{row['operands']:10} {row['digits']:2} {name:>4} {row['accuracy']:6.3f} ({row['low']:.3f} to {row['high']:.3f})"
+            f"{row['wrong']:10} {row['critical']:8.2f} / {row['operand_lists']:.2f}"
         )
     lines.append(f"certainty on N+1 digits, against the other characters ({result['certainty']['additions']} additions):")
     for name, gap in result["certainty"]["gaps"].items():

@@ -202,7 +202,7 @@ def _finetune(run: RunDirectory, config: FinetuneConfig, work: Finetuning, progr
     bar = tqdm(total=total, initial=start, desc="collects", disable=not progress, leave=False)
     with tracker, bar, ctrl_c_waits() as interrupted:
         if state is None:
-            tracker.log(0, work.evaluate(config.final_examples))
+            tracker.log(0, work.evaluate(config.evaluation_examples))
         for number in range(start, total):
             episodes, rewards = work.collect(number)
             success = (rewards == REWARD).float().mean().item()

@@ -64,7 +64,7 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
     """Write report.html, table.md and one SVG per figure into a folder. Returns: the report."""
     runs: Runs = summary["penalties"]
     extra = summary["digits"] - summary["trained_digits"]
-    main_table = result_table(runs, extra)
+    main_table = result_table(runs, before_finetuning(summary), extra)
     figures = {
         "success": (
             _success_figure(runs),
@@ -151,10 +151,20 @@ def _cell(interval: Interval) -> str:
     return f"{interval.mean:.3f}" if interval.values == 1 else f"{interval.mean:.3f} ± {interval.half_width:.3f}"
 
 
-def result_table(runs: Runs, extra: int = 1) -> Table:
+def before_finetuning(summary: dict[str, Any]) -> dict[str, float]:
+    """The columns of the result for the model that all runs start from, its accuracies on many additions."""
+    first = next(iter(summary["penalties"].values()))[0]["history"][0]
+    varying = {row["digits"]: row["accuracy"] for row in summary["start"]["rows"] if row["operands"] == "varying"}
+    accuracies = {
+        "eval/accuracy_N": varying[summary["trained_digits"]],
+        "eval/accuracy_longer": varying.get(summary["digits"], first["eval/accuracy_longer"]),
+    }
+    return first | accuracies
+
+
+def result_table(runs: Runs, before: dict[str, float], extra: int = 1) -> Table:
     """Penalty x {N accuracy, accuracy on more digits, probability on critical commas}, after fine-tuning and before."""
-    any_run = next(iter(runs.values()))[0]
-    before = ["before", *(f"{_logged(any_run, key)[0][1]:.3f}" for key, _ in COLUMNS), "-"]
+    first = ["before", *(f"{before[key]:.3f}" for key, _ in COLUMNS), "-"]
     rows = []
     means = []
     for penalty, seeds in runs.items():
@@ -165,7 +175,7 @@ def result_table(runs: Runs, extra: int = 1) -> Table:
     best = {(1 + int(np.argmax(column)), 1 + index) for index, column in enumerate(zip(*means, strict=True))}
     return Table(
         columns=["penalty", *(name.replace("N+1", f"N+{extra}") for _, name in COLUMNS), "success of sampled episodes"],
-        rows=[before, *rows],
+        rows=[first, *rows],
         caption="Greedy accuracy on varying additions after the last collect; successes over the last five. Best: stressed.",
         best=best,
     )
@@ -266,9 +276,9 @@ def _weights_text(runs: Runs) -> list[str]:
 
 def _digits_figure(start: dict[str, Any]) -> Figure:
     figure, axes = new_figure()
-    for index, kind in enumerate(dict.fromkeys(row["operands"] for row in start["accuracy"])):
-        rows = [row for row in start["accuracy"] if row["operands"] == kind]
-        means = np.array([row["mean"] for row in rows])
+    for index, kind in enumerate(dict.fromkeys(row["operands"] for row in start["rows"])):
+        rows = [row for row in start["rows"] if row["operands"] == kind]
+        means = np.array([row["accuracy"] for row in rows])
         bars = [means - [row["low"] for row in rows], [row["high"] for row in rows] - means]
         digits = [row["digits"] for row in rows]
         axes.errorbar(digits, means, bars, marker="o", capsize=3, color=COLORS[index], label=f"{kind} operands")
@@ -280,18 +290,19 @@ def _digits_figure(start: dict[str, Any]) -> Figure:
 
 
 def _start_section(start: dict[str, Any], picture: Picture) -> Section:
-    return Section("The starting point", [], [_accuracy_table(start), _certainty_table(start), _unsure_table(start)], [picture])
+    tables = [_accuracy_table(start), _errors_table(start), _certainty_table(start), _unsure_table(start)]
+    return Section("The starting point", [], tables, [picture])
 
 
 def _accuracy_table(start: dict[str, Any]) -> Table:
     trained = start["trained_digits"]
     rows = []
-    for row, where in zip(start["accuracy"], start["errors"], strict=True):
+    for row in start["rows"]:
         beyond = row["digits"] - trained
-        shares = [f"{where[key]:.0%}" if where["wrong"] else "-" for key in ("critical", "operand_lists")]
+        shares = [f"{row[key]:.0%}" if row["wrong"] else "-" for key in ("critical", "operand_lists")]
         interval = f"{row['low']:.3f} to {row['high']:.3f}"
         name = f"{row['digits']} (N{beyond:+d})" if beyond else f"{trained} (N)"
-        rows.append([row["operands"], name, f"{row['mean']:.3f}", interval, str(where["wrong"]), *shares])
+        rows.append([row["operands"], name, f"{row['accuracy']:.3f}", interval, str(row["wrong"]), *shares])
     return Table(
         columns=[
             "operands",
@@ -304,6 +315,19 @@ def _accuracy_table(start: dict[str, Any]) -> Table:
         ],
         rows=rows,
         caption=f"The model before fine-tuning, {start['examples']:,} additions a row, and where it errs (tables 4, 5).",
+    )
+
+
+def _errors_table(start: dict[str, Any]) -> Table:
+    longer = [row for row in start["rows"] if row["digits"] == start["trained_digits"] + 1]
+    rows = []
+    for row in longer:
+        by_field: dict[str, int] = {}
+        for place in row["fields"]:
+            by_field[place["field"]] = by_field.get(place["field"], 0) + place["count"]
+        rows += [[row["operands"], name, str(count), f"{count / row['wrong']:.0%}"] for name, count in by_field.items()]
+    return Table(
+        ["operands", "first wrong character is in", "answers", "share"], rows, "Where wrong answers on N+1 digits begin."
     )
 
 

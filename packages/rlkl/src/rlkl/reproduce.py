@@ -21,7 +21,7 @@ from common.parallel import available_cores, run_all
 from common.runs import make_folder, write_json
 from rlkl.config import EvaluateConfig, FinetuneConfig, ReproduceConfig, register
 from rlkl.errors import InputError
-from rlkl.evaluate import evaluate
+from rlkl.evaluate import evaluate_setting, gather, settings
 from rlkl.evaluation import check_positions
 from rlkl.finetune import check, finetune
 from rlkl.language_model import load_model
@@ -61,9 +61,13 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     check_positions(model, model.config.trained_digits + config.extra_digits)
     output = Path(config.output)
     make_folder(output)
-    start = evaluate(EvaluateConfig(model=config.model, examples=config.examples, show=3))
-    most = 1 if torch.cuda.is_available() else min(MOST_JOBS, available_cores())
-    results = run_all(partial(finetune, progress=False), runs, min(len(runs), config.jobs or most), "fine-tuning runs")
+    jobs = config.jobs or (1 if torch.cuda.is_available() else min(MOST_JOBS, available_cores()))
+    evaluation = EvaluateConfig(model=config.model, examples=config.examples, show=3)
+    chosen = settings(evaluation, model.config.trained_digits)
+    check_positions(model, max(setting.digits for setting in chosen))
+    rows = run_all(partial(evaluate_setting, evaluation), chosen, min(len(chosen), jobs), "evaluation before")
+    start = gather(model, evaluation, rows)
+    results = run_all(partial(finetune, progress=False), runs, min(len(runs), jobs), "fine-tuning runs")
     summary = summarize(start, results)
     summary["wall_seconds"] = round(time.monotonic() - started, 1)
     write_json(output / "summary.json", summary)
