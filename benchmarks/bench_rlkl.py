@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from rlkl import addition
-from rlkl.evaluation import END_TOKEN, SLACK, encode, roll_out
+from rlkl.evaluation import roll_out
 from rlkl.language_model import load_model
 from rlkl.sequences import from_rollouts, next_token_logits
+from rlkl.texts import END_TOKEN, encode, longest_completion
 
 BATCH, DIGITS, STRIDE = 50, 8, 40
 ROUNDS = 5
@@ -51,7 +52,7 @@ def test_rollouts_by_transformers_generate(benchmark, model, operands):
     width = max(map(len, prompts))
     inputs = torch.tensor([[END_TOKEN] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    limit = max(len(addition.completion(pair)) for pair in operands) + 1 + SLACK
+    limit = longest_completion(operands)
 
     def run():
         torch.manual_seed(0)

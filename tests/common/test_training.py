@@ -89,10 +89,12 @@ def test_killed_again_and_again(uninterrupted, tmp_path):
     same(run_training(tmp_path / "run"), uninterrupted)
 
 
-def test_ctrl_c_saves_and_stops(uninterrupted, tmp_path):
+@pytest.mark.parametrize("stop", range(15))
+def test_ctrl_c_saves_and_stops(stop, uninterrupted, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run_training(tmp_path / "run", stop=6, act=lambda: os.kill(os.getpid(), signal.SIGINT))
-    assert (tmp_path / "run/checkpoints/step-00000007").is_dir(), "the step that was under way is finished and saved"
+        run_training(tmp_path / "run", stop=stop, act=lambda: os.kill(os.getpid(), signal.SIGINT))
+    saved = tmp_path / f"run/checkpoints/step-{stop + 1:08d}"
+    assert saved.is_dir(), "the step that was under way is finished and saved"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     same(run_training(tmp_path / "run"), uninterrupted)
 

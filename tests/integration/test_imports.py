@@ -23,6 +23,7 @@ LIBRARY_OF_RLKL = [  # these build on transformers
     "rlkl.actor_critic",
     "rlkl.algorithms.a2c",
     "rlkl.language_model",
+    "rlkl.texts",
     "rlkl.evaluation",
     "rlkl.analysis",
     "rlkl.scratchpad_view",

@@ -19,9 +19,11 @@ from rlkl import evaluate as evaluate_app
 from rlkl import finetune as finetune_app
 from rlkl import pretrain as pretrain_app
 from rlkl import reproduce as reproduce_app
+from rlkl.addition import completion
 from rlkl.config import A2CConfig, ArchitectureConfig, EvaluateConfig, FinetuneConfig, PretrainConfig, PretrainingConfig
 from rlkl.errors import InputError
 from rlkl.penalty import Penalty
+from rlkl.texts import END_TOKEN, encode
 
 OFF = TrackingConfig("disabled")
 PRETRAIN = PretrainConfig(
@@ -106,7 +108,10 @@ def test_rows_begin_at_random_positions_and_often_at_the_first():
     assert 0.15 < (starts == 0).float().mean() < 0.35
     assert inputs["position_ids"].max() == config.architecture.positions - 1
     assert (targets != pretrain_app.IGNORED).any(1).all()
-    assert (targets[:, :5] == pretrain_app.IGNORED).all()  # the prompt is not learnt
+    operands = data.collate.args[0]
+    for row in range(20):  # the prompt is not learnt, the completion and its end are
+        learnt = targets[row][targets[row] != pretrain_app.IGNORED].tolist()
+        assert learnt == encode([completion(operands[row])])[0] + [END_TOKEN]
     again = pretrain_app.fresh_additions(config, 1).collate(torch.arange(400))[0]
     assert not torch.equal(again["input_ids"][:, :10], inputs["input_ids"][:, :10])
 
@@ -222,11 +227,10 @@ def call(main, arguments, monkeypatch, capsys):
     ("app", "arguments", "message"),
     [
         (pretrain_app, ["trained_digits=0"], "trained_digits must be at least 1, not 0"),
-        (
-            pretrain_app,
-            ["trained_digits=9"],
-            "additions of 10 digits, which it is evaluated on, take up to 865 positions",
-        ),
+        (pretrain_app, ["trained_digits=8"], "additions of 9 digits need 823 positions and the model has 768"),
+        (pretrain_app, ["seed=-1"], "seed must be from 0"),
+        (pretrain_app, ["architecture.dropout=1.5"], "architecture.dropout must be at least 0"),
+        (pretrain_app, ["training.adam_beta2=1"], "training.adam_beta2 must be between 0 and 1"),
         (pretrain_app, ["architecture.heads=5"], "the width a multiple of the heads"),
         (pretrain_app, ["training.muon_learning_rate=-1"], "training.muon_learning_rate must be positive or null"),
         (pretrain_app, ["saved_dtype=int8"], "saved_dtype must be one of"),
@@ -235,6 +239,7 @@ def call(main, arguments, monkeypatch, capsys):
         (finetune_app, ["penalty=strong"], "Could not find"),
         (finetune_app, ["penalty.certainty=entropy"], "penalty.certainty must be one of negentropy"),
         (finetune_app, ["algorithm.episodes=0"], "algorithm.episodes must be positive"),
+        (finetune_app, ["algorithm.learning_rate=nan"], "algorithm.learning_rate must be positive"),
         (finetune_app, ["algorithm.gae_lambda=2"], "algorithm.gae_lambda must be from 0 to 1"),
         (finetune_app, ["algorithm.learnin_rate=1"], "learnin_rate"),
         (finetune_app, ["model=nowhere"], "no model in 'nowhere'"),
@@ -243,8 +248,9 @@ def call(main, arguments, monkeypatch, capsys):
         (evaluate_app, ["operands=[equal]"], "operands must be a list of identical, varying"),
         (evaluate_app, ["examples=0"], "examples must be at least 1"),
         (reproduce_app, ["seeds=[]"], "must each hold at least one entry"),
-        (reproduce_app, ["seeds=[1,1]"], "must each hold an entry only once"),
+        (reproduce_app, ["seeds=[1,1]"], "each weighting only once"),
         (reproduce_app, ["run_dir=somewhere"], "takes seeds=[...]"),
+        (reproduce_app, ["penalty.alpha=9"], "penalty alone changes nothing"),
         (reproduce_app, ["jobs=0"], "jobs must be at least 1"),
     ],
 )

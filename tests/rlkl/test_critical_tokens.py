@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 
 from rlkl.addition import Operands, completion, pieces, prompt
 from rlkl.analysis import certainty_gaps, errors, scratchpads
-from rlkl.critical_evaluation import CriticalProbabilities, critical_places, right_sequences
+from rlkl.critical_evaluation import CriticalProbabilities, critical_places
 from rlkl.critical_tokens import critical_tokens, first_error, piece_at
 from rlkl.scratchpad_view import to_html, to_terminal
 from rlkl.sequences import next_token_logits
+from rlkl.texts import right_sequences
 
 numbers = st.integers(1, 12).flatmap(lambda digits: st.integers(0, 10**digits - 1))
 operands = st.builds(Operands, numbers, numbers)

@@ -79,9 +79,10 @@ def test_weights_are_constants_of_the_loss(batch):
     ("change", "message"),
     [
         ({"weighting": "prioritised"}, "penalty.weighting must be one of none, standard"),
-        ({"estimator": "k4"}, "penalty.estimator must be one of k1"),
+        ({"estimator": "k1"}, "penalty.estimator must be one of k2"),
         ({"certainty": "entropy"}, "penalty.certainty must be one of negentropy"),
         ({"alpha": -1.0}, "must not be negative"),
+        ({"alpha": float("nan")}, "must not be negative"),
         ({"beta": -1.0}, "must not be negative"),
         ({"certainty_temperature": 0.0}, "must be positive"),
     ],

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from types import FrameType
 from typing import Any
 
@@ -158,10 +158,11 @@ class Trainer:
     ) -> None:
         config.check()
         set_seed(seed)
-        self.model, self.data, self.loss, self.config = model, data, loss, config
+        self.model, self.loss, self.config = model, loss, config
+        self.data = lru_cache(maxsize=1)(data)
         self.seed, self.accelerator, self.checkpoints = seed, accelerator, checkpoints
         self.evaluate, self.select, self.progress = evaluate, select, progress
-        self.steps_per_epoch = math.ceil(data(0).size / config.batch_size)
+        self.steps_per_epoch = math.ceil(self.data(0).size / config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         self.optimizers = optimizers or [torch.optim.AdamW(parameter_groups(model, config), fused=True)]
         self.schedules = [LambdaLR(optimizer, partial(self._rate, decay=decay)) for optimizer in self.optimizers]
@@ -206,6 +207,8 @@ class Trainer:
                 )
                 self.loss_sum = 0.0
                 self._save()
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
             tracker.summarize(self.kept)
         self.checkpoints.load_best(self.model, self.accelerator.device)
         return self.kept
@@ -217,7 +220,7 @@ class Trainer:
         for batch in batches[self.step - epoch * self.steps_per_epoch :]:
             self._train_step(*data.collate(batch))
             bar.update()
-            if interrupted.is_set():
+            if interrupted.is_set() and self.step % self.steps_per_epoch:
                 self._save()
                 raise KeyboardInterrupt
             every = self.config.checkpoint_steps
@@ -230,19 +233,23 @@ class Trainer:
             logits = self._trained(to_device(inputs, device))
         loss = self.loss(logits.float(), targets.to(device))
         value = loss.item()
-        if not math.isfinite(value):
-            raise InputError(
-                f"the loss became {value} at step {self.step + 1} of {self.total_steps}; the last checkpoint is kept. "
-                "Try a smaller training.learning_rate."
-            )
+        self._refuse_not_finite("loss", value)
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self._trained.parameters(), self.config.max_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(self._trained.parameters(), self.config.max_grad_norm)
+        self._refuse_not_finite("gradient", float(norm))
         for stepper, schedule in zip(self._steppers, self.schedules, strict=True):
             stepper.step()
             schedule.step()
             stepper.zero_grad()
         self.step += 1
         self.loss_sum += value
+
+    def _refuse_not_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise InputError(
+                f"the {what} became {value} at step {self.step + 1} of {self.total_steps}; the last checkpoint is kept. "
+                "Try a smaller training.learning_rate."
+            )
 
     def _score_epoch(self, epoch: int) -> dict[str, float]:
         self._trained.eval()

@@ -11,10 +11,10 @@ from transformers import GPT2LMHeadModel
 from rlkl import addition
 from rlkl.addition import OPERAND_LISTS, Operands, Piece
 from rlkl.certainty import negentropy
-from rlkl.critical_evaluation import right_sequences
 from rlkl.critical_tokens import critical_tokens, first_error, piece_at
-from rlkl.evaluation import END_TOKEN, encode, grades
+from rlkl.evaluation import grades
 from rlkl.sequences import Sequences, from_tokens, next_token_logits
+from rlkl.texts import END_TOKEN, encode, right_sequences
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 The values and their reasons are in conf/rlkl.
 """
 
+import math
 from dataclasses import dataclass, field
 
 from hydra.core.config_store import ConfigStore
@@ -48,6 +49,10 @@ class PretrainingConfig(TrainingConfig):
         super().check()
         if self.examples_per_epoch < 1:
             raise InputError(f"training.examples_per_epoch must be at least 1, not {self.examples_per_epoch}.")
+        if not 0 < self.adam_beta2 < 1:
+            raise InputError(f"training.adam_beta2 must be between 0 and 1, not {self.adam_beta2}.")
+        if self.muon_weight_decay < 0:
+            raise InputError(f"training.muon_weight_decay must not be negative, but is {self.muon_weight_decay}.")
         if not 0 <= self.final_fraction <= 1:
             raise InputError(f"training.final_fraction must be from 0 to 1, not {self.final_fraction}.")
         if self.muon_learning_rate is not None and self.muon_learning_rate <= 0:
@@ -99,14 +104,14 @@ class A2CConfig:
         """Raise InputError for values that no training can have."""
         positive = ("episodes", "collects", "minibatch_size", "learning_rate", "max_grad_norm", "temperature")
         for name in positive:
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"algorithm.{name} must be positive, not {getattr(self, name)}.")
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"algorithm.{name} must be from 0 to 1, not {getattr(self, name)}.")
         for name in ("value_coefficient", "entropy_coefficient"):
-            if getattr(self, name) < 0:
-                raise InputError(f"algorithm.{name} must not be negative, but is {getattr(self, name)}.")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"algorithm.{name} must be a number of at least 0, not {getattr(self, name)}.")
 
 
 @dataclass

@@ -13,17 +13,12 @@ from transformers import GPT2LMHeadModel
 from rlkl import addition
 from rlkl.addition import OPERAND_LISTS, Operands
 from rlkl.critical_tokens import CriticalToken, critical_tokens
-from rlkl.evaluation import END_TOKEN, encode
-from rlkl.sequences import Sequences, from_tokens, next_token_logits, token_log_probs
-
-
-def right_sequences(operands: Sequence[Operands]) -> Sequences:
-    """Prompts with their right completions."""
-    return from_tokens(encode(map(addition.prompt, operands)), encode(map(addition.completion, operands)), END_TOKEN)
+from rlkl.sequences import Sequences, next_token_logits, token_log_probs
+from rlkl.texts import right_sequences
 
 
 def critical_places(operands: Sequence[Operands], trained_digits: int) -> list[tuple[int, int, CriticalToken]]:
-    """For every critical token its row and its prediction's column in `right_sequences`, and the token."""
+    """For every critical token its row and its prediction's column in `rlkl.texts.right_sequences`, and the token."""
     return [
         (row, len(addition.prompt(pair)) + token.position - 1, token)
         for row, pair in enumerate(operands)
@@ -32,7 +27,7 @@ def critical_places(operands: Sequence[Operands], trained_digits: int) -> list[t
 
 
 def operand_list_mask(operands: Sequence[Operands], sequences: Sequences) -> Tensor:
-    """(B, T) bool, the predictions of the operand lists' characters in `right_sequences`."""
+    """(B, T) bool, the predictions of the operand lists' characters in `rlkl.texts.right_sequences`."""
     mask = torch.zeros_like(sequences.mask)
     for row, pair in enumerate(operands):
         column = len(addition.prompt(pair)) - 1

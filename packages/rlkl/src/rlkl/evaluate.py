@@ -6,8 +6,11 @@ rlkl-evaluate digits=[5,6] operands=[varying] output=evaluation.json
 """
 
 import logging
+import math
+import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +20,15 @@ from tqdm import tqdm
 from transformers import GPT2LMHeadModel
 
 from common.cli import print_result, run_application
-from common.runs import git_commit, make_folder, versions, write_json
+from common.runs import RunDirectory, config_hash, git_commit, make_folder, versions, write_json
 from common.statistics import bootstrap
 from rlkl.analysis import certainty_gaps, errors, scratchpads
 from rlkl.config import EvaluateConfig, register
 from rlkl.errors import InputError
 from rlkl.evaluation import OPERANDS, check_positions, complete, grades, sample
-from rlkl.language_model import fingerprint, load_model
+from rlkl.language_model import fingerprint, load_model, move
 from rlkl.scratchpad_view import to_terminal
+from rlkl.texts import positions_needed
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +38,8 @@ def check(config: EvaluateConfig) -> None:
     for name, lowest in (("examples", 1), ("generations", 1), ("show", 0)):
         if getattr(config, name) < lowest:
             raise InputError(f"{name} must be at least {lowest}, not {getattr(config, name)}.")
-    if config.temperature < 0:
-        raise InputError(f"temperature must not be negative, but is {config.temperature}.")
+    if not 0 <= config.temperature < math.inf:
+        raise InputError(f"temperature must be a number of at least 0, not {config.temperature}.")
     unknown = [kind for kind in config.operands if kind not in OPERANDS]
     if unknown or not config.operands:
         raise InputError(f"operands must be a list of {', '.join(OPERANDS)}, not {config.operands}.")
@@ -52,10 +56,19 @@ class Setting(NamedTuple):
     digits: int
 
 
-def settings(config: EvaluateConfig, trained_digits: int) -> list[Setting]:
-    """The rows of an evaluation."""
-    digits = config.digits or [trained_digits + extra for extra in range(4)]
-    return [Setting(kind, number) for kind in config.operands for number in digits]
+def settings(config: EvaluateConfig, model: GPT2LMHeadModel) -> list[Setting]:
+    """The rows of an evaluation.
+
+    Raises:
+        InputError: for digits that the model has no positions for; of N to N + 3, those are left out with a warning.
+    """
+    trained, positions = model.config.trained_digits, model.config.n_positions
+    check_positions(positions, max([trained + 1, *(config.digits or [])]))  # certainty is measured on N + 1
+    digits = config.digits or [trained + extra for extra in range(4)]
+    fitting = [number for number in digits if positions_needed(number) <= positions]
+    if len(fitting) < len(digits):
+        log.warning("%s has %d positions, which hold additions of up to %d digits.", config.model, positions, max(fitting))
+    return [Setting(kind, number) for kind in config.operands for number in fitting]
 
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
@@ -64,8 +77,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
     if config.output is not None:
         make_folder(Path(config.output).parent)
     model = _load(config.model)
-    chosen = settings(config, model.config.trained_digits)
-    check_positions(model, max(setting.digits for setting in chosen))
+    chosen = settings(config, model)
     with tqdm(total=len(chosen) * config.examples, desc="additions", unit="", disable=not progress, leave=False) as bar:
         rows = [_evaluate_setting(model, config, setting, bar.update) for setting in chosen]
     result = gather(model, config, rows)
@@ -74,9 +86,16 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
     return result
 
 
-def evaluate_setting(config: EvaluateConfig, setting: Setting) -> dict[str, Any]:
-    """One row of an evaluation, by itself: for a pool of processes."""
-    return _evaluate_setting(_load(config.model), config, setting, lambda done: None)
+def evaluate_setting(config: EvaluateConfig, runs: str, setting: Setting) -> dict[str, Any]:
+    """One row of an evaluation as a run of its own, for a pool of processes; a finished one is not run again."""
+    model = _load(config.model)
+    identity = asdict(config) | setting._asdict() | {"model": fingerprint(model), "digits": setting.digits}
+    run = RunDirectory(
+        Path(runs) / "rlkl" / "evaluate" / f"{setting.operands}-{setting.digits}-{config_hash(identity)}", identity
+    )
+    with run.locked():
+        result = run.result() or run.write_result(row=_evaluate_setting(model, config, setting, lambda done: None))
+    return dict(result["row"])
 
 
 def gather(model: GPT2LMHeadModel, config: EvaluateConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -107,9 +126,7 @@ def gather(model: GPT2LMHeadModel, config: EvaluateConfig, rows: list[dict[str, 
 
 
 def _load(name: str) -> GPT2LMHeadModel:
-    model = load_model(name)
-    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
-    return model
+    return move(load_model(name), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _evaluate_setting(
@@ -141,7 +158,7 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def _shown(scratchpads: Sequence[dict[str, Any]]) -> str:
-    color = sys.stdout.isatty()
+    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     return "\n".join(f"{'right' if pad['right'] else 'WRONG'}\n{to_terminal(pad, color)}" for pad in scratchpads)
 
 

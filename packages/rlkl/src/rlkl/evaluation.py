@@ -1,6 +1,6 @@
 """What a model makes of additions: its completions, and whether their answers are right."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import torch
@@ -10,13 +10,9 @@ from rlkl import addition, rollout
 from rlkl.addition import Operands
 from rlkl.errors import InputError
 from rlkl.rollout import Rollouts
-from rlkl.tokenizer import character_tokenizer
+from rlkl.texts import END_TOKEN, decode, encode, longest_completion, positions_needed
 
 OPERANDS: dict[str, Callable[[int, Random], Operands]] = {"identical": addition.identical, "varying": addition.varying}
-SLACK = 64  # characters that a completion may be longer than the right one before it is cut: about one scratchpad line
-
-TOKENIZER = character_tokenizer()
-END_TOKEN: int = TOKENIZER.eos_token_id
 
 
 def sample(kind: str, digits: int, examples: int, seed: int) -> list[Operands]:
@@ -25,31 +21,12 @@ def sample(kind: str, digits: int, examples: int, seed: int) -> list[Operands]:
     return [OPERANDS[kind](digits, rng) for _ in range(examples)]
 
 
-def encode(texts: Iterable[str]) -> list[list[int]]:
-    """The tokens of texts."""
-    return TOKENIZER(list(texts))["input_ids"]
-
-
-def decode(rollouts: Rollouts) -> list[str]:
-    """The texts of rollouts, without the end token."""
-    return [
-        str(TOKENIZER.decode(row[:length], skip_special_tokens=True))
-        for row, length in zip(rollouts.tokens.tolist(), rollouts.lengths.tolist(), strict=True)
-    ]
-
-
-def longest_completion(operands: Iterable[Operands]) -> int:
-    """The number of tokens that completions may have: that of the longest right one, its end token, and some slack."""
-    return max(len(addition.completion(pair)) for pair in operands) + 1 + SLACK
-
-
-def check_positions(model: GPT2LMHeadModel, digits: int) -> None:
-    """Refuse operands that the model has no positions for. Raises InputError."""
-    nines = Operands(10**digits - 1, 10**digits - 1)
-    needed = len(addition.prompt(nines)) + longest_completion([nines])
-    if needed > model.config.n_positions:
+def check_positions(positions: int, digits: int) -> None:
+    """Refuse operands that a model has no positions for. Raises InputError."""
+    needed = positions_needed(digits)
+    if needed > positions:
         raise InputError(
-            f"additions of {digits} digits need {needed} positions; the model has {model.config.n_positions}: "
+            f"additions of {digits} digits need {needed} positions and the model has {positions}: "
             "use fewer digits, or pre-train a model with more architecture.positions."
         )
 

@@ -24,16 +24,17 @@ from common.cli import print_result, run_application
 from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker, wandb_mode
 from common.training import ctrl_c_waits
-from rlkl import addition
+from rlkl import addition, kl
 from rlkl.actor_critic import ActorCritic
 from rlkl.algorithms import a2c
 from rlkl.config import A2CConfig, FinetuneConfig, register
 from rlkl.critical_evaluation import CriticalProbabilities
 from rlkl.errors import InputError
-from rlkl.evaluation import END_TOKEN, accuracy, check_positions, decode, grades, roll_out, sample
-from rlkl.language_model import fingerprint, load_model, save_model
+from rlkl.evaluation import accuracy, check_positions, grades, roll_out, sample
+from rlkl.language_model import fingerprint, load_model, move, save_model
 from rlkl.penalty import Penalty
 from rlkl.sequences import Sequences, from_rollouts, next_token_logits, token_log_probs
+from rlkl.texts import END_TOKEN, decode
 from rlkl.weighting import masked_mean
 
 log = logging.getLogger(__name__)
@@ -91,8 +92,7 @@ class Finetuning:
         self.digits = self.trained_digits + config.extra_digits
         torch.manual_seed(config.seed)
         self.model = ActorCritic(copy.deepcopy(reference)).to(device)
-        self.reference = reference.requires_grad_(False)
-        torch.nn.Module.to(self.reference, device)
+        self.reference = move(reference.requires_grad_(False), device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.algorithm.learning_rate)
         self.critical = CriticalProbabilities(
             sample("identical", self.digits, config.evaluation_examples, seed=0), self.trained_digits
@@ -115,7 +115,7 @@ class Finetuning:
         with torch.no_grad():
             reference_logits = next_token_logits(self.reference, episodes)  # (B, T, V)
         weights = penalty.weights(reference_logits, episodes.mask)  # (B, T), of the whole collect
-        scale = max(rewards.std().item(), SMALLEST_DEVIATION)
+        scale = max(rewards.std(correction=0).item(), SMALLEST_DEVIATION)
         order = torch.randperm(len(rewards), generator=torch.Generator().manual_seed(self.config.seed * 1_000_003 + number))
         batches = order.split(algorithm.minibatch_size)
         means: dict[str, float] = {}
@@ -127,22 +127,26 @@ class Finetuning:
             there = reference_logits[rows, :width] / algorithm.temperature
             terms = loss_terms(logits, values, there, weights[rows, :width], batch, rewards[rows], scale, penalty, algorithm)
             loss = torch.stack(list(terms.values())).sum()
-            if not math.isfinite(loss.item()):
-                raise InputError(
-                    f"the loss became {loss.item()} in collect {number + 1} of {algorithm.collects}; the last checkpoint is "
-                    "kept. Try a smaller algorithm.learning_rate."
-                )
+            self._refuse_not_finite("loss", loss.item(), number)
             self.optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), algorithm.max_grad_norm)
+            self._refuse_not_finite("gradient", norm.item(), number)
             self.optimizer.step()
             with torch.no_grad():
-                terms["kl"] = masked_mean(penalty.divergence(logits, there, batch.targets), batch.mask)
+                terms["kl"] = masked_mean(kl.exact(logits, there), batch.mask)
                 terms["entropy"] = masked_mean(a2c.entropy(logits), batch.mask)
                 terms["grad_norm"] = norm
             for name, term in terms.items():
                 means[f"losses/{name}"] = means.get(f"losses/{name}", 0.0) + term.item() / len(batches)
         return means | weight_statistics(weights[episodes.mask])
+
+    def _refuse_not_finite(self, what: str, value: float, number: int) -> None:
+        if not math.isfinite(value):
+            raise InputError(
+                f"the {what} became {value} in collect {number + 1} of {self.config.algorithm.collects}; the last checkpoint "
+                "is kept. Try a smaller algorithm.learning_rate."
+            )
 
     def evaluate(self, examples: int) -> dict[str, float]:
         """Greedy accuracy on N and on more digits, and the probability of the right character on critical commas."""
@@ -175,7 +179,7 @@ def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
     """Fine-tune as the config says; a finished run is not run again. Returns: the run's result, and `run_dir`."""
     check(config)
     reference = load_model(config.model)
-    check_positions(reference, reference.config.trained_digits + config.extra_digits)
+    check_positions(reference.config.n_positions, reference.config.trained_digits + config.extra_digits)
     identity = asdict(config) | {"model": fingerprint(reference)}
     name = f"{config.penalty.weighting}-seed{config.seed}-{config_hash(identity)}"
     run = RunDirectory(config.run_dir or Path(config.runs) / "rlkl" / "finetune" / name, identity)
@@ -183,7 +187,10 @@ def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
         result = run.result()
         if result is None:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            result = _finetune(run, config, Finetuning(config, reference, device), progress)
+            try:
+                result = _finetune(run, config, Finetuning(config, reference, device), progress)
+            except InputError as error:
+                raise InputError(f"{run.path}: {error}") from error
         Checkpoints(run.checkpoints).remove()
     return result | {"run_dir": str(run.path)}
 
@@ -217,7 +224,7 @@ def _finetune(run: RunDirectory, config: FinetuneConfig, work: Finetuning, progr
             bar.set_postfix_str(f"success {success:.2f}")
             bar.update()
             checkpoints.save(done, work.model, {"collects": done, "optimizer": work.optimizer.state_dict()})
-            if interrupted.is_set() and done < total:
+            if interrupted.is_set():
                 raise KeyboardInterrupt
     save_model(run.path / "model", work.model.policy)
     return run.write_result(

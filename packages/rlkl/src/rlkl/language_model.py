@@ -23,9 +23,11 @@ def new_model(*, layers: int, heads: int, width: int, positions: int, dropout: f
     Raises:
         InputError: for sizes that no model can have.
     """
+    if not 0 <= dropout < 1:
+        raise InputError(f"architecture.dropout must be at least 0 and less than 1, not {dropout}.")
     if min(layers, heads, width, positions) < 1 or width % heads:
         raise InputError(
-            f"model: {layers} layers, {heads} heads, width {width}, {positions} positions: "
+            f"architecture: {layers} layers, {heads} heads, width {width}, {positions} positions: "
             "all must be positive and the width a multiple of the heads."
         )
     end = character_tokenizer().eos_token_id
@@ -49,13 +51,19 @@ def new_model(*, layers: int, heads: int, width: int, positions: int, dropout: f
 def save_model(folder: Path, model: GPT2LMHeadModel, dtype: torch.dtype = torch.float32) -> None:
     """Write model and tokenizer as AutoModelForCausalLM and AutoTokenizer load them. Args: dtype: of the weights on disk."""
     folder.mkdir(parents=True, exist_ok=True)
-    stored = copy.deepcopy(model).cpu()
+    stored = move(copy.deepcopy(model), torch.device("cpu"))
     torch.nn.Module.to(stored, dtype)
     stored.config.architectures = [type(model).__name__]
     stored.config.dtype = dtype
     stored.config.save_pretrained(folder)
     save_weights(stored, str(folder / WEIGHTS), metadata={"format": "pt"})
     character_tokenizer().save_pretrained(folder)
+
+
+def move(model: GPT2LMHeadModel, device: torch.device) -> GPT2LMHeadModel:
+    """Move a model to a device (transformers' own `to` is typed in a way that no type checker follows)."""
+    torch.nn.Module.to(model, device)
+    return model
 
 
 def fingerprint(model: GPT2LMHeadModel) -> str:
@@ -82,11 +90,12 @@ def load_model(name: str) -> GPT2LMHeadModel:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: cannot load the model: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder}: cannot load the model: {error!r:.200}") from error
     if tokenizer.get_vocab() != character_tokenizer().get_vocab():
         raise InputError(f"{folder} has another vocabulary than the {len(character_tokenizer())} tokens of rlkl.tokenizer.")
-    if config.model_type != "gpt2" or not isinstance(getattr(config, "trained_digits", None), int):
+    digits = getattr(config, "trained_digits", None)
+    if config.model_type != "gpt2" or not isinstance(digits, int) or digits < 1:
         raise InputError(f"{folder} is not a model that rlkl-pretrain made: trained_digits is missing in its config.json.")
     config.dtype = torch.float32
     model = GPT2LMHeadModel(config)

@@ -1,5 +1,6 @@
 """The KL penalty: estimator, certainty and weighting put together by name."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from rlkl.errors import InputError
 from rlkl.sequences import token_log_probs
 from rlkl.weighting import WEIGHTINGS, masked_mean
 
-ESTIMATORS = (*kl.SAMPLED, "exact")
+ESTIMATORS = ("k2", "k3", "exact")  # not k1, whose gradient is zero in expectation
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Penalty:
     Attributes:
         weighting: `none`, `standard`, `prioritized` or `matched_mean` (rlkl.weighting).
         alpha: the coefficient.
-        estimator: `k1`, `k2`, `k3` or `exact` (rlkl.kl).
+        estimator: `k2`, `k3` or `exact` (rlkl.kl).
         certainty: `negentropy`, `min_entropy` or `max_probability` (rlkl.certainty).
         certainty_temperature: of the reference, for its certainty.
         beta: the exponent of the certainty.
@@ -38,9 +39,9 @@ class Penalty:
         for name, known in (("weighting", WEIGHTINGS), ("estimator", ESTIMATORS), ("certainty", CERTAINTIES)):
             if getattr(self, name) not in known:
                 raise InputError(f"penalty.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}.")
-        if self.alpha < 0 or self.beta < 0:
+        if not (0 <= self.alpha < math.inf and 0 <= self.beta < math.inf):
             raise InputError(f"penalty.alpha and penalty.beta must not be negative, but are {self.alpha} and {self.beta}.")
-        if self.certainty_temperature <= 0:
+        if not 0 < self.certainty_temperature < math.inf:
             raise InputError(f"penalty.certainty_temperature must be positive, not {self.certainty_temperature}.")
 
     def weights(self, reference_logits: Tensor, mask: Tensor) -> Tensor:

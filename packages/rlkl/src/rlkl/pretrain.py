@@ -26,10 +26,10 @@ from common.training import Trainer, TrainingData, cosine, make_accelerator
 from rlkl import addition
 from rlkl.addition import Operands
 from rlkl.config import PretrainConfig, PretrainingConfig, register
-from rlkl.critical_evaluation import right_sequences
 from rlkl.errors import InputError
-from rlkl.evaluation import accuracy, sample
+from rlkl.evaluation import accuracy, check_positions, sample
 from rlkl.language_model import new_model, save_model
+from rlkl.texts import right_sequences
 
 log = logging.getLogger(__name__)
 
@@ -105,15 +105,11 @@ def check(config: PretrainConfig) -> None:
     """Refuse what could only fail later. Raises InputError."""
     config.training.check()
     wandb_mode(config.tracking)
+    if not 0 <= config.seed < 2**32:
+        raise InputError(f"seed must be from 0 to 2**32 - 1, not {config.seed}.")
     if config.trained_digits < 1:
         raise InputError(f"trained_digits must be at least 1, not {config.trained_digits}.")
-    nines = Operands(*[10 ** (config.trained_digits + 1) - 1] * 2)
-    longest = len(addition.prompt(nines)) + len(addition.completion(nines))
-    if longest > config.architecture.positions:
-        raise InputError(
-            f"additions of {config.trained_digits + 1} digits, which it is evaluated on, take up to {longest} positions; "
-            f"architecture.positions is {config.architecture.positions}."
-        )
+    check_positions(config.architecture.positions, config.trained_digits + 1)  # which it is evaluated on
     if config.saved_dtype not in DTYPES:
         raise InputError(f"saved_dtype must be one of {', '.join(DTYPES)}, not {config.saved_dtype!r}.")
     if config.evaluation_examples < 1:

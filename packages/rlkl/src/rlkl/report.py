@@ -72,7 +72,7 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
         ),
         "accuracy_longer": (
             _history_figure(runs, "eval/accuracy_longer", f"accuracy on N+{extra} digits"),
-            f"Greedy accuracy on varying additions of N+{extra} digits during fine-tuning (figure 4, top).",
+            f"Greedy accuracy on varying additions of N+{extra} digits (figure 4, top); the last point is on more.",
         ),
         "critical_commas": (
             _history_figure(runs, "critical/comma", "probability of the comma"),
@@ -96,7 +96,7 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
     write_atomically(output / "table.md", markdown_table(main_table) + "\n")
     curves = [pictures[name] for name in ("success", "accuracy_longer", "critical_commas", "operand_lists", "retention")]
     sections = [
-        Section("The result", findings(runs), [main_table], curves),
+        Section("The result", findings(runs, extra), [main_table], curves),
         Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values())),
         Section("The weights", _weights_text(runs), [], [pictures["weights"]] if "weights" in pictures else []),
         _start_section(summary["start"], pictures["accuracy_by_digits"]),
@@ -123,7 +123,7 @@ def _lead(summary: dict[str, Any]) -> str:
     over = f"the mean over {count} seeds with its 95% interval (Student t)" if count > 1 else "from one seed"
     return (
         f"A model pre-trained on additions of up to {summary['trained_digits']} digits is fine-tuned by reinforcement learning "
-        f"on {summary['digits']} digits, with different KL penalties to the pre-trained model. Every number is {over}."
+        f"on {summary['digits']} digits, with several KL penalties to the model as it was. What fine-tuning reaches is {over}."
     )
 
 
@@ -135,7 +135,10 @@ def _facts(summary: dict[str, Any], command: str) -> list[tuple[str, str]]:
         ("commit", str(summary["git_commit"])),
         ("versions", ", ".join(f"{name} {version}" for name, version in summary["versions"].items())),
         ("seeds", ", ".join(map(str, summary["seeds"]))),
-        ("time", f"{summary['wall_seconds'] / 60:.1f} minutes; a run takes {np.mean(seconds):.0f} s"),
+        (
+            "time",
+            f"{summary['wall_seconds'] / 60:.1f} minutes, without what was done before; a run takes {np.mean(seconds):.0f} s",
+        ),
     ]
 
 
@@ -193,7 +196,7 @@ def compare(runs: Runs, better: str, worse: str, key: str) -> Interval | None:
     return over_seeds([_logged(a, key)[-1][1] - _logged(b, key)[-1][1] for a, b in pairs])
 
 
-def findings(runs: Runs) -> list[str]:
+def findings(runs: Runs, extra: int = 1) -> list[str]:
     """The paper's expectations, held against paired differences."""
     sentences = []
     for key, name in (COLUMNS[1], COLUMNS[2], COLUMNS[3], COLUMNS[0]):
@@ -201,11 +204,17 @@ def findings(runs: Runs) -> list[str]:
             difference = compare(runs, "prioritized", worse, key)
             if difference is None:
                 continue
+            shown = name.replace("N+1", f"N+{extra}")
             verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else "not told apart from"
             sentences.append(
-                f"{name}: prioritized KL is {verdict} {LABELS[worse]}, by {difference.mean:+.3f} (95% interval "
+                f"{shown}: prioritized KL is {verdict} {LABELS[worse]}, by {difference.mean:+.3f} (95% interval "
                 f"{difference.low:+.3f} to {difference.high:+.3f}, paired over {difference.values} seeds)."
             )
+    if sentences:
+        sentences.append(
+            "Each interval stands for itself: of twenty such comparisons one is expected to miss by chance. They hold the luck "
+            "of RL, from one pre-trained model and on one set of test additions."
+        )
     return sentences
 
 
@@ -314,7 +323,10 @@ def _accuracy_table(start: dict[str, Any]) -> Table:
             "begin in an operand list",
         ],
         rows=rows,
-        caption=f"The model before fine-tuning, {start['examples']:,} additions a row, and where it errs (tables 4, 5).",
+        caption=(
+            f"The model before fine-tuning, {start['examples']:,} additions a row, and where it errs (tables 4, 5). "
+            f"Where all are wrong, resampling cannot tell how sure that is: up to {3 / start['examples']:.3f} may be right."
+        ),
     )
 
 

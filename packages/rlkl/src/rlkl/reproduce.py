@@ -25,6 +25,7 @@ from rlkl.evaluate import evaluate_setting, gather, settings
 from rlkl.evaluation import check_positions
 from rlkl.finetune import check, finetune
 from rlkl.language_model import load_model
+from rlkl.penalty import Penalty
 from rlkl.report import summarize, write_rl_report
 
 MOST_JOBS = 4
@@ -40,7 +41,9 @@ def grid(config: ReproduceConfig) -> list[FinetuneConfig]:
     if not names or not config.seeds:
         raise InputError("penalties and seeds must each hold at least one entry.")
     if len(set(names)) < len(names) or len(set(config.seeds)) < len(config.seeds):
-        raise InputError("penalties and seeds must each hold an entry only once.")
+        raise InputError("penalties must hold each weighting only once, and seeds each seed.")
+    if config.penalty != Penalty("standard"):
+        raise InputError("a reproduction takes penalties=[...]; penalty alone changes nothing there.")
     if config.run_dir is not None or config.seed != FinetuneConfig.seed:
         raise InputError("a reproduction takes seeds=[...], and neither seed nor run_dir.")
     shared: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(FinetuneConfig)}
@@ -58,14 +61,13 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     for run in runs:
         check(run)
     model = load_model(config.model)
-    check_positions(model, model.config.trained_digits + config.extra_digits)
+    check_positions(model.config.n_positions, model.config.trained_digits + config.extra_digits)
     output = Path(config.output)
     make_folder(output)
     jobs = config.jobs or (1 if torch.cuda.is_available() else min(MOST_JOBS, available_cores()))
     evaluation = EvaluateConfig(model=config.model, examples=config.examples, show=3)
-    chosen = settings(evaluation, model.config.trained_digits)
-    check_positions(model, max(setting.digits for setting in chosen))
-    rows = run_all(partial(evaluate_setting, evaluation), chosen, min(len(chosen), jobs), "evaluation before")
+    chosen = settings(evaluation, model)
+    rows = run_all(partial(evaluate_setting, evaluation, config.runs), chosen, min(len(chosen), jobs), "evaluation before")
     start = gather(model, evaluation, rows)
     results = run_all(partial(finetune, progress=False), runs, min(len(runs), jobs), "fine-tuning runs")
     summary = summarize(start, results)

@@ -12,7 +12,7 @@ def strength(certainty: float) -> float:
 
 
 def to_html(scratchpad: dict[str, Any]) -> str:
-    """A `<pre>` element: colour for doubt, a box around critical tokens, an underline from the first wrong character on.
+    """A `<pre>` element: colour for doubt, a box around critical tokens, a wavy line under the first wrong character.
 
     Args:
         scratchpad: as `rlkl.analysis.scratchpads` gives it. A critical token's place is that of the right completion, so none
@@ -29,7 +29,7 @@ def to_html(scratchpad: dict[str, Any]) -> str:
             style += ";outline:1px solid currentColor"
         if position == first:
             style += ";text-decoration:underline wavy"
-        shown = escape(character)
+        shown = "↵\n" if character == "\n" and style else escape(character)
         parts.append(f'<span style="{style}" title="certainty {certainty:.4f}">{shown}</span>' if style else shown)
     return f'<pre style="overflow-x:auto;line-height:1.7">{"".join(parts)}</pre>'
 
