@@ -54,7 +54,6 @@ def small(pretrained, tmp_path):
         algorithm=A2CConfig(episodes=6, collects=4, minibatch_size=3, learning_rate=1e-3),
         evaluate_every=2,
         evaluation_examples=3,
-        final_examples=4,
         run_dir=str(tmp_path / "run"),
         tracking=OFF,
     )
@@ -239,6 +238,7 @@ def call(main, arguments, monkeypatch, capsys):
         (finetune_app, ["penalty=strong"], "Could not find"),
         (finetune_app, ["penalty.certainty=entropy"], "penalty.certainty must be one of negentropy"),
         (finetune_app, ["algorithm.episodes=0"], "algorithm.episodes must be positive"),
+        (finetune_app, ["algorithm.episodes=1"], "algorithm.episodes must be at least 2"),
         (finetune_app, ["algorithm.learning_rate=nan"], "algorithm.learning_rate must be positive"),
         (finetune_app, ["algorithm.gae_lambda=2"], "algorithm.gae_lambda must be from 0 to 1"),
         (finetune_app, ["algorithm.learnin_rate=1"], "learnin_rate"),
@@ -300,7 +300,6 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
         "algorithm.collects=2",
         "algorithm.episodes=4",
         "evaluation_examples=2",
-        "final_examples=2",
         "evaluate_every=1",
         "penalties=[{weighting: none}, {weighting: prioritized}]",
         f"runs={tmp_path / 'runs'}",
@@ -319,14 +318,14 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
     assert list(summary["penalties"]) == ["none", "prioritized"]
     assert {file.stem for file in (tmp_path / "output").glob("*.svg")} >= {"success", "critical_commas", "weights"}
     results = [file.stat().st_mtime_ns for file in sorted((tmp_path / "runs").rglob("result.json"))]
-    assert len(results) == 4
+    assert len(results) == 4 + 8  # fine-tunings, and rows of the evaluation before
     call(reproduce_app.main, arguments, monkeypatch, capsys)
     assert [file.stat().st_mtime_ns for file in sorted((tmp_path / "runs").rglob("result.json"))] == results
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_exits_with_130(pretrained, tmp_path):
     command = [sys.executable, "-m", "rlkl.finetune", f"model={pretrained / 'model'}", f"run_dir={tmp_path / 'run'}"]
-    command += ["algorithm.episodes=4", "algorithm.collects=10000", "evaluation_examples=1", "final_examples=1"]
+    command += ["algorithm.episodes=4", "algorithm.collects=10000", "evaluation_examples=1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"WANDB_MODE": "disabled"})
     checkpoints = tmp_path / "run" / "checkpoints"
     deadline = time.monotonic() + 90

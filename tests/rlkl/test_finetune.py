@@ -73,7 +73,7 @@ def test_updates_see_the_policy_that_acted(model, temperature):
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_before_the_first_step_policy_and_reference_agree(model, temperature):
-    algorithm = A2CConfig(episodes=1, minibatch_size=1, temperature=temperature)
+    algorithm = A2CConfig(episodes=2, minibatch_size=2, temperature=temperature)
     work = Finetuning(FinetuneConfig(algorithm=algorithm, evaluation_examples=2), model, torch.device("cpu"))
     metrics = work.update(0, *work.collect(0))
     assert metrics["losses/kl"] == 0.0

@@ -106,6 +106,8 @@ class A2CConfig:
         for name in positive:
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"algorithm.{name} must be positive, not {getattr(self, name)}.")
+        if self.episodes < 2:
+            raise InputError("algorithm.episodes must be at least 2: advantages are measured in deviations of the reward.")
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"algorithm.{name} must be from 0 to 1, not {getattr(self, name)}.")
@@ -123,7 +125,6 @@ class FinetuneConfig:
         extra_digits: the model is fine-tuned on so many more digits than it was pre-trained on.
         evaluate_every: collects between evaluations; there is always one before the first and one after the last.
         evaluation_examples: additions in each evaluation set.
-        final_examples: as many in the last evaluation.
     """
 
     model: str = "addition-n5"
@@ -131,8 +132,7 @@ class FinetuneConfig:
     penalty: Penalty = field(default_factory=Penalty)
     algorithm: A2CConfig = field(default_factory=A2CConfig)
     evaluate_every: int = 5
-    evaluation_examples: int = 50
-    final_examples: int = 200
+    evaluation_examples: int = 100
     seed: int = 0
     runs: str = "runs"
     run_dir: str | None = None

@@ -115,7 +115,7 @@ class Finetuning:
         with torch.no_grad():
             reference_logits = next_token_logits(self.reference, episodes)  # (B, T, V)
         weights = penalty.weights(reference_logits, episodes.mask)  # (B, T), of the whole collect
-        scale = max(rewards.std(correction=0).item(), SMALLEST_DEVIATION)
+        scale = max(rewards.std().item(), SMALLEST_DEVIATION)
         order = torch.randperm(len(rewards), generator=torch.Generator().manual_seed(self.config.seed * 1_000_003 + number))
         batches = order.split(algorithm.minibatch_size)
         means: dict[str, float] = {}
@@ -148,9 +148,9 @@ class Finetuning:
                 "is kept. Try a smaller algorithm.learning_rate."
             )
 
-    def evaluate(self, examples: int) -> dict[str, float]:
+    def evaluate(self) -> dict[str, float]:
         """Greedy accuracy on N and on more digits, and the probability of the right character on critical commas."""
-        policy = self.model.policy.eval()
+        policy, examples = self.model.policy.eval(), self.config.evaluation_examples
         scores = {
             "eval/accuracy_N": accuracy(policy, sample("varying", self.trained_digits, examples, seed=0)),
             "eval/accuracy_longer": accuracy(policy, sample("varying", self.digits, examples, seed=0)),
@@ -170,7 +170,7 @@ def check(config: FinetuneConfig) -> None:
     config.penalty.check()
     config.algorithm.check()
     wandb_mode(config.tracking)
-    for name in ("extra_digits", "evaluate_every", "evaluation_examples", "final_examples"):
+    for name in ("extra_digits", "evaluate_every", "evaluation_examples"):
         if getattr(config, name) < 1:
             raise InputError(f"{name} must be at least 1, not {getattr(config, name)}.")
 
@@ -209,7 +209,7 @@ def _finetune(run: RunDirectory, config: FinetuneConfig, work: Finetuning, progr
     bar = tqdm(total=total, initial=start, desc="collects", disable=not progress, leave=False)
     with tracker, bar, ctrl_c_waits() as interrupted:
         if state is None:
-            tracker.log(0, work.evaluate(config.evaluation_examples))
+            tracker.log(0, work.evaluate())
         for number in range(start, total):
             episodes, rewards = work.collect(number)
             success = (rewards == REWARD).float().mean().item()
@@ -219,7 +219,7 @@ def _finetune(run: RunDirectory, config: FinetuneConfig, work: Finetuning, progr
             metrics |= work.update(number, episodes, rewards)
             done = number + 1
             if done == total or done % config.evaluate_every == 0:
-                metrics |= work.evaluate(config.final_examples if done == total else config.evaluation_examples)
+                metrics |= work.evaluate()
             tracker.log(done, metrics)
             bar.set_postfix_str(f"success {success:.2f}")
             bar.update()

@@ -72,7 +72,7 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
         ),
         "accuracy_longer": (
             _history_figure(runs, "eval/accuracy_longer", f"accuracy on N+{extra} digits"),
-            f"Greedy accuracy on varying additions of N+{extra} digits (figure 4, top); the last point is on more.",
+            f"Greedy accuracy on varying additions of N+{extra} digits during fine-tuning (figure 4, top).",
         ),
         "critical_commas": (
             _history_figure(runs, "critical/comma", "probability of the comma"),
