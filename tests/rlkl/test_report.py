@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlkl.report import COLUMNS, before_finetuning, compare, findings, result_table
+from rlkl.report import COLUMNS, before_finetuning, compare, comparison_table, findings, result_table
 
 
 def run(longer, success=0.5):
@@ -31,6 +31,13 @@ def test_findings_say_what_can_be_told():
     assert sentences[0].startswith("N+2 accuracy: prioritized KL is above standard KL, by +0.403")
     assert sentences[1].startswith("N+2 accuracy: prioritized KL is not told apart from uniform KL, matched mean, by +0.000")
     assert findings({"standard": RUNS["standard"]}) == []
+
+
+def test_every_difference_is_in_the_table():
+    table = comparison_table(RUNS, extra=2)
+    assert len(table.rows) == 2 * len(COLUMNS)
+    assert ["N+2 accuracy", "standard KL", "+0.403", "+0.365 to +0.441", "above"] in table.rows
+    assert ["N accuracy", "standard KL", "+0.000", "+0.000 to +0.000", "not told apart from"] in table.rows
 
 
 def test_the_table_holds_the_means_and_marks_the_best():
