@@ -90,7 +90,7 @@ class A2CConfig:
     """
 
     episodes: int = 50
-    collects: int = 20
+    collects: int = 12
     minibatch_size: int = 10
     learning_rate: float = 3e-5
     max_grad_norm: float = 1.0
@@ -131,7 +131,7 @@ class FinetuneConfig:
     extra_digits: int = 1
     penalty: Penalty = field(default_factory=Penalty)
     algorithm: A2CConfig = field(default_factory=A2CConfig)
-    evaluate_every: int = 5
+    evaluate_every: int = 4
     evaluation_examples: int = 100
     seed: int = 0
     runs: str = "runs"
