@@ -59,3 +59,30 @@ def test_the_tuned_threshold_is_the_best_there_is(seed, coherent, make_tree, mak
 
 def test_tuning_on_equal_scores(small, make_targets):
     assert 0 <= decoding.tune_threshold(torch.full((3, small.num_nodes), 0.2), make_targets(small, 3), small) <= 0.2
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["tree", "dag"])
+def test_repairs_make_coherent_and_leave_coherent_alone(seed, kind, make_tree, make_dag):
+    h = {"tree": make_tree, "dag": make_dag}[kind](seed)
+    scores = torch.rand(6, h.num_nodes)
+    parent, child = h.edges
+    node, ancestor = h.ancestors
+    capped, raised = decoding.cap_at_parents(scores, h), decoding.raise_to_descendants(scores, h)
+    for target in range(h.num_nodes):
+        torch.testing.assert_close(capped[:, target], scores[:, ancestor[node == target]].amin(1))
+        torch.testing.assert_close(raised[:, target], scores[:, node[ancestor == target]].amax(1))
+    for repaired in (capped, raised):
+        assert (repaired[:, child] <= repaired[:, parent]).all()
+        assert torch.equal(decoding.cap_at_parents(repaired, h), repaired)
+        assert torch.equal(decoding.raise_to_descendants(repaired, h), repaired)
+    assert torch.equal(decoding.top_down_threshold(scores, h, 0.3), decoding.threshold(capped, h, 0.3))
+
+
+def test_top_down_stops_above_the_first_doubt(small):
+    scores = torch.full((1, small.num_nodes), 0.1)
+    for path, value in ((["Arts"], 0.9), (["Arts", "Music"], 0.6), (["Arts", "Music", "Opera"], 0.4)):
+        scores[0, small.node(path)] = value
+    assert small.decode(decoding.top_down_until(scores, small, 0.5)) == [[("Arts", "Music")]]
+    assert small.decode(decoding.top_down_until(scores, small, 0.3)) == [[("Arts", "Music", "Opera")]]
+    assert small.decode(decoding.top_down_until(scores, small, 0.95)) == [[]]

@@ -364,7 +364,7 @@ def test_several_paths_are_refused_by_a_softmax_and_taken_by_bce(place, tmp_path
     assert (code, f"{tmp_path / 'documents.jsonl'}:" in err and "needs a single path" in err) == (2, True)
     grid = ["experiment=hwv", f"dataset.dir={tmp_path}", f"runs={tmp_path / 'runs'}", f"output={tmp_path / 'o'}"]
     code, _, err = call(reproduce_app.main, grid, monkeypatch, capsys)
-    assert (code, "needs a single path" in err) == (2, True)
+    assert (code, "leaf softmax needs one leaf and its ancestors" in err) == (2, True)
     assert not (tmp_path / "runs").exists(), "it is told before anything is trained"
     arguments = [*common_arguments(place, "bce"), f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run2'}"]
     assert call(train_app.main, arguments, monkeypatch, capsys)[0] == 0

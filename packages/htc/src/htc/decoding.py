@@ -1,6 +1,9 @@
 """Inference rules: from node probabilities to predicted label sets, as pure functions `(B, N)` -> bool `(B, N)`.
 
-`threshold` is the multi-label rule and may give incoherent sets; `top_down` and `argmax_leaf` give one path to a leaf.
+`threshold` is the multi-label rule and may give incoherent sets, unless the probabilities are repaired before
+(`cap_at_parents`, `raise_to_descendants`); `top_down_threshold` gives several paths, ending anywhere; `top_down_until` gives
+one path, ending anywhere; `top_down` and `argmax_leaf` give one path to a leaf. `htc.expected` holds the rules that are optimal
+for a metric.
 
 Source: Plaud et al., CoNLL 2024, section 3.3.
 """
@@ -39,6 +42,35 @@ def top_down(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
     for above, level in pairwise(hierarchy.levels):
         wins[:, level] &= wins[:, above][:, parent[level] - above.start]
     return wins
+
+
+def top_down_until(probabilities: Tensor, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
+    """As `top_down`, but stop above the first node whose probability is below the threshold.
+
+    Args: probabilities (B, N); value in [0, 1]; the hierarchy must be a tree. Returns: (B, N) bool, one path or none each.
+    """
+    return top_down(probabilities, hierarchy) & (cap_at_parents(probabilities, hierarchy) >= value)
+
+
+def top_down_threshold(probabilities: Tensor, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
+    """Every node that reaches the threshold along with all that is above it: several paths, ending anywhere.
+
+    Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, coherent.
+    """
+    return cap_at_parents(probabilities, hierarchy) >= value
+
+
+def cap_at_parents(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """A coherence repair: no node may be more probable than one of its parents. Args: probabilities (B, N). Returns: (B, N)."""
+    out = probabilities.T.clone(memory_format=torch.contiguous_format)  # (N, B)
+    for parent, child in hierarchy.edges_by_level(probabilities.device):
+        out = out.scatter_reduce(0, child[:, None].expand(-1, out.shape[1]), out[parent], "amin")
+    return out.T
+
+
+def raise_to_descendants(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """A coherence repair: no node may be less probable than something below it. Args: probabilities (B, N). Returns: (B, N)."""
+    return hierarchy.max_over_descendants(probabilities)
 
 
 def argmax_leaf(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:

@@ -191,7 +191,8 @@ class Hierarchy:
         return torch.tensor(pairs).T.contiguous()
 
     @cached_property
-    def _ancestor_counts(self) -> Tensor:
+    def closure_size(self) -> Tensor:
+        """(N,) int64, how many nodes each node and its ancestors are; in a tree its depth."""
         return torch.bincount(self.ancestors[0], minlength=self.num_nodes)
 
     # Operations along the hierarchy
@@ -199,7 +200,7 @@ class Hierarchy:
     def close(self, sets: Tensor) -> Tensor:
         """Add the ancestors of every member. Args: sets (D, N) bool. Returns: (D, N) bool."""
         doc, node = sets.nonzero(as_tuple=True)
-        counts = self._ancestor_counts.to(sets.device)
+        counts = self.closure_size.to(sets.device)
         starts = counts.cumsum(0) - counts
         repeat = counts[node]
         offset = torch.arange(int(repeat.sum()), device=sets.device) - (repeat.cumsum(0) - repeat).repeat_interleave(repeat)
@@ -214,15 +215,31 @@ class Hierarchy:
         return ~(sets[:, child] & ~sets[:, parent]).any(1)
 
     def sum_along_paths(self, values: Tensor) -> Tensor:
-        """For each node the sum of the values from its top node down to it (tree only).
+        """For each node the sum of the values from a top node down to it; in a DAG, along the way with the smallest sum.
 
         Args: values (B, N). Returns: (B, N).
         """
+        if not self.is_tree:
+            return self._smallest_sum_along_paths(values)
         parent = self.parent.to(values.device)
         out = [values[:, self.levels[0]]]
         for above, level in pairwise(self.levels):
             out.append(values[:, level] + out[-1][:, parent[level] - above.start])
         return torch.cat(out, dim=1)
+
+    def _smallest_sum_along_paths(self, values: Tensor) -> Tensor:
+        out = values.T  # (N, B)
+        for parent, child in self.edges_by_level(values.device):
+            index = child[:, None].expand(-1, out.shape[1])
+            smallest = torch.full_like(out, torch.inf).scatter_reduce(0, index, out[parent], "amin")
+            out = out + smallest.where(smallest < torch.inf, 0.0)
+        return out.T
+
+    def edges_by_level(self, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+        """The edges (parents, children) into depth 2, 3, ..."""
+        parent, child = self.edges.to(device)
+        depth = self.depth.to(device)[child]
+        return [(parent[depth == level], child[depth == level]) for level in range(2, self.max_depth + 1)]
 
     def sum_over_leaves(self, leaf_values: Tensor) -> Tensor:
         """For each node the sum over the leaves below it. Args: leaf_values (B, L). Returns: (B, N)."""
@@ -236,10 +253,7 @@ class Hierarchy:
     def max_over_descendants(self, values: Tensor) -> Tensor:
         """For each node the largest value among it and everything below it. Args: values (B, N). Returns: (B, N)."""
         out = values.T.clone(memory_format=torch.contiguous_format)  # (N, B)
-        parent, child = self.edges.to(values.device)
-        depth = self.depth.to(values.device)[child]
-        for level in range(self.max_depth, 1, -1):
-            above, below = parent[depth == level], child[depth == level]
+        for above, below in reversed(self.edges_by_level(values.device)):
             index = above[:, None].expand(-1, out.shape[1])
             out = out.scatter_reduce(0, index, out[below], reduce="amax")
         return out.T

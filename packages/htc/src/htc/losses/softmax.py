@@ -1,96 +1,42 @@
-"""The objectives: what a model of N nodes is trained with, and how its logits become node probabilities.
-
-Each objective is one class with
-
-- `num_outputs`: how many logits the head must give, K;
-- `loss(logits, targets)`: logits (B, K), targets (B, N) bool closed under ancestors -> a scalar;
-- `probabilities(logits)`: (B, K) -> (B, N), the marginal probability of each node.
-
-They are torch modules only so that their index tensors follow `.to(device)`; they hold no parameters.
-
-Source: Plaud, Labeau, Saillenfest and Bonald, "Revisiting Hierarchical Text Classification: Inference and Metrics", CoNLL 2024,
-section 3; the binary cross-entropy is the flat multi-label baseline of that paper.
-"""
+"""Objectives that choose among siblings or among leaves: one path for each document."""
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from htc.distances import distance_to_closed_set
 from htc.errors import InputError, UnsuitableTargetsError
 from htc.hierarchy import Hierarchy
+from htc.losses.base import Objective
 
 
-class Objective(nn.Module):
-    """What all objectives share; see the module's docstring for the contract.
-
-    Attributes:
-        num_outputs: K, the number of logits.
-        coherent: whether `probabilities` never gives a node more than its parent.
-    """
-
-    coherent: bool
-
-    def __init__(self, hierarchy: Hierarchy, num_outputs: int) -> None:
-        super().__init__()
-        self.hierarchy = hierarchy
-        self.num_outputs = num_outputs
-
-    def check_targets(self, targets: Tensor) -> None:
-        """Refuse targets that the objective is not defined for. Args: targets (B, N) bool.
-
-        Raises:
-            UnsuitableTargetsError: an InputError naming the first such document.
-        """
-        empty = ~targets.any(1)
-        if empty.any():
-            raise UnsuitableTargetsError(int(empty.nonzero()[0]), "it has no label.")
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The training loss. Args: logits (B, K); targets (B, N) bool. Returns: a scalar."""
-        raise NotImplementedError
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Node marginals. Args: logits (B, K). Returns: (B, N)."""
-        raise NotImplementedError
-
-
-class BCE(Objective):
-    """Binary cross-entropy of every node by itself, mean over all B x N cells; probabilities need not be coherent.
-
-    A head that starts at probability 0.5 for thousands of nodes spends its first steps on lowering all of them, and a short
-    training does not get over those gradients. Start its output bias at `base_rate_log_odds` instead.
-    """
-
-    coherent = False
-
-    def __init__(self, hierarchy: Hierarchy) -> None:
-        super().__init__(hierarchy, hierarchy.num_nodes)
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid()
-
-
-def base_rate_log_odds(targets: Tensor, smoothing: float = 1.0) -> Tensor:
-    """The logit of each node's share of the training documents: where an untrained binary classifier should start.
+def check_one_leaf(targets: Tensor, hierarchy: Hierarchy, objective: str) -> None:
+    """Refuse documents with no leaf or several, or with labels that are no ancestors of their leaf.
 
     Args:
-        targets: (D, N) bool, training documents.
-        smoothing: added to the counts of documents with and without the node, so that the logit is finite.
+        targets: (B, N) bool.
+        objective: what to call the objective.
 
-    Returns:
-        (N,) float32.
-
-    Source: the prior initialisation of Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, here node by node.
+    Raises:
+        UnsuitableTargetsError: naming the first such document.
     """
-    if smoothing <= 0:
-        raise InputError(
-            f"smoothing must be positive, not {smoothing}: a node in no document or in all has no finite logit else."
+    leaves = hierarchy.leaves.to(targets.device)
+    count = targets[:, leaves].sum(1)
+    if (count != 1).any():
+        document = int((count != 1).nonzero()[0])
+        raise UnsuitableTargetsError(
+            document,
+            f"{objective} needs exactly one leaf, and it has {int(count[document])}; for several paths or inner endings "
+            "use an objective such as bce.",
         )
-    with_node = targets.sum(0).float()
-    return ((with_node + smoothing) / (len(targets) - with_node + smoothing)).log()
+    leaf = leaves[targets[:, leaves].to(torch.uint8).argmax(1)]
+    other = targets.sum(1) != hierarchy.closure_size.to(targets.device)[leaf]
+    if other.any():
+        raise UnsuitableTargetsError(
+            int(other.nonzero()[0]),
+            f"{objective} needs one leaf and its ancestors, and it has other labels too or lacks an ancestor; for several "
+            "paths use an objective such as bce.",
+        )
 
 
 class LeafSoftmax(Objective):
@@ -107,14 +53,7 @@ class LeafSoftmax(Objective):
     def check_targets(self, targets: Tensor) -> None:
         """Besides a label, each document needs exactly one leaf."""
         super().check_targets(targets)
-        count = targets[:, self.leaves].sum(1)
-        if (count != 1).any():
-            document = int((count != 1).nonzero()[0])
-            raise UnsuitableTargetsError(
-                document,
-                f"leaf softmax needs exactly one leaf, and it has {int(count[document])}; for several paths or inner endings "
-                "use an objective such as bce.",
-            )
+        check_one_leaf(targets, self.hierarchy, "leaf softmax")
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         self.check_targets(targets)
@@ -207,3 +146,51 @@ def conditional_priors(targets: Tensor, hierarchy: Hierarchy, smoothing: float =
     group = hierarchy.sibling_group
     totals = torch.zeros(int(group[-1]) + 1).index_add(0, group, counts)
     return counts / totals[group]
+
+
+class ParameterSharingSoftmax(Objective):
+    """A softmax over leaves whose scores are sums of node scores along their paths, so that leaves share what they have in
+    common; a node's probability is the sum over the leaves below it.
+
+    Args:
+        hierarchy: a tree.
+        margin: added, times the distance to the true leaf in edges, to the scores of the other leaves in the loss: the further
+            a leaf, the more it must fall behind. 0 for none.
+
+    Raises:
+        InputError: if the hierarchy is not a tree, or for a negative margin.
+    """
+
+    coherent = True
+
+    def __init__(self, hierarchy: Hierarchy, margin: float = 0.0) -> None:
+        super().__init__(hierarchy, hierarchy.num_nodes)
+        if margin < 0:
+            raise InputError(f"margin must not be negative, but is {margin}.")
+        hierarchy.parent  # noqa: B018  raises unless this is a tree
+        self.margin = margin
+        self.register_buffer("leaves", hierarchy.leaves, persistent=False)
+
+    leaves: Tensor
+
+    def check_targets(self, targets: Tensor) -> None:
+        """Besides a label, each document needs exactly one leaf, and its path only."""
+        super().check_targets(targets)
+        check_one_leaf(targets, self.hierarchy, "parameter-sharing softmax")
+
+    def _leaf_scores(self, logits: Tensor) -> Tensor:
+        return self.hierarchy.sum_along_paths(logits)[:, self.leaves]  # (B, L)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        self.check_targets(targets)
+        scores = self._leaf_scores(logits)
+        if self.margin:
+            depth = self.hierarchy.depth.to(targets.device)[self.leaves]
+            off_path = distance_to_closed_set(targets, self.hierarchy)[:, self.leaves]  # (B, L)
+            common = (depth - off_path).clamp_min(0)  # the depth of the lowest common ancestor with the true leaf
+            distance = depth + targets.sum(1, keepdim=True) - 2 * common
+            scores = scores + self.margin * distance.to(scores.dtype)
+        return F.cross_entropy(scores, targets[:, self.leaves].to(torch.uint8).argmax(1))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return self.hierarchy.sum_over_leaves(self._leaf_scores(logits).softmax(1))

@@ -1,0 +1,145 @@
+"""Inference rules that are optimal for a metric, when the probabilities are right: exact, for one true path.
+
+A document's true path ends somewhere: at a leaf, or, where the probabilities leave mass to it, at an inner node. Its end is at
+node n with probability P(n) minus that of n's children (`end_probabilities`); a tree is needed.
+
+Notation for shapes: B documents, N nodes, H the height of the hierarchy.
+"""
+
+import torch
+from torch import Tensor
+
+from htc.errors import InputError
+from htc.hierarchy import Hierarchy
+
+CHUNK = 512  # documents at a time; bounds memory
+TIE = 1e-12  # a difference in expected hF that is none
+
+
+def end_probabilities(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """The probability that a document's path ends at each node: its own less that of its children.
+
+    Args:
+        probabilities: (B, N) coherent, of one path: the children of a node do not sum to more than the node.
+
+    Returns:
+        (B, N), 0 where rounding would make it negative.
+    """
+    ends = probabilities.clone()
+    child = hierarchy.parent.to(probabilities.device) >= 0
+    ends.index_add_(1, hierarchy.parent.to(probabilities.device)[child], -probabilities[:, child])
+    return ends.clamp_min(0.0)
+
+
+def expected_hf(probabilities: Tensor, hierarchy: Hierarchy, beta: float = 1.0) -> Tensor:
+    """The set with the largest expected hF_beta of a document, over all sets closed under ancestors.
+
+    Of the sets of k nodes, the best one holds the k nodes with the largest
+
+        delta_k(n) = sum over ends e at or below n of P(e ends it) (1 + beta^2) / (k + beta^2 depth(e)),
+
+    which never grows on the way down, so that the set is closed. The best k is found by trying them all, up to where even a set
+    that held every true label could not be better. The ends' depth is all that matters in the sum: one matrix product.
+
+    Args:
+        probabilities: (B, N) coherent, of one path.
+        hierarchy: a tree.
+        beta: the weight of recall.
+
+    Returns:
+        (B, N) bool, closed under ancestors; ties go to fewer and to higher nodes.
+
+    Raises:
+        InputError: if the hierarchy is not a tree, or beta is not positive.
+
+    Source: Plaud et al., "To Each Metric Its Decoding", ICML 2025.
+    """
+    if beta <= 0:
+        raise InputError(f"beta must be positive, not {beta}.")
+    return torch.cat([_expected_hf(rows, hierarchy, beta**2) for rows in probabilities.split(CHUNK)])
+
+
+def _expected_hf(probabilities: Tensor, hierarchy: Hierarchy, beta2: float) -> Tensor:
+    depths = torch.arange(1, hierarchy.max_depth + 1, device=probabilities.device).double()  # (H,)
+    tie = TIE * hierarchy.depth.to(probabilities.device)  # a parent comes before its only child, also after rounding
+    mass = _mass_by_depth(end_probabilities(probabilities.double(), hierarchy), hierarchy)  # (B, N, H)
+    best = torch.full_like(probabilities[:, 0], -1.0, dtype=torch.double)  # (B,)
+    chosen = torch.zeros_like(probabilities, dtype=torch.bool)
+    for k in range(1, hierarchy.num_nodes + 1):
+        # A set of k nodes shares at most min(k, depth) with a path: no larger k can beat this either, once k >= H.
+        bound = ((1 + beta2) * depths.clamp(max=k) / (k + beta2 * depths)).amax()
+        open_rows = (best < bound).nonzero().squeeze(1)
+        if k > hierarchy.max_depth and len(open_rows) == 0:
+            break
+        delta = mass[open_rows] @ ((1 + beta2) / (k + beta2 * depths)) - tie  # (b, N)
+        values, nodes = delta.topk(k, dim=1)
+        value = values.sum(1)
+        better = value > best[open_rows] + TIE
+        rows = open_rows[better]
+        best[rows] = value[better]
+        chosen[rows] = False
+        chosen[rows[:, None], nodes[better]] = True
+    return chosen
+
+
+def _mass_by_depth(ends: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """How much of the ends at or below each node is at each depth. Args: ends (B, N). Returns: (B, N, H)."""
+    node, ancestor = hierarchy.ancestors.to(ends.device)
+    cell = ancestor * hierarchy.max_depth + hierarchy.depth.to(ends.device)[node] - 1
+    mass = ends.new_zeros(hierarchy.num_nodes * hierarchy.max_depth, len(ends))
+    mass.index_add_(0, cell, ends.T[node])
+    return mass.view(hierarchy.num_nodes, hierarchy.max_depth, len(ends)).permute(2, 0, 1)
+
+
+def expected_cost(probabilities: Tensor, hierarchy: Hierarchy, cost: Tensor) -> Tensor:
+    """The node whose prediction has the smallest expected cost, and everything above it.
+
+    Args:
+        probabilities: (B, N) coherent, of one path.
+        hierarchy: a tree.
+        cost: (N, N) what it costs to predict a node (row) where the path ends at another (column); rows of infinity leave nodes
+            out, those of all inner nodes for example.
+
+    Returns:
+        (B, N) bool, one path each; ties go to the first node.
+
+    Raises:
+        InputError: if the costs are not as many as needed.
+    """
+    if cost.shape != (hierarchy.num_nodes, hierarchy.num_nodes):
+        raise InputError(
+            f"cost must have a row and a column for each of the {hierarchy.num_nodes} nodes, not {tuple(cost.shape)}."
+        )
+    ends = end_probabilities(probabilities, hierarchy)
+    candidates = cost.isfinite().all(1).nonzero().squeeze(1)
+    expected = ends @ cost[candidates].T.to(ends)  # (B, candidates)
+    best = candidates[expected.argmin(1)]
+    chosen = torch.zeros_like(probabilities, dtype=torch.bool)
+    chosen[torch.arange(len(best), device=best.device), best] = True
+    return hierarchy.close(chosen)
+
+
+def crm(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """Conditional risk minimisation: the leaf with the smallest expected height of the lowest common ancestor with the truth.
+
+    Args: probabilities (B, N) coherent, of one path; the hierarchy must be a tree. Returns: (B, N) bool, one path each.
+
+    Source: Karthik et al., "No Cost Likelihood Manipulation at Test Time for Making Better Mistakes", ICLR 2021.
+    """
+    cost = lca_heights(hierarchy)
+    cost[~hierarchy.is_leaf] = torch.inf
+    return expected_cost(probabilities, hierarchy, cost)
+
+
+def lca_heights(hierarchy: Hierarchy) -> Tensor:
+    """(N, N) float32: the height of the lowest common ancestor of each two nodes, 0 for a leaf and itself; the root's is H."""
+    below = hierarchy.max_over_descendants(hierarchy.depth[None].float())[0]  # (N,) the deepest depth at or below each node
+    height = below - hierarchy.depth
+    heights = torch.full((hierarchy.num_nodes, hierarchy.num_nodes), float(below.max()))
+    node, ancestor = hierarchy.ancestors
+    is_below = torch.zeros(hierarchy.num_nodes, hierarchy.num_nodes, dtype=torch.bool)
+    is_below[ancestor, node] = True
+    for above in range(hierarchy.num_nodes):  # parents before children: the lowest common ancestor is written last
+        inside = is_below[above].nonzero().squeeze(1)
+        heights[inside[:, None], inside] = height[above]
+    return heights

@@ -1,0 +1,32 @@
+"""The objectives: what a model of N nodes is trained with, and how its logits become node probabilities.
+
+Each objective is one class with
+
+- `num_outputs`: how many logits the head must give, K;
+- `loss(logits, targets)`: logits (B, K), targets (B, N) bool closed under ancestors -> a scalar;
+- `probabilities(logits)`: (B, K) -> (B, N), the marginal probability of each node.
+
+They are torch modules only so that their index tensors follow `.to(device)`; they hold no parameters.
+
+Source: Plaud, Labeau, Saillenfest and Bonald, "Revisiting Hierarchical Text Classification: Inference and Metrics", CoNLL 2024,
+section 3; the binary cross-entropy is the flat multi-label baseline of that paper.
+"""
+
+from htc.losses.base import Objective
+from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal, base_rate_log_odds
+from htc.losses.regularization import recursive_regularization
+from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors
+
+__all__ = [
+    "BCE",
+    "CHAMP",
+    "ConditionalSigmoid",
+    "ConditionalSoftmax",
+    "Focal",
+    "LeafSoftmax",
+    "Objective",
+    "ParameterSharingSoftmax",
+    "base_rate_log_odds",
+    "conditional_priors",
+    "recursive_regularization",
+]

@@ -1,0 +1,40 @@
+"""What all objectives share."""
+
+from torch import Tensor, nn
+
+from htc.errors import UnsuitableTargetsError
+from htc.hierarchy import Hierarchy
+
+
+class Objective(nn.Module):
+    """What all objectives share; see the package's docstring for the contract.
+
+    Attributes:
+        num_outputs: K, the number of logits.
+        coherent: whether `probabilities` never gives a node more than its parent.
+    """
+
+    coherent: bool
+
+    def __init__(self, hierarchy: Hierarchy, num_outputs: int) -> None:
+        super().__init__()
+        self.hierarchy = hierarchy
+        self.num_outputs = num_outputs
+
+    def check_targets(self, targets: Tensor) -> None:
+        """Refuse targets that the objective is not defined for. Args: targets (B, N) bool.
+
+        Raises:
+            UnsuitableTargetsError: an InputError naming the first such document.
+        """
+        empty = ~targets.any(1)
+        if empty.any():
+            raise UnsuitableTargetsError(int(empty.nonzero()[0]), "it has no label.")
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The training loss. Args: logits (B, K); targets (B, N) bool. Returns: a scalar."""
+        raise NotImplementedError
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Node marginals. Args: logits (B, K). Returns: (B, N)."""
+        raise NotImplementedError

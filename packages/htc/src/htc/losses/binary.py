@@ -1,0 +1,136 @@
+"""Objectives that ask a yes or no of every node: any label sets, several paths and inner endings included."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from htc.distances import diameter, distance_to_closed_set
+from htc.errors import InputError
+from htc.hierarchy import Hierarchy
+from htc.losses.base import Objective
+
+
+class BCE(Objective):
+    """Binary cross-entropy of every node by itself, mean over all B x N cells; probabilities need not be coherent.
+
+    A head that starts at probability 0.5 for thousands of nodes spends its first steps on lowering all of them, and a short
+    training does not get over those gradients. Start its output bias at `base_rate_log_odds` instead.
+    """
+
+    coherent = False
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        super().__init__(hierarchy, hierarchy.num_nodes)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+
+def base_rate_log_odds(targets: Tensor, smoothing: float = 1.0) -> Tensor:
+    """The logit of each node's share of the training documents: where an untrained binary classifier should start.
+
+    Args:
+        targets: (D, N) bool, training documents.
+        smoothing: added to the counts of documents with and without the node, so that the logit is finite.
+
+    Returns:
+        (N,) float32.
+
+    Source: the prior initialisation of Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, here node by node.
+    """
+    if smoothing <= 0:
+        raise InputError(
+            f"smoothing must be positive, not {smoothing}: a node in no document or in all has no finite logit else."
+        )
+    with_node = targets.sum(0).float()
+    return ((with_node + smoothing) / (len(targets) - with_node + smoothing)).log()
+
+
+class Focal(Objective):
+    """Binary cross-entropy in which cells that are right already count less: each is weighted by (1 - p)^gamma, p being the
+    probability of what is true; mean over all B x N cells.
+
+    Args:
+        gamma: 0 gives `BCE`.
+
+    Raises:
+        InputError: for a negative gamma.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+    """
+
+    coherent = False
+
+    def __init__(self, hierarchy: Hierarchy, gamma: float = 2.0) -> None:
+        super().__init__(hierarchy, hierarchy.num_nodes)
+        if gamma < 0:
+            raise InputError(f"gamma must not be negative, but is {gamma}.")
+        self.gamma = gamma
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        towards_truth = torch.where(targets, logits, -logits)  # (B, N)
+        return (-F.logsigmoid(towards_truth) * (-towards_truth).sigmoid().pow(self.gamma)).mean()
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+
+class CHAMP(Objective):
+    """Binary cross-entropy in which a wrong label costs more the further it is from the closest true one; mean over all cells.
+
+    A wrong label at distance d costs -log(1 - p) (1 + beta ((d / d_max + 1)^2 - 1)), d in edges, the root counting as a node,
+    d_max the largest distance between two labels. On targets that are closed under ancestors the closest true label is always
+    the lowest true one on the way up, so this takes no (B, N, N) tensor but one pass down the levels.
+
+    Args:
+        hierarchy: a tree or a DAG (see `htc.distances`).
+        beta: how much distance counts; 0 gives `BCE`. The paper's code has 1e-4.
+
+    Raises:
+        InputError: for a negative beta.
+
+    Source: Vaswani et al., "All Mistakes Are Not Equal: Comprehensive Hierarchy Aware Multi-label Predictions (CHAMP)", 2022.
+    """
+
+    coherent = False
+
+    def __init__(self, hierarchy: Hierarchy, beta: float = 1e-4) -> None:
+        super().__init__(hierarchy, hierarchy.num_nodes)
+        if beta < 0:
+            raise InputError(f"beta must not be negative, but is {beta}.")
+        self.beta = beta
+        self.largest_distance = diameter(hierarchy)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        distance = distance_to_closed_set(targets, self.hierarchy).to(logits.dtype)  # (B, N), 0 where true
+        severity = 1 + self.beta * ((distance / self.largest_distance + 1) ** 2 - 1)
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), weight=severity)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+
+class ConditionalSigmoid(Objective):
+    """Each node's probability given its parents: binary cross-entropy where all its parents are true, summed over these nodes,
+    mean over documents. Top nodes always count.
+
+    A node's probability is its own times that of its parent; in a DAG, of its least probable parent.
+    """
+
+    coherent = True
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        super().__init__(hierarchy, hierarchy.num_nodes)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        parent, child = self.hierarchy.edges.to(targets.device)
+        untrue_parents = torch.zeros(targets.shape[::-1], device=targets.device)  # (N, B)
+        untrue_parents.index_add_(0, child, (~targets).T[parent].float())
+        costs = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
+        return costs.masked_fill(untrue_parents.T > 0, 0.0).sum(1).mean()
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return self.hierarchy.sum_along_paths(F.logsigmoid(logits)).exp()

@@ -1,0 +1,142 @@
+"""Optimal inference rules against brute force over every set that is closed under ancestors."""
+
+import itertools
+
+import networkx
+import pytest
+import torch
+
+from htc import Hierarchy, InputError, decoding
+from htc.expected import crm, end_probabilities, expected_cost, expected_hf, lca_heights
+
+from .conftest import random_tree
+
+seeds = pytest.mark.parametrize("seed", range(6))
+
+
+def distribution(hierarchy, documents, seed, inner, peaked=3.0):
+    """Coherent node probabilities of one path, ending at leaves only or anywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = peaked * torch.randn(documents, hierarchy.num_nodes, generator=generator, dtype=torch.double)
+    if not inner:
+        scores[:, ~hierarchy.is_leaf] = -torch.inf
+    ends = scores.softmax(1)
+    node, ancestor = hierarchy.ancestors
+    return torch.zeros_like(ends).index_add_(1, ancestor, ends[:, node]), ends
+
+
+def closed_sets(hierarchy):
+    """Every non-empty set that is closed under ancestors, (S, N) bool."""
+    sets = torch.tensor(list(itertools.product([False, True], repeat=hierarchy.num_nodes)))
+    return sets[hierarchy.is_coherent(sets) & sets.any(1)]
+
+
+def expected_hf_of(sets, ends, hierarchy, beta):
+    """(S,) the expected hF_beta of each set for one document."""
+    paths = torch.zeros(hierarchy.num_nodes, hierarchy.num_nodes, dtype=torch.bool)
+    paths[tuple(hierarchy.ancestors)] = True  # (end, members of its path)
+    both = (sets[:, None] & paths).sum(2)  # (S, ends)
+    f = (1 + beta**2) * both.double() / (sets.sum(1)[:, None] + beta**2 * paths.sum(1))
+    return f @ ends
+
+
+@seeds
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("peaked", [1.0, 4.0])
+def test_no_closed_set_is_better(seed, inner, beta, peaked):
+    h = random_tree(seed, nodes=5 + seed)
+    probabilities, ends = distribution(h, 4, seed, inner, peaked)
+    chosen, sets = expected_hf(probabilities, h, beta), closed_sets(h)
+    assert h.is_coherent(chosen).all()
+    for row, of_row in zip(chosen, ends, strict=True):
+        best = expected_hf_of(sets, of_row, h, beta).max()
+        assert expected_hf_of(row[None], of_row, h, beta).item() == pytest.approx(best.item(), abs=1e-9)
+
+
+def test_fourteen_nodes():
+    h = random_tree(7, nodes=14)
+    probabilities, ends = distribution(h, 3, 0, inner=True, peaked=2.0)
+    sets = closed_sets(h)
+    for row, of_row in zip(expected_hf(probabilities, h), ends, strict=True):
+        best = expected_hf_of(sets, of_row, h, 1.0).max()
+        assert expected_hf_of(row[None], of_row, h, 1.0).item() == pytest.approx(best.item(), abs=1e-9)
+
+
+@seeds
+def test_no_other_rule_expects_more(seed):
+    h = random_tree(seed, nodes=40)
+    probabilities, ends = distribution(h, 20, seed, inner=False)
+    ours = expected_hf(probabilities, h)
+    others = [
+        decoding.top_down(probabilities, h),
+        decoding.argmax_leaf(probabilities, h),
+        decoding.top_down_threshold(probabilities, h, 0.5),
+        decoding.top_down_threshold(probabilities, h, 0.2),
+        decoding.top_down_until(probabilities, h, 0.4),
+        crm(probabilities, h),
+    ]
+    for row in range(20):
+        best = expected_hf_of(ours[row][None], ends[row], h, 1.0)
+        for other in others:
+            assert expected_hf_of(other[row][None], ends[row], h, 1.0) <= best + 1e-9
+
+
+@seeds
+@pytest.mark.parametrize("inner", [False, True])
+def test_ends_are_what_is_not_passed_on(seed, inner):
+    h = random_tree(seed)
+    probabilities, ends = distribution(h, 5, seed, inner)
+    torch.testing.assert_close(end_probabilities(probabilities, h), ends, atol=1e-12, rtol=0)
+
+
+def test_documents_are_decoded_by_themselves_whatever_their_number(monkeypatch):
+    h = random_tree(0)
+    probabilities, _ = distribution(h, 9, 0, inner=True)
+    whole = expected_hf(probabilities, h)
+    assert torch.equal(whole, torch.cat([expected_hf(row[None], h) for row in probabilities]))
+
+
+def test_certainty_is_taken_at_its_word(make_targets):
+    h = random_tree(1)
+    targets = make_targets(h, 20, leaves_only=False)
+    assert torch.equal(expected_hf(targets.double(), h), targets)
+
+
+@seeds
+def test_the_cheapest_node_by_definition(seed):
+    h = random_tree(seed, nodes=12)
+    probabilities, ends = distribution(h, 6, seed, inner=True)
+    cost = torch.rand(12, 12, dtype=torch.double)
+    cost[::3] = torch.inf
+    chosen = expected_cost(probabilities, h, cost)
+    for row in range(6):
+        best = min(range(12), key=lambda node: float((cost[node] * ends[row]).sum()))
+        only = torch.zeros(1, 12, dtype=torch.bool)
+        only[0, best] = True
+        assert torch.equal(chosen[row], h.close(only)[0])
+
+
+@seeds
+def test_heights_of_common_ancestors(seed):
+    h = random_tree(seed, nodes=15)
+    graph = networkx.DiGraph([(parent, node) for node, above in enumerate(h.parents) for parent in above or [-1]])
+    deepest = {node: max(networkx.single_source_shortest_path_length(graph, node).values()) for node in graph}
+    heights = lca_heights(h)
+    for a, b in itertools.product(range(15), repeat=2):
+        assert heights[a, b] == deepest[networkx.lowest_common_ancestor(graph, a, b)]
+
+
+def test_crm_gives_one_leaf_with_small_expected_mistakes():
+    h = Hierarchy.from_paths([["a", "x"], ["a", "y"], ["a", "z"], ["b"]])
+    probabilities = torch.tensor([[0.6, 0.4, 0.2, 0.2, 0.2]], dtype=torch.double)  # a, b, x, y, z
+    assert h.decode(decoding.argmax_leaf(probabilities, h)) == [[("b",)]]
+    assert h.decode(crm(probabilities, h))[0][0][0] == "a"
+
+
+def test_bad_input():
+    h = random_tree(0)
+    with pytest.raises(InputError, match="beta must be positive"):
+        expected_hf(torch.rand(1, h.num_nodes), h, beta=0.0)
+    with pytest.raises(InputError, match="a row and a column for each of the 30 nodes"):
+        expected_cost(torch.rand(1, h.num_nodes), h, torch.zeros(3, 3))
