@@ -17,10 +17,23 @@ from common.errors import InputError
 
 Run = TypeVar("Run")
 
+MOST_JOBS = 4  # a run needs about 1 GB of memory
+
 
 def available_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def number_of_jobs(asked: int | None) -> int:
+    """How many runs to have at a time: what is asked, else one on a GPU, else one a core and at most MOST_JOBS.
+
+    Raises:
+        InputError: if less than one is asked.
+    """
+    if asked is not None and asked < 1:
+        raise InputError(f"jobs must be at least 1, not {asked}.")
+    return asked or (1 if torch.cuda.is_available() else min(MOST_JOBS, available_cores()))
 
 
 def run_all(function: Callable[[Run], dict[str, Any]], runs: Sequence[Run], jobs: int, what: str) -> list[dict[str, Any]]:
@@ -29,7 +42,7 @@ def run_all(function: Callable[[Run], dict[str, Any]], runs: Sequence[Run], jobs
     Args:
         function: made to be pickled; it takes Ctrl-C only where it asks for it.
         runs: its arguments.
-        jobs: processes.
+        jobs: processes, at most; no more than there are runs are started.
         what: the name of the progress bar.
 
     Returns:
@@ -40,6 +53,7 @@ def run_all(function: Callable[[Run], dict[str, Any]], runs: Sequence[Run], jobs
     """
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
+    jobs = min(jobs, len(runs))
     threads = max(1, available_cores() // jobs)
     results: dict[int, dict[str, Any]] = {}
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads, stop)) as pool:

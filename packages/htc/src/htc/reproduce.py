@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from common.cli import print_result, run_application
 from common.encoders import cached_features, load_encoder
-from common.parallel import available_cores, run_all
+from common.parallel import number_of_jobs, run_all
 from common.runs import make_folder, write_json
 from htc.build import load_dataset, make_objective
 from htc.config import ReproduceConfig, TrainConfig, register
@@ -29,8 +28,6 @@ from htc.report import summarize, write_htc_report
 from htc.train import check, check_targets, train
 
 log = logging.getLogger(__name__)
-
-MOST_JOBS = 4  # a run needs about 1 GB of memory
 
 
 def grid(config: ReproduceConfig) -> list[TrainConfig]:
@@ -69,14 +66,12 @@ def prepare(runs: list[TrainConfig]) -> None:
 def reproduce(config: ReproduceConfig, command: str) -> Path:
     """Run the grid and write `report.html`, `summary.json`, `table.md` and figures. Returns: the report."""
     started = time.monotonic()
-    if config.jobs is not None and config.jobs < 1:
-        raise InputError(f"jobs must be at least 1, not {config.jobs}.")
+    jobs = number_of_jobs(config.jobs)
     runs = grid(config)
     output = Path(config.output)
     make_folder(output)
     prepare(runs)
-    most = 1 if torch.cuda.is_available() else min(MOST_JOBS, available_cores())
-    results = run_all(partial(train, progress=False), runs, min(len(runs), config.jobs or most), "training runs")
+    results = run_all(partial(train, progress=False), runs, jobs, "training runs")
     summary = summarize(results)
     summary["runs"] = [result["run_dir"] for result in results]
     summary["wall_seconds"] = round(time.monotonic() - started, 1)

@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from common.cli import print_result, run_application
-from common.parallel import available_cores, run_all
+from common.parallel import number_of_jobs, run_all
 from common.runs import make_folder, write_json
 from rlkl.config import EvaluateConfig, FinetuneConfig, ReproduceConfig, register
 from rlkl.errors import InputError
@@ -27,8 +26,6 @@ from rlkl.finetune import check, finetune
 from rlkl.language_model import load_model
 from rlkl.penalty import Penalty
 from rlkl.report import summarize, write_rl_report
-
-MOST_JOBS = 4
 
 
 def grid(config: ReproduceConfig) -> list[FinetuneConfig]:
@@ -55,8 +52,7 @@ def grid(config: ReproduceConfig) -> list[FinetuneConfig]:
 def reproduce(config: ReproduceConfig, command: str) -> Path:
     """Evaluate, run the grid and write `report.html`, `summary.json`, `table.md` and figures. Returns: the report."""
     started = time.monotonic()
-    if config.jobs is not None and config.jobs < 1:
-        raise InputError(f"jobs must be at least 1, not {config.jobs}.")
+    jobs = number_of_jobs(config.jobs)
     runs = grid(config)
     for run in runs:
         check(run)
@@ -64,12 +60,11 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     check_positions(model.config.n_positions, model.config.trained_digits + config.extra_digits)
     output = Path(config.output)
     make_folder(output)
-    jobs = config.jobs or (1 if torch.cuda.is_available() else min(MOST_JOBS, available_cores()))
     evaluation = EvaluateConfig(model=config.model, examples=config.examples, show=3)
     chosen = settings(evaluation, model)
-    rows = run_all(partial(evaluate_setting, evaluation, config.runs), chosen, min(len(chosen), jobs), "evaluation before")
+    rows = run_all(partial(evaluate_setting, evaluation, config.runs), chosen, jobs, "evaluation before")
     start = gather(model, evaluation, rows)
-    results = run_all(partial(finetune, progress=False), runs, min(len(runs), jobs), "fine-tuning runs")
+    results = run_all(partial(finetune, progress=False), runs, jobs, "fine-tuning runs")
     summary = summarize(start, results)
     summary["wall_seconds"] = round(time.monotonic() - started, 1)
     write_json(output / "summary.json", summary)
