@@ -44,11 +44,27 @@ class CustomConfig(DatasetConfig):
 
 @dataclass
 class LossConfig:
-    """The objective; tau is the strength of the logit adjustment, prior_smoothing the count added where priors are counted."""
+    """The objective. Each field has its meaning for some of them only, and is left alone by the others.
+
+    Attributes:
+        name: one of htc.build.OBJECTIVES.
+        tau: conditional_softmax_la: the strength of the logit adjustment.
+        prior_smoothing: conditional_softmax_la, bce_prior_bias: the count added where priors are counted.
+        gamma: focal: how much less a cell counts that is right already.
+        beta: champ: how much the distance of a wrong label counts.
+        margin: parameter_sharing_softmax: added to the scores of wrong leaves, times their distance.
+        stop: the softmax objectives: give inner nodes a stop event, so that paths may end there.
+        recursive_regularization: any with an output for each node: the weight of the penalty.
+    """
 
     name: str = MISSING
     tau: float = 1.0
     prior_smoothing: float = 1.0
+    gamma: float = 2.0
+    beta: float = 1e-4
+    margin: float = 0.0
+    stop: bool = False
+    recursive_regularization: float = 0.0
 
 
 @dataclass

@@ -8,12 +8,10 @@ for a metric.
 Source: Plaud et al., CoNLL 2024, section 3.3.
 """
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor
 
-from htc.hierarchy import Hierarchy
+from htc.hierarchy import Hierarchy, spread
 
 
 def threshold(probabilities: Tensor, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
@@ -27,29 +25,33 @@ def threshold(probabilities: Tensor, hierarchy: Hierarchy, value: float = 0.5) -
 def top_down(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
     """From the root, go to the most probable child until a leaf is reached; ties go to the first node.
 
-    Args: probabilities (B, N); the hierarchy must be a tree. Returns: (B, N) bool, one path each.
+    Args: probabilities (B, N). Returns: (B, N) bool, one leaf each and everything above it.
     """
-    group = hierarchy.sibling_group.to(probabilities.device)
-    num_groups = int(group[-1]) + 1
-    index = group.expand(len(probabilities), -1)
-    best = probabilities.new_full((len(probabilities), num_groups), -torch.inf).scatter_reduce(1, index, probabilities, "amax")
-    is_best = probabilities == best[:, group]  # (B, N)
-    node = torch.arange(hierarchy.num_nodes, device=probabilities.device)
-    first = node.new_full(best.shape, hierarchy.num_nodes)
-    first = first.scatter_reduce(1, index, torch.where(is_best, node, hierarchy.num_nodes), "amin")  # (B, G)
-    wins = node == first[:, group]
-    parent = hierarchy.parent.to(probabilities.device)
-    for above, level in pairwise(hierarchy.levels):
-        wins[:, level] &= wins[:, above][:, parent[level] - above.start]
-    return wins
+    return top_down_until(probabilities, hierarchy, -torch.inf)
 
 
 def top_down_until(probabilities: Tensor, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
     """As `top_down`, but stop above the first node whose probability is below the threshold.
 
-    Args: probabilities (B, N); value in [0, 1]; the hierarchy must be a tree. Returns: (B, N) bool, one path or none each.
+    Only the children of where each document is are looked at, so that the cost does not grow with the number of nodes.
+
+    Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, one path each, or nothing where no top node reaches it.
     """
-    return top_down(probabilities, hierarchy) & (cap_at_parents(probabilities, hierarchy) >= value)
+    children, starts = (index.to(probabilities.device) for index in hierarchy.children)
+    chosen = torch.zeros_like(probabilities, dtype=torch.bool)
+    document = torch.arange(len(probabilities), device=probabilities.device)
+    at = torch.full_like(document, hierarchy.num_nodes)  # the root, whose children come last
+    while len(document):
+        row, position = spread(starts[at], starts[at + 1] - starts[at])
+        score = probabilities[document[row], children[position]]
+        best = torch.full_like(document, -torch.inf, dtype=score.dtype).scatter_reduce(0, row, score, "amax")
+        first = torch.full_like(document, len(children)).scatter_reduce(
+            0, row, position.where(score == best[row], len(children)), "amin"
+        )
+        goes_on = (first < len(children)) & (best >= value)  # not at a leaf, and not below the threshold
+        document, at = document[goes_on], children[first[goes_on]]
+        chosen[document, at] = True
+    return chosen if hierarchy.is_tree else hierarchy.close(chosen)
 
 
 def top_down_threshold(probabilities: Tensor, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
@@ -79,10 +81,8 @@ def argmax_leaf(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
     Args: probabilities (B, N). Returns: (B, N) bool, one path each in a tree.
     """
     leaves = hierarchy.leaves.to(probabilities.device)
-    best = leaves[probabilities[:, leaves].argmax(1)]
-    chosen = torch.zeros_like(probabilities, dtype=torch.bool)
-    chosen[torch.arange(len(best), device=best.device), best] = True
-    return hierarchy.close(chosen)
+    best = leaves[probabilities[:, leaves].argmax(1, keepdim=True)]
+    return hierarchy.close(torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True))
 
 
 def tune_threshold(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> float:

@@ -12,7 +12,8 @@ from torch import Tensor
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
 
-CHUNK = 512  # documents at a time; bounds memory
+CELLS = 2**24  # of nodes by depth, at a time; bounds memory
+CANDIDATES = 64  # nodes that are tried first
 TIE = 1e-12  # a difference in expected hF that is none
 
 
@@ -39,7 +40,8 @@ def expected_hf(probabilities: Tensor, hierarchy: Hierarchy, beta: float = 1.0) 
         delta_k(n) = sum over ends e at or below n of P(e ends it) (1 + beta^2) / (k + beta^2 depth(e)),
 
     which never grows on the way down, so that the set is closed. The best k is found by trying them all, up to where even a set
-    that held every true label could not be better. The ends' depth is all that matters in the sum: one matrix product.
+    that held every true label could not be better. The ends' depth is all that matters in the sum, and the most probable nodes
+    are all that matter for most documents: others are tried only where they could have come in.
 
     Args:
         probabilities: (B, N) coherent, of one path.
@@ -56,30 +58,56 @@ def expected_hf(probabilities: Tensor, hierarchy: Hierarchy, beta: float = 1.0) 
     """
     if beta <= 0:
         raise InputError(f"beta must be positive, not {beta}.")
-    return torch.cat([_expected_hf(rows, hierarchy, beta**2) for rows in probabilities.split(CHUNK)])
+    rows = max(1, CELLS // (hierarchy.num_nodes * hierarchy.max_depth))
+    return torch.cat([_expected_hf(part, hierarchy, beta**2) for part in probabilities.split(rows)])
 
 
 def _expected_hf(probabilities: Tensor, hierarchy: Hierarchy, beta2: float) -> Tensor:
-    depths = torch.arange(1, hierarchy.max_depth + 1, device=probabilities.device).double()  # (H,)
-    tie = TIE * hierarchy.depth.to(probabilities.device)  # a parent comes before its only child, also after rounding
     mass = _mass_by_depth(end_probabilities(probabilities.double(), hierarchy), hierarchy)  # (B, N, H)
-    best = torch.full_like(probabilities[:, 0], -1.0, dtype=torch.double)  # (B,)
-    chosen = torch.zeros_like(probabilities, dtype=torch.bool)
+    chosen, sure = _best_sets(mass, hierarchy, beta2, max(CANDIDATES, hierarchy.max_depth))
+    if not sure.all():
+        chosen[~sure] = _best_sets(mass[~sure], hierarchy, beta2, hierarchy.num_nodes)[0]
+    return chosen
+
+
+def _best_sets(mass: Tensor, hierarchy: Hierarchy, beta2: float, candidates: int) -> tuple[Tensor, Tensor]:
+    """The best sets of the most probable nodes.
+
+    Args:
+        mass: (B, N, H), see `_mass_by_depth`.
+        candidates: how many nodes of each document to choose from; not fewer than H.
+
+    Returns:
+        (B, N) bool, and (B,) bool: whether no set with another node could be better.
+    """
+    depths = torch.arange(1, hierarchy.max_depth + 1, device=mass.device).double()  # (H,)
+    candidates = min(candidates, hierarchy.num_nodes)
+    probability, nodes = mass.sum(2).topk(min(candidates + 1, hierarchy.num_nodes))
+    left_out = probability[:, candidates] if candidates < hierarchy.num_nodes else torch.zeros_like(probability[:, 0])
+    nodes = nodes[:, :candidates]  # (B, C)
+    depth_of_end = mass[:, hierarchy.levels[0]].sum(1)  # (B, H)
+    mass = mass.gather(1, nodes[:, :, None].expand(-1, -1, len(depths)))  # (B, C, H)
+    tie = TIE * hierarchy.depth.to(mass.device)[nodes]  # a parent comes before its only child, also after rounding
+    best = mass.new_full((len(mass),), -1.0)
+    chosen = torch.zeros(len(mass), hierarchy.num_nodes, dtype=torch.bool, device=mass.device)
+    sure = torch.ones(len(mass), dtype=torch.bool, device=mass.device)
     for k in range(1, hierarchy.num_nodes + 1):
+        weight = (1 + beta2) / (k + beta2 * depths)  # (H,)
         # A set of k nodes shares at most min(k, depth) with a path: no larger k can beat this either, once k >= H.
-        bound = ((1 + beta2) * depths.clamp(max=k) / (k + beta2 * depths)).amax()
-        open_rows = (best < bound).nonzero().squeeze(1)
-        if k > hierarchy.max_depth and len(open_rows) == 0:
+        rows = (best < depth_of_end @ (weight * depths.clamp(max=k))).nonzero().squeeze(1)
+        if k > candidates:
+            sure[rows] = False
+        if k > candidates or (k > hierarchy.max_depth and len(rows) == 0):
             break
-        delta = mass[open_rows] @ ((1 + beta2) / (k + beta2 * depths)) - tie  # (b, N)
-        values, nodes = delta.topk(k, dim=1)
+        values, order = (mass[rows] @ weight - tie[rows]).topk(k, dim=1)
+        sure[rows[values[:, -1] <= left_out[rows] * weight[0] + TIE]] &= candidates == hierarchy.num_nodes
         value = values.sum(1)
-        better = value > best[open_rows] + TIE
-        rows = open_rows[better]
+        better = value > best[rows] + TIE
+        rows = rows[better]
         best[rows] = value[better]
         chosen[rows] = False
-        chosen[rows[:, None], nodes[better]] = True
-    return chosen
+        chosen[rows[:, None], nodes[rows[:, None], order[better]]] = True
+    return chosen, sure
 
 
 def _mass_by_depth(ends: Tensor, hierarchy: Hierarchy) -> Tensor:
@@ -89,6 +117,15 @@ def _mass_by_depth(ends: Tensor, hierarchy: Hierarchy) -> Tensor:
     mass = ends.new_zeros(hierarchy.num_nodes * hierarchy.max_depth, len(ends))
     mass.index_add_(0, cell, ends.T[node])
     return mass.view(hierarchy.num_nodes, hierarchy.max_depth, len(ends)).permute(2, 0, 1)
+
+
+def argmax_end(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """The most probable whole path, ending anywhere: optimal for exact match. Where paths end at leaves, `argmax_leaf`.
+
+    Args: probabilities (B, N) coherent, of one path. Returns: (B, N) bool, one path each; ties go to the first node.
+    """
+    best = end_probabilities(probabilities, hierarchy).argmax(1, keepdim=True)
+    return hierarchy.close(torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True))
 
 
 def expected_cost(probabilities: Tensor, hierarchy: Hierarchy, cost: Tensor) -> Tensor:
@@ -113,10 +150,8 @@ def expected_cost(probabilities: Tensor, hierarchy: Hierarchy, cost: Tensor) -> 
     ends = end_probabilities(probabilities, hierarchy)
     candidates = cost.isfinite().all(1).nonzero().squeeze(1)
     expected = ends @ cost[candidates].T.to(ends)  # (B, candidates)
-    best = candidates[expected.argmin(1)]
-    chosen = torch.zeros_like(probabilities, dtype=torch.bool)
-    chosen[torch.arange(len(best), device=best.device), best] = True
-    return hierarchy.close(chosen)
+    best = candidates[expected.argmin(1, keepdim=True)]
+    return hierarchy.close(torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True))
 
 
 def crm(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
@@ -133,13 +168,11 @@ def crm(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
 
 def lca_heights(hierarchy: Hierarchy) -> Tensor:
     """(N, N) float32: the height of the lowest common ancestor of each two nodes, 0 for a leaf and itself; the root's is H."""
-    below = hierarchy.max_over_descendants(hierarchy.depth[None].float())[0]  # (N,) the deepest depth at or below each node
-    height = below - hierarchy.depth
-    heights = torch.full((hierarchy.num_nodes, hierarchy.num_nodes), float(below.max()))
+    heights = torch.full((hierarchy.num_nodes, hierarchy.num_nodes), float(hierarchy.max_depth))
     node, ancestor = hierarchy.ancestors
     is_below = torch.zeros(hierarchy.num_nodes, hierarchy.num_nodes, dtype=torch.bool)
     is_below[ancestor, node] = True
     for above in range(hierarchy.num_nodes):  # parents before children: the lowest common ancestor is written last
         inside = is_below[above].nonzero().squeeze(1)
-        heights[inside[:, None], inside] = height[above]
+        heights[inside[:, None], inside] = float(hierarchy.height[above])
     return heights

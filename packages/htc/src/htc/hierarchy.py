@@ -182,32 +182,85 @@ class Hierarchy:
         return torch.unique(self.parent, return_inverse=True)[1]
 
     @cached_property
-    def ancestors(self) -> Tensor:
-        """(2, M) int64: every (node, ancestor-or-self) pair, sorted by node; the sparse form of the ancestor closure."""
-        above: list[set[int]] = []
+    def _closure(self) -> Tensor:
+        """(3, M) int64: node, ancestor-or-self, and the edges between them; sorted by node, then by ancestor."""
+        above: list[dict[int, int]] = []
         for node, parents in enumerate(self.parents):
-            above.append({node}.union(*(above[p] for p in parents)))
-        pairs = [(node, ancestor) for node, group in enumerate(above) for ancestor in sorted(group)]
-        return torch.tensor(pairs).T.contiguous()
+            steps = {node: 0}
+            for parent in parents:
+                for ancestor, distance in above[parent].items():
+                    steps[ancestor] = min(steps.get(ancestor, self.num_nodes), distance + 1)
+            above.append(steps)
+        rows = [(node, ancestor, steps[ancestor]) for node, steps in enumerate(above) for ancestor in sorted(steps)]
+        return torch.tensor(rows).T.contiguous()
+
+    @property
+    def ancestors(self) -> Tensor:
+        """(2, M) int64: every (node, ancestor-or-self) pair, sorted; the sparse form of the ancestor closure."""
+        return self._closure[:2]
 
     @cached_property
     def closure_size(self) -> Tensor:
         """(N,) int64, how many nodes each node and its ancestors are; in a tree its depth."""
         return torch.bincount(self.ancestors[0], minlength=self.num_nodes)
 
+    @cached_property
+    def distance_to_root(self) -> Tensor:
+        """(N,) int64, the edges on the shortest way up to the root; in a tree the depth."""
+        distance: list[int] = []
+        for parents in self.parents:
+            distance.append(1 + min((distance[p] for p in parents), default=0))
+        return torch.tensor(distance)
+
+    @cached_property
+    def height(self) -> Tensor:
+        """(N,) int64, the edges on the longest way down to a leaf. That of the root is `max_depth`."""
+        height = [0] * self.num_nodes
+        for node in reversed(range(self.num_nodes)):
+            for parent in self.parents[node]:
+                height[parent] = max(height[parent], height[node] + 1)
+        return torch.tensor(height)
+
+    @cached_property
+    def children(self) -> tuple[Tensor, Tensor]:
+        """The children of each node, and, last, of the root: (E + roots,) int64 and where those of each begin, (N + 2,)."""
+        below = self.edges[:, self.edges[0].argsort(stable=True)]
+        roots = torch.tensor([node for node, above in enumerate(self.parents) if not above])
+        counts = torch.bincount(below[0], minlength=self.num_nodes)
+        starts = torch.cat([counts.new_zeros(1), counts, torch.tensor([len(roots)])]).cumsum(0)
+        return torch.cat([below[1], roots]), starts
+
     # Operations along the hierarchy
+
+    def ancestors_of(self, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Every ancestor-or-self of each of the given nodes.
+
+        Args:
+            nodes: (n,) int64.
+
+        Returns:
+            Three (m,) int64: the row of the node in `nodes`, ascending; the ancestor; the edges on the shortest way up to it.
+        """
+        counts = self.closure_size.to(nodes.device)
+        row, position = spread((counts.cumsum(0) - counts)[nodes], counts[nodes])
+        _, ancestor, distance = self._closure.to(nodes.device)
+        return row, ancestor[position], distance[position]
 
     def close(self, sets: Tensor) -> Tensor:
         """Add the ancestors of every member. Args: sets (D, N) bool. Returns: (D, N) bool."""
         doc, node = sets.nonzero(as_tuple=True)
-        counts = self.closure_size.to(sets.device)
-        starts = counts.cumsum(0) - counts
-        repeat = counts[node]
-        offset = torch.arange(int(repeat.sum()), device=sets.device) - (repeat.cumsum(0) - repeat).repeat_interleave(repeat)
-        ancestor = self.ancestors[1].to(sets.device)[starts[node].repeat_interleave(repeat) + offset]
+        row, ancestor, _ = self.ancestors_of(node)
         closed = torch.zeros_like(sets, dtype=torch.bool)
-        closed[doc.repeat_interleave(repeat), ancestor] = True
+        closed[doc[row], ancestor] = True
         return closed
+
+    def most_specific(self, sets: Tensor) -> Tensor:
+        """Keep the members without a member right below them. Args: sets (D, N) bool. Returns: (D, N) bool."""
+        parent, child = self.edges.to(sets.device)
+        specific = sets.clone()
+        doc, edge = sets[:, child].nonzero(as_tuple=True)
+        specific[doc, parent[edge]] = False
+        return specific
 
     def is_coherent(self, sets: Tensor) -> Tensor:
         """Whether each set holds all parents of its members. Args: sets (D, N) bool. Returns: (D,) bool."""
@@ -329,11 +382,17 @@ class Hierarchy:
             ambiguous.remove(name)
         return sorted(chosen)
 
-    def encode(self, label_sets: Iterable[Labels]) -> Tensor:
+    def encode(self, label_sets: Iterable[Labels], allow_empty: bool = False) -> Tensor:
         """Multi-hot targets, closed under ancestors.
+
+        >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+        >>> hierarchy.encode([["Arts", "Film"], [["Arts", "Music"], ["Science"]]]).int()
+        tensor([[1, 0, 0, 1],
+                [1, 1, 1, 0]], dtype=torch.int32)
 
         Args:
             label_sets: for each of D documents what `resolve` takes.
+            allow_empty: whether a document may have no label, as a prediction may.
 
         Returns:
             (D, N) bool.
@@ -346,7 +405,7 @@ class Hierarchy:
         count = 0
         for document, labels in enumerate(label_sets):
             try:
-                nodes = self.resolve(labels)
+                nodes = [] if allow_empty and not labels else self.resolve(labels)
             except InputError as error:
                 raise InputError(f"document {document}: {error}") from error
             rows += [document] * len(nodes)
@@ -361,12 +420,8 @@ class Hierarchy:
 
         Args: sets (D, N) bool. Returns: D lists of paths.
         """
-        parent, child = self.edges
-        specific = sets.cpu().clone()
-        doc, edge = specific[:, child].nonzero(as_tuple=True)
-        specific[doc, parent[edge]] = False
         found: list[list[tuple[str, ...]]] = [[] for _ in range(len(sets))]
-        for document, node in specific.nonzero().tolist():
+        for document, node in self.most_specific(sets).nonzero().tolist():
             found[document].append(self.paths[node])
         return found
 
@@ -375,6 +430,20 @@ class Hierarchy:
         for name, above in zip(self.names, self.parents, strict=True):
             paths.append((*paths[above[0]], name) if above else (name,))
         return tuple(paths)
+
+
+def spread(starts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Ragged ranges, laid out one after another.
+
+    Args:
+        starts, counts: (n,) int64, range i being starts[i], ..., starts[i] + counts[i] - 1.
+
+    Returns:
+        Two (sum of counts,) int64: the number of the range, ascending, and the value in it.
+    """
+    row = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    first = counts.cumsum(0) - counts
+    return row, starts[row] + torch.arange(len(row), device=counts.device) - first[row]
 
 
 def _breadth_first(names: Sequence[str], parents: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:

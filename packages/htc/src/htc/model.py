@@ -67,6 +67,13 @@ class Classifier(nn.Module):
         with torch.no_grad():
             output.bias.copy_(bias)
 
+    @property
+    def output_weight(self) -> Tensor:
+        """The output layer's weights, (K, hidden)."""
+        output = self.head[-1]
+        assert isinstance(output, nn.Linear)
+        return output.weight
+
     def forward(self, inputs: Tensor | dict[str, Tensor]) -> Tensor:
         """Logits. Args: inputs: vectors (B, dim), or token ids and mask (B, T). Returns: (B, K)."""
         if isinstance(inputs, Tensor):

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from common.checkpoints import Checkpoints
 from common.cli import print_result, run_application
@@ -28,7 +29,7 @@ from htc.datasets import Dataset
 from htc.errors import InputError, UnsuitableTargetsError
 from htc.evaluation import evaluate, summary_table
 from htc.inputs import Inputs, TokenInputs, VectorInputs
-from htc.losses import Objective
+from htc.losses import Objective, recursive_regularization
 from htc.model import Classifier
 from htc.saved_model import save_model
 
@@ -111,7 +112,7 @@ def _train(run: RunDirectory, config: TrainConfig, dataset: Dataset, objective: 
     trainer = Trainer(
         model,
         lambda epoch: data,
-        objective.loss,
+        partial(_loss, objective, model, config.loss.recursive_regularization),
         config.training,
         seed=config.seed,
         accelerator=accelerator,
@@ -128,6 +129,14 @@ def _train(run: RunDirectory, config: TrainConfig, dataset: Dataset, objective: 
     result = run.write_result(dataset=dataset.facts(), loss=config.loss.name, kept=kept, **scores)
     Checkpoints(run.checkpoints).remove()
     return result
+
+
+def _loss(objective: Objective, model: Classifier, regularization: float, logits: Tensor, targets: Tensor) -> Tensor:
+    """The objective's loss, with the recursive regularisation of the output layer where the config asks for it."""
+    loss = objective.loss(logits, targets)
+    if regularization:
+        loss = loss + regularization * recursive_regularization(model.output_weight, objective.hierarchy)
+    return loss
 
 
 def _score_dev(model: Classifier, objective: Objective, dataset: Dataset, inputs: Inputs) -> dict[str, float]:

@@ -6,6 +6,15 @@ Each objective is one class with
 - `loss(logits, targets)`: logits (B, K), targets (B, N) bool closed under ancestors -> a scalar;
 - `probabilities(logits)`: (B, K) -> (B, N), the marginal probability of each node.
 
+| | target sets | probabilities coherent | hierarchy |
+|---|---|---|---|
+| `BCE`, `Focal`, `CHAMP` | any | no | any |
+| `ConditionalSigmoid` | any | yes | any |
+| `LeafSoftmax` | one leaf | yes | any |
+| `ConditionalSoftmax` (with `priors`: logit-adjusted) | one path to any depth, never told to stop | yes | tree |
+| `ParameterSharingSoftmax` | one leaf | yes | tree |
+| `StopEvent` around one of the three | one path, ending anywhere | yes | tree |
+
 They are torch modules only so that their index tensors follow `.to(device)`; they hold no parameters.
 
 Source: Plaud, Labeau, Saillenfest and Bonald, "Revisiting Hierarchical Text Classification: Inference and Metrics", CoNLL 2024,
@@ -16,6 +25,7 @@ from htc.losses.base import Objective
 from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal, base_rate_log_odds
 from htc.losses.regularization import recursive_regularization
 from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors
+from htc.losses.stop import StopEvent
 
 __all__ = [
     "BCE",
@@ -26,6 +36,7 @@ __all__ = [
     "LeafSoftmax",
     "Objective",
     "ParameterSharingSoftmax",
+    "StopEvent",
     "base_rate_log_odds",
     "conditional_priors",
     "recursive_regularization",

@@ -26,8 +26,8 @@ def check_one_leaf(targets: Tensor, hierarchy: Hierarchy, objective: str) -> Non
         document = int((count != 1).nonzero()[0])
         raise UnsuitableTargetsError(
             document,
-            f"{objective} needs exactly one leaf, and it has {int(count[document])}; for several paths or inner endings "
-            "use an objective such as bce.",
+            f"{objective} needs exactly one leaf, and it has {int(count[document])}; for endings at inner nodes wrap "
+            "it in StopEvent (loss.stop=true), for several paths use an objective such as bce.",
         )
     leaf = leaves[targets[:, leaves].to(torch.uint8).argmax(1)]
     other = targets.sum(1) != hierarchy.closure_size.to(targets.device)[leaf]
@@ -43,6 +43,7 @@ class LeafSoftmax(Objective):
     """Cross-entropy over the leaves; a node's probability is the sum over the leaves below it."""
 
     coherent = True
+    one_path = True
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         super().__init__(hierarchy, len(hierarchy.leaves))
@@ -80,6 +81,7 @@ class ConditionalSoftmax(Objective):
     """
 
     coherent = True
+    one_path = True
 
     def __init__(self, hierarchy: Hierarchy, priors: Tensor | None = None, tau: float = 1.0) -> None:
         super().__init__(hierarchy, hierarchy.num_nodes)
@@ -162,6 +164,7 @@ class ParameterSharingSoftmax(Objective):
     """
 
     coherent = True
+    one_path = True
 
     def __init__(self, hierarchy: Hierarchy, margin: float = 0.0) -> None:
         super().__init__(hierarchy, hierarchy.num_nodes)
