@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from htc import Hierarchy, InputError, decoding
-from htc.expected import crm, end_probabilities, expected_cost, expected_hf, lca_heights
+from htc.distances import tree_distance_matrix
+from htc.expected import argmax_end, crm, end_probabilities, expected_cost, expected_hf, lca_heights
 
 from .conftest import random_tree
 
@@ -129,9 +130,53 @@ def test_heights_of_common_ancestors(seed):
 
 def test_crm_gives_one_leaf_with_small_expected_mistakes():
     h = Hierarchy.from_paths([["a", "x"], ["a", "y"], ["a", "z"], ["b"]])
-    probabilities = torch.tensor([[0.6, 0.4, 0.2, 0.2, 0.2]], dtype=torch.double)  # a, b, x, y, z
+    probabilities = torch.tensor([[0.65, 0.35, 0.25, 0.2, 0.2]], dtype=torch.double)  # a, b, x, y, z
     assert h.decode(decoding.argmax_leaf(probabilities, h)) == [[("b",)]]
     assert h.decode(crm(probabilities, h))[0][0][0] == "a"
+
+
+@seeds
+@pytest.mark.parametrize("inner", [False, True])
+def test_crm_costs_by_heights(seed, inner):
+    h = random_tree(seed)
+    probabilities, _ = distribution(h, 20, seed, inner, peaked=1.0)
+    cost = lca_heights(h).double()
+    cost[~h.is_leaf] = torch.inf
+    assert torch.equal(crm(probabilities, h), expected_cost(probabilities, h, cost))
+
+
+@seeds
+@pytest.mark.parametrize("inner", [False, True])
+def test_the_most_probable_end(seed, inner):
+    h = random_tree(seed, nodes=12)
+    probabilities, ends = distribution(h, 20, seed, inner)
+    only = torch.zeros(20, 12, dtype=torch.bool)
+    only[torch.arange(20), ends.argmax(1)] = True
+    assert torch.equal(argmax_end(probabilities, h), h.close(only))
+    assert inner or torch.equal(argmax_end(probabilities, h), decoding.argmax_leaf(probabilities, h))
+
+
+@seeds
+def test_a_threshold_of_one_half_minimises_the_expected_tree_distance(seed):
+    h = random_tree(seed, nodes=15)
+    probabilities, ends = distribution(h, 20, seed, inner=True)
+    distance = tree_distance_matrix(h).double()
+    for row, chosen in enumerate(decoding.top_down_threshold(probabilities, h)):
+        end = int(h.most_specific(chosen[None])[0].nonzero()[-1]) if chosen.any() else None
+        expected = distance[end] @ ends[row] if end is not None else h.depth.double() @ ends[row]
+        best = min((distance @ ends[row]).min(), h.depth.double() @ ends[row])
+        assert float(expected) == pytest.approx(float(best))
+
+
+@pytest.mark.parametrize("peaked", [0.0, 1.0, 4.0])
+def test_few_candidates_are_enough_or_more_are_tried(peaked, monkeypatch):
+    h = random_tree(3, nodes=300)
+    probabilities, _ = distribution(h, 30, 0, inner=True, peaked=peaked)
+    probabilities += 1e-9 * torch.rand_like(probabilities)  # no two sets are equally good
+    few = expected_hf(probabilities, h)
+    monkeypatch.setattr("htc.expected.CANDIDATES", 300)
+    assert torch.equal(few, expected_hf(probabilities, h))
+    assert h.is_coherent(few).all()
 
 
 def test_bad_input():

@@ -1,9 +1,12 @@
 """One table of objectives, decoders and metrics, and what must hold for each: add a new one here on the day it is written."""
 
+import zlib
+from functools import partial
+
 import pytest
 import torch
 
-from htc import decoding, metrics
+from htc import InputError, decoding, expected, metrics
 from htc.losses import (
     BCE,
     CHAMP,
@@ -12,6 +15,7 @@ from htc.losses import (
     Focal,
     LeafSoftmax,
     ParameterSharingSoftmax,
+    StopEvent,
     conditional_priors,
 )
 
@@ -31,6 +35,9 @@ OBJECTIVES = {
     "leaf_softmax": LeafSoftmax,
     "conditional_softmax": ConditionalSoftmax,
     "adjusted": adjusted,
+    "stop_conditional_softmax": lambda hierarchy: StopEvent(hierarchy, ConditionalSoftmax),
+    "stop_leaf_softmax": lambda hierarchy: StopEvent(hierarchy, LeafSoftmax),
+    "stop_parameter_sharing": lambda hierarchy: StopEvent(hierarchy, ParameterSharingSoftmax),
 }
 ONE_PATH = ("leaf_softmax", "conditional_softmax", "adjusted", "parameter_sharing_softmax")  # distributions over leaves
 DECODERS = {
@@ -39,19 +46,41 @@ DECODERS = {
     "top_down_until": decoding.top_down_until,
     "top_down_threshold": decoding.top_down_threshold,
     "argmax_leaf": decoding.argmax_leaf,
+    "argmax_end": expected.argmax_end,
+    "expected_hf": expected.expected_hf,
+    "crm": expected.crm,
 }
-COHERENT_DECODERS = ("top_down", "top_down_until", "top_down_threshold", "argmax_leaf")
 SET_METRICS = {
-    "f1_micro": lambda p, t, h: metrics.f1(p, t, "micro"),
-    "f1_macro": lambda p, t, h: metrics.f1(p, t, "macro"),
-    "f1_samples": lambda p, t, h: metrics.f1(p, t, "samples"),
-    "hf1_micro": lambda p, t, h: metrics.hierarchical_precision_recall_f(p, t, h, "micro")[2],
-    "hf1_samples": lambda p, t, h: metrics.hierarchical_precision_recall_f(p, t, h, "samples")[2],
-    "hamming_loss": lambda p, t, h: metrics.hamming_loss(p, t),
-    "exact_match": lambda p, t, h: metrics.exact_match(p, t),
-    "incoherence_rate": lambda p, t, h: metrics.incoherence_rate(p, h),
+    **{f"f1_{average}": partial(metrics.f1, average=average) for average in ("micro", "macro", "samples")},
+    **{
+        f"h{name}_{average}": lambda t, p, h, i=i, average=average: metrics.hierarchical_precision_recall_f(t, p, h, average)[i]
+        for i, name in enumerate(("p", "r", "f1"))
+        for average in ("micro", "macro", "samples")
+    },
+    **{f"path_constrained_f1_{a}": partial(metrics.path_constrained_f1, average=a) for a in ("micro", "macro")},
+    **{f"path_f1_{a}": partial(metrics.path_f1, average=a) for a in ("micro", "macro")},
+    **{
+        f"lca_{name}_samples": lambda t, p, h, i=i: metrics.lca_precision_recall_f(t, p, h)[i]
+        for i, name in enumerate(("p", "r", "f1"))
+    },
+    "hf1_macro_depth_2": lambda t, p, h: metrics.macro_precision_recall_f_at_depth(t, p, h, 2)[2],
+    "accuracy_level_1": lambda t, p, h: metrics.accuracy_per_level(t, p, h)[0],
+    "icm_norm": metrics.icm_norm,
+    "hamming_loss": metrics.hamming_loss,
+    "exact_match": metrics.exact_match,
+    "incoherence_rate": lambda t, p, h: metrics.incoherence_rate(p, h),
 }
-AVERAGES_OVER_DOCUMENTS = ("f1_samples", "hf1_samples", "hamming_loss", "exact_match", "incoherence_rate")
+ONE_LABEL_METRICS = {  # of one label per document
+    "mistake_severity": metrics.mistake_severity,
+    "tree_distance": metrics.tree_distance,
+    "wu_palmer": metrics.wu_palmer,
+}
+AVERAGES_OVER_DOCUMENTS = (
+    *(name for name in SET_METRICS if name.endswith("samples")),
+    "hamming_loss",
+    "exact_match",
+    "incoherence_rate",
+)
 ERRORS = ("hamming_loss", "incoherence_rate")
 
 seeds = pytest.mark.parametrize("seed", range(3))
@@ -60,12 +89,12 @@ decoders = pytest.mark.parametrize("name", DECODERS)
 set_metrics = pytest.mark.parametrize("name", SET_METRICS)
 
 
-def logits_for(hierarchy, objective, new_number=None, seed=0, documents=8):
+def logits_for(objective, documents=8):
     """Logits that belong to nodes by name, so that two numberings of one hierarchy get the same ones."""
-    values = torch.randn(documents, hierarchy.num_nodes, generator=torch.Generator().manual_seed(seed))
-    if new_number is not None:
-        values = torch.empty_like(values).index_copy(1, new_number, values)
-    return values if objective.num_outputs == hierarchy.num_nodes else values[:, hierarchy.leaves]
+    hierarchy = getattr(objective, "extended", objective.hierarchy)
+    nodes = range(hierarchy.num_nodes) if objective.num_outputs == hierarchy.num_nodes else hierarchy.leaves.tolist()
+    seeds = [zlib.crc32("/".join(hierarchy.paths[node]).encode()) for node in nodes]
+    return torch.stack([torch.randn(documents, generator=torch.Generator().manual_seed(seed)) for seed in seeds], 1)
 
 
 @objectives
@@ -78,9 +107,7 @@ def test_renumbering_nodes_changes_no_loss_and_no_probability(name, seed):
     if name == "adjusted":
         b = ConditionalSoftmax(other, torch.empty(h.num_nodes).index_copy(0, new_number, a.adjustment.exp()))
     other_targets = torch.empty_like(targets).index_copy(1, new_number, targets)
-    la, lb = logits_for(h, a), torch.randn(8, h.num_nodes, generator=torch.Generator().manual_seed(0))
-    lb = torch.empty_like(lb).index_copy(1, new_number, lb)
-    lb = lb if b.num_outputs == h.num_nodes else lb[:, other.leaves]
+    la, lb = logits_for(a), logits_for(b)
     torch.testing.assert_close(a.loss(la, targets), b.loss(lb, other_targets))
     torch.testing.assert_close(a.probabilities(la), b.probabilities(lb)[:, new_number])
 
@@ -90,7 +117,7 @@ def test_renumbering_nodes_changes_no_loss_and_no_probability(name, seed):
 def test_the_loss_is_a_mean_over_documents(name, seed):
     h = random_tree(seed)
     objective, targets = OBJECTIVES[name](h), single_paths(h, 8, seed)
-    logits = logits_for(h, objective)
+    logits = logits_for(objective)
     each = torch.stack([objective.loss(logits[i : i + 1], targets[i : i + 1]) for i in range(8)])
     torch.testing.assert_close(objective.loss(logits, targets), each.mean())
     order = torch.randperm(8)
@@ -102,7 +129,7 @@ def test_the_loss_is_a_mean_over_documents(name, seed):
 def test_probabilities_are_probabilities_and_coherent_where_promised(name, seed):
     h = random_tree(seed)
     objective = OBJECTIVES[name](h)
-    probabilities = objective.probabilities(5 * logits_for(h, objective))
+    probabilities = objective.probabilities(5 * logits_for(objective))
     assert probabilities.shape == (8, h.num_nodes)
     assert (probabilities >= 0).all()
     assert (probabilities <= 1 + 1e-6).all()
@@ -118,7 +145,7 @@ def test_probabilities_are_probabilities_and_coherent_where_promised(name, seed)
 def test_a_gradient_step_lowers_the_loss(name):
     h = random_tree(0)
     objective, targets = OBJECTIVES[name](h), single_paths(h, 8)
-    logits = logits_for(h, objective).requires_grad_()
+    logits = logits_for(objective).requires_grad_()
     loss = objective.loss(logits, targets)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert objective.loss(logits.detach() - 0.1 * gradient, targets) < loss
@@ -142,7 +169,7 @@ def test_documents_are_decoded_independently(name, seed):
     whole = DECODERS[name](probabilities, h)
     assert whole.dtype == torch.bool
     assert torch.equal(whole, torch.cat([DECODERS[name](row[None], h) for row in probabilities]))
-    assert name not in COHERENT_DECODERS or h.is_coherent(whole).all()
+    assert name == "threshold" or h.is_coherent(whole).all()
 
 
 @decoders
@@ -158,13 +185,16 @@ def test_certain_probabilities_are_decoded_exactly(name):
 def test_metrics_are_bounded_and_know_a_perfect_prediction(name, seed, make):
     h = make(seed)
     targets = single_paths(h, 10, seed)
-    assert 0 <= SET_METRICS[name](torch.rand(10, h.num_nodes) < 0.3, targets, h) <= 1
+    assert 0 <= SET_METRICS[name](targets, torch.rand(10, h.num_nodes) < 0.3, h) <= 1
     perfect = SET_METRICS[name](targets, targets, h)
-    never_true = float((~targets.any(0)).float().mean())
-    expected = 0.0 if name in ERRORS else 1.0 - (never_true if name == "f1_macro" else 0.0)
+    ends = h.most_specific(targets) if name == "path_f1_macro" else targets
+    never_true = float((~ends.any(0)).float().mean())
+    expected = 0.0 if name in ERRORS else 1.0 - (never_true if name.endswith("macro") else 0.0)
     assert perfect == pytest.approx(expected)
-    nothing = SET_METRICS[name](torch.zeros_like(targets), targets, h)
-    assert nothing == pytest.approx(targets.float().mean() if name == "hamming_loss" else 0.0)
+    nothing = SET_METRICS[name](targets, torch.zeros_like(targets), h)
+    expected = {"hamming_loss": float(targets.float().mean()), "icm_norm": nothing}.get(name, 0.0)
+    assert nothing == pytest.approx(expected)
+    assert nothing < 0.5 or name == "incoherence_rate"
 
 
 @set_metrics
@@ -174,10 +204,10 @@ def test_order_of_documents_and_nodes_does_not_matter(name, seed, make):
     h = make(seed)
     other, new_number = reordered(h, seed)
     targets, predictions = single_paths(h, 10, seed), torch.rand(10, h.num_nodes) < 0.3
-    score = SET_METRICS[name](predictions, targets, h)
+    score = SET_METRICS[name](targets, predictions, h)
     order = torch.randperm(10)
-    assert SET_METRICS[name](predictions[order], targets[order], h) == pytest.approx(score)
-    moved = [torch.empty_like(x).index_copy(1, new_number, x) for x in (predictions, targets)]
+    assert SET_METRICS[name](targets[order], predictions[order], h) == pytest.approx(score)
+    moved = [torch.empty_like(x).index_copy(1, new_number, x) for x in (targets, predictions)]
     assert SET_METRICS[name](*moved, other) == pytest.approx(score)
 
 
@@ -185,8 +215,8 @@ def test_order_of_documents_and_nodes_does_not_matter(name, seed, make):
 def test_averages_over_documents_are_that(name):
     h = random_tree(0)
     targets, predictions = single_paths(h, 10), torch.rand(10, h.num_nodes) < 0.3
-    each = [SET_METRICS[name](predictions[i : i + 1], targets[i : i + 1], h) for i in range(10)]
-    assert SET_METRICS[name](predictions, targets, h) == pytest.approx(sum(each) / 10)
+    each = [SET_METRICS[name](targets[i : i + 1], predictions[i : i + 1], h) for i in range(10)]
+    assert SET_METRICS[name](targets, predictions, h) == pytest.approx(sum(each) / 10)
 
 
 @seeds
@@ -194,9 +224,29 @@ def test_averages_over_documents_are_that(name):
 def test_hf1_auc_looks_at_ranks_only(seed, make):
     h = make(seed)
     targets, scores = single_paths(h, 10, seed), torch.rand(10, h.num_nodes)
-    area = metrics.hf1_auc(scores, targets, h)
+    area = metrics.hf1_auc(targets, scores, h)
     assert 0 <= area <= 1
-    assert metrics.hf1_auc(scores.double() ** 3 * 7, targets, h) == pytest.approx(area)
+    assert metrics.hf1_auc(targets, scores.double() ** 3 * 7, h) == pytest.approx(area)
     other, new_number = reordered(h, seed)
-    moved = [torch.empty_like(x).index_copy(1, new_number, x) for x in (scores, targets)]
+    moved = [torch.empty_like(x).index_copy(1, new_number, x) for x in (targets, scores)]
     assert metrics.hf1_auc(*moved, other) == pytest.approx(area)
+
+
+@pytest.mark.parametrize("name", ONE_LABEL_METRICS)
+@seeds
+@pytest.mark.parametrize("make", [random_tree, random_dag])
+def test_metrics_of_one_label(name, seed, make):
+    h = make(seed)
+    metric = ONE_LABEL_METRICS[name]
+    targets, predictions = single_paths(h, 20, seed, leaves_only=False), single_paths(h, 20, seed + 1, leaves_only=False)
+    perfect = 1.0 if name == "wu_palmer" else 0.0
+    assert metric(targets, targets, h) == perfect
+    score = metric(targets, predictions, h)
+    assert 0 <= score <= (1 if name == "wu_palmer" else 2 * h.max_depth)
+    assert score == pytest.approx(metric(predictions, targets, h))  # none knows which is the truth
+    order, (other, new_number) = torch.randperm(20), reordered(h, seed)
+    assert metric(targets[order], predictions[order], h) == pytest.approx(score)
+    moved = [torch.empty_like(x).index_copy(1, new_number, x) for x in (targets, predictions)]
+    assert metric(*moved, other) == pytest.approx(score)
+    with pytest.raises(InputError, match="y_pred: document 0 has several labels"):
+        metric(targets, torch.ones_like(targets), h)

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from common.statistics import over_seeds
 
-# Okabe and Ito's palette without its yellow, which is hard to see on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's palette without its yellow, which is hard to see on white, a grey and a brown.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#8C510A")
 
 STYLE: Any = {
     "font.family": "sans-serif",

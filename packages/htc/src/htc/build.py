@@ -6,22 +6,9 @@ from htc.config import CustomConfig, DatasetConfig, Icd10cmConfig, LossConfig
 from htc.datasets import Dataset, load_custom, load_icd10cm
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
-from htc.losses import (
-    BCE,
-    CHAMP,
-    ConditionalSigmoid,
-    ConditionalSoftmax,
-    Focal,
-    LeafSoftmax,
-    Objective,
-    ParameterSharingSoftmax,
-    StopEvent,
-    base_rate_log_odds,
-    conditional_priors,
-)
+from htc.losses import OBJECTIVES, Objective, base_rate_log_odds, objective_by_name
 
-SOFTMAX_OBJECTIVES = ("leaf_softmax", "parameter_sharing_softmax", "conditional_softmax", "conditional_softmax_la")
-OBJECTIVES = ("bce", "bce_prior_bias", "focal", "champ", "conditional_sigmoid", *SOFTMAX_OBJECTIVES)
+LOSSES = ("bce", "bce_prior_bias", *OBJECTIVES[1:])
 
 
 def load_dataset(config: DatasetConfig) -> Dataset:
@@ -49,50 +36,27 @@ def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tens
     Raises:
         InputError: for an unknown name, or settings that do not go with it.
     """
-    if config.name not in OBJECTIVES:
-        raise InputError(f"loss.name must be one of {', '.join(OBJECTIVES)}, not {config.name!r}.")
+    if config.name not in LOSSES:
+        raise InputError(f"loss.name must be one of {', '.join(LOSSES)}, not {config.name!r}.")
     if config.recursive_regularization < 0:
         raise InputError(f"loss.recursive_regularization must not be negative, but is {config.recursive_regularization}.")
-    if not config.stop:
-        objective = _make_objective(config, hierarchy, train_targets)
-    elif config.name not in SOFTMAX_OBJECTIVES:
-        raise InputError(f"loss.stop is for the softmax objectives; {config.name} takes paths that end anywhere as it is.")
-    else:
-        objective = _with_stop_event(config, hierarchy, train_targets)
+    objective = objective_by_name(
+        "bce" if config.name == "bce_prior_bias" else config.name,
+        hierarchy,
+        train_targets,
+        stop=config.stop,
+        tau=config.tau,
+        prior_smoothing=config.prior_smoothing,
+        gamma=config.gamma,
+        beta=config.beta,
+        margin=config.margin,
+    )
     if config.recursive_regularization and objective.num_outputs != hierarchy.num_nodes:
         raise InputError(
             f"loss.recursive_regularization needs one output for each node, which {config.name}"
             f"{' with loss.stop' if config.stop else ''} does not have."
         )
     return objective
-
-
-def _with_stop_event(config: LossConfig, hierarchy: Hierarchy, train_targets: Tensor | None) -> Objective:
-    objective = StopEvent(hierarchy, lambda extended: _make_objective(config, extended, None))
-    if config.name != "conditional_softmax_la" or train_targets is None:
-        return objective
-    targets = objective.extend(train_targets)  # priors of stopping are counted like those of every other child
-    return StopEvent(hierarchy, lambda extended: _make_objective(config, extended, targets))
-
-
-def _make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tensor | None) -> Objective:
-    match config.name:
-        case "bce" | "bce_prior_bias":
-            return BCE(hierarchy)
-        case "focal":
-            return Focal(hierarchy, config.gamma)
-        case "champ":
-            return CHAMP(hierarchy, config.beta)
-        case "conditional_sigmoid":
-            return ConditionalSigmoid(hierarchy)
-        case "leaf_softmax":
-            return LeafSoftmax(hierarchy)
-        case "parameter_sharing_softmax":
-            return ParameterSharingSoftmax(hierarchy, config.margin)
-        case "conditional_softmax_la" if train_targets is not None:
-            priors = conditional_priors(train_targets, hierarchy, config.prior_smoothing)
-            return ConditionalSoftmax(hierarchy, priors, config.tau)
-    return ConditionalSoftmax(hierarchy)
 
 
 def initial_bias(config: LossConfig, train_targets: Tensor) -> Tensor | None:

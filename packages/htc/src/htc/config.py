@@ -47,7 +47,7 @@ class LossConfig:
     """The objective. Each field has its meaning for some of them only, and is left alone by the others.
 
     Attributes:
-        name: one of htc.build.OBJECTIVES.
+        name: one of htc.build.LOSSES.
         tau: conditional_softmax_la: the strength of the logit adjustment.
         prior_smoothing: conditional_softmax_la, bce_prior_bias: the count added where priors are counted.
         gamma: focal: how much less a cell counts that is right already.

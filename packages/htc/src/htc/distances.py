@@ -3,6 +3,7 @@
 In a DAG only ways up and down again count, not those through a common descendant.
 """
 
+import torch
 from torch import Tensor
 
 from htc.hierarchy import Hierarchy
@@ -34,3 +35,44 @@ def diameter(hierarchy: Hierarchy) -> int:
             largest = max(largest, height[parent] + height[node] + 1)
             height[parent] = max(height[parent], height[node] + 1)
     return largest
+
+
+def edges_up(nodes: Tensor, ancestors: Tensor, hierarchy: Hierarchy, absent: int) -> Tensor:
+    """The edges on the shortest way from each node up to the ancestor beside it.
+
+    Args:
+        nodes: (n,) int64.
+        ancestors: (n,) int64; N stands for the root.
+        absent: what to give where the one is no ancestor of the other, nor the same.
+
+    Returns:
+        (n,) int64.
+    """
+    node, ancestor, edges = hierarchy.closure.to(nodes.device)
+    keys, wanted = node * hierarchy.num_nodes + ancestor, nodes * hierarchy.num_nodes + ancestors
+    at = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    found = (keys[at] == wanted) & (ancestors < hierarchy.num_nodes)
+    to_root = hierarchy.distance_to_root.to(nodes.device)[nodes]
+    return torch.where(ancestors == hierarchy.num_nodes, to_root, torch.where(found, edges[at], absent))
+
+
+def distance_through_common_ancestor(first: Tensor, second: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """The edges between the two nodes of each pair, by the shortest way up and down again.
+
+    Args: first, second (n,) int64; N stands for the root. Returns: (n,) int64.
+    """
+    to_root = torch.cat([hierarchy.distance_to_root, hierarchy.distance_to_root.new_zeros(1)]).to(first.device)
+    nearest = to_root[first] + to_root[second]  # by the root
+    below_root = ((first < hierarchy.num_nodes) & (second < hierarchy.num_nodes)).nonzero().squeeze(1)
+    row, ancestor, up = hierarchy.ancestors_of(first[below_root])
+    down = edges_up(second[below_root][row], ancestor, hierarchy, absent=2 * hierarchy.num_nodes)
+    return nearest.scatter_reduce(0, below_root[row], up + down, "amin")
+
+
+def tree_distance_matrix(hierarchy: Hierarchy) -> Tensor:
+    """(N, N) float32: the edges between each two nodes of a tree; a cost for `htc.expected.expected_cost`."""
+    hierarchy.parent  # noqa: B018  raises unless this is a tree
+    node, ancestor = hierarchy.ancestors
+    above = torch.zeros(hierarchy.num_nodes, hierarchy.num_nodes)
+    above[node, ancestor] = 1.0
+    return hierarchy.depth[:, None] + hierarchy.depth - 2 * (above @ above.T)

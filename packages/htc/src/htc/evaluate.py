@@ -52,10 +52,10 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     vectors = cached_features(model.encoder, [dataset.texts[i] for i in documents.tolist()], config.cache_dir)
     probabilities = model.probabilities(vectors)
     targets = dataset.targets[documents]
-    scores = evaluate(probabilities, targets, dataset.hierarchy, model.tuned_threshold)
+    scores = evaluate(probabilities, targets, dataset.hierarchy, model.tuned_threshold, model.objective.one_path)
     for rule, row in scores["rules"].items():
         sets = decode(rule, probabilities, dataset.hierarchy, model.tuned_threshold)
-        interval = bootstrap(metrics.hierarchical_f_per_document(sets, targets, dataset.hierarchy).tolist())
+        interval = bootstrap(metrics.hierarchical_f_per_document(targets, sets, dataset.hierarchy).tolist())
         row["hf1_samples_interval"] = [interval.low, interval.high]
     result = {"model": config.model, "dataset": dataset.facts(), config.split: scores}
     if output is not None:

@@ -1,76 +1,105 @@
 """Every metric of every inference rule, from node probabilities."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from htc import decoding, metrics
+from htc import decoding, expected, metrics
+from htc.errors import InputError
 from htc.hierarchy import Hierarchy
 
-RULES = ("threshold", "tuned_threshold", "top_down", "argmax_leaf")
+Rule = Callable[[Tensor, Hierarchy], Tensor]
+RULES: dict[str, Rule] = {
+    "threshold": decoding.threshold,
+    "tuned_threshold": decoding.threshold,  # at the threshold that was tuned
+    "top_down": decoding.top_down,
+    "top_down_until": decoding.top_down_until,
+    "top_down_threshold": decoding.top_down_threshold,
+    "argmax_leaf": decoding.argmax_leaf,
+}
+ONE_PATH_RULES: dict[str, Rule] = {  # defined for the probabilities of one path only
+    "argmax_end": expected.argmax_end,
+    "expected_hf": expected.expected_hf,
+    "crm": expected.crm,
+}
+ALL_RULES = RULES | ONE_PATH_RULES
 CURVE_POINTS = 99  # thresholds 0.01, 0.02, ..., 0.99
+DISTANCES_AT = (1, 5, 20)
+
+
+def rules_for(one_path: bool) -> dict[str, Rule]:
+    """The rules that an objective's probabilities can be decoded with. Args: one_path: the objective's attribute."""
+    return ALL_RULES if one_path else RULES
+
+
+def check_rule(rule: str, one_path: bool) -> None:
+    """Raise InputError for a rule that is unknown, or not defined for the probabilities at hand."""
+    if rule not in ALL_RULES:
+        raise InputError(f"decoder must be one of {', '.join(ALL_RULES)}, not {rule!r}.")
+    if rule not in rules_for(one_path):
+        raise InputError(
+            f"decoder={rule} takes the probabilities of one path, as the softmax objectives give them; this model's are of "
+            f"several. Use one of {', '.join(RULES)}."
+        )
 
 
 def decode(rule: str, probabilities: Tensor, hierarchy: Hierarchy, tuned_threshold: float) -> Tensor:
     """Apply an inference rule by name. Args: probabilities (D, N). Returns: (D, N) bool."""
-    match rule:
-        case "threshold":
-            return decoding.threshold(probabilities, hierarchy)
-        case "tuned_threshold":
-            return decoding.threshold(probabilities, hierarchy, tuned_threshold)
-        case "top_down":
-            return decoding.top_down(probabilities, hierarchy)
-        case "argmax_leaf":
-            return decoding.argmax_leaf(probabilities, hierarchy)
-    raise ValueError(f"unknown inference rule {rule!r}; known: {', '.join(RULES)}.")
+    if rule == "tuned_threshold":
+        return decoding.threshold(probabilities, hierarchy, tuned_threshold)
+    return ALL_RULES[rule](probabilities, hierarchy)
 
 
-def score_sets(predictions: Tensor, targets: Tensor, hierarchy: Hierarchy) -> dict[str, Any]:
-    """Every metric of predicted sets. Args: predictions, targets (D, N) bool. Returns: metric name -> number or list."""
-    micro = metrics.hierarchical_precision_recall_f(predictions, targets, hierarchy, "micro")
-    samples = metrics.hierarchical_precision_recall_f(predictions, targets, hierarchy, "samples")
-    return {
-        "hp_micro": micro[0],
-        "hr_micro": micro[1],
-        "hf1_micro": micro[2],
-        "hp_samples": samples[0],
-        "hr_samples": samples[1],
-        "hf1_samples": samples[2],
-        "f1_micro": metrics.f1(predictions, targets, "micro"),
-        "f1_macro": metrics.f1(predictions, targets, "macro"),
-        "f1_samples": metrics.f1(predictions, targets, "samples"),
-        "hamming_loss": metrics.hamming_loss(predictions, targets),
-        "exact_match": metrics.exact_match(predictions, targets),
-        "incoherence_rate": metrics.incoherence_rate(predictions, hierarchy),
-        "accuracy_per_level": [
-            None if math.isnan(accuracy) else accuracy
-            for accuracy in metrics.accuracy_per_level(predictions, targets, hierarchy)
-        ],
-    }
+def score_sets(targets: Tensor, predictions: Tensor, hierarchy: Hierarchy) -> dict[str, Any]:
+    """Every metric of predicted sets. Args: targets, predictions (D, N) bool. Returns: metric name -> number or list."""
+    scores = metrics.LabelSetScores(hierarchy)
+    scores.update(targets, predictions)
+    result = scores.compute()
+    result["accuracy_per_level"] = [None if math.isnan(value) else value for value in result["accuracy_per_level"]]
+    return result
 
 
-def evaluate(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float) -> dict[str, Any]:
+def evaluate(
+    probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float, one_path: bool
+) -> dict[str, Any]:
     """Score node probabilities under every inference rule.
 
     Args:
         probabilities: (D, N).
         targets: (D, N) bool, closed under ancestors.
         tuned_threshold: from `decoding.tune_threshold` on other documents than these.
+        one_path: whether the probabilities are those of one path, see `losses.Objective`.
 
     Returns:
-        `hf1_auc`; `curve` with micro hP, hR and hF1 over thresholds; `rules` with `score_sets` of each rule.
+        `hf1_auc`; `hierarchical_distance_at` where documents have one label each; `curve` with micro hP, hR and hF1 over
+        thresholds; `rules` with `score_sets` of each rule.
     """
-    curve = metrics.micro_curve(probabilities, targets, hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
+    ranking = metrics.ProbabilityScores(hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
+    ranking.update(targets, probabilities)
+    hf1_auc, curve = ranking.compute()
     return {
         "documents": len(targets),
-        "hf1_auc": metrics.hf1_auc(probabilities, targets, hierarchy),
+        "hf1_auc": hf1_auc,
+        "hierarchical_distance_at": _distances_at_k(probabilities, targets, hierarchy),
         "tuned_threshold": tuned_threshold,
         "rules": {
-            rule: score_sets(decode(rule, probabilities, hierarchy, tuned_threshold), targets, hierarchy) for rule in RULES
+            rule: score_sets(targets, decode(rule, probabilities, hierarchy, tuned_threshold), hierarchy)
+            for rule in rules_for(one_path)
         },
         "curve": {name: [round(float(v), 5) for v in values] for name, values in curve._asdict().items()},
+    }
+
+
+def _distances_at_k(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> dict[str, float] | None:
+    if bool((hierarchy.most_specific(targets).sum(1) > 1).any()):
+        return None
+    return {
+        str(k): metrics.hierarchical_distance_at_k(targets, probabilities, hierarchy, k)
+        for k in DISTANCES_AT
+        if k <= len(hierarchy.leaves)
     }
 
 
@@ -79,9 +108,9 @@ def summary_table(result: dict[str, Any], split: str = "test") -> str:
     columns = ("hf1_micro", "hf1_samples", "f1_macro", "exact_match", "incoherence_rate")
     scores = result[split]
     lines = [f"{split}: {scores['documents']:,} documents, hF1-AUC {scores['hf1_auc']:.3f}"]
-    lines.append(f"{'rule':<16}" + "".join(f"{name:>18}" for name in columns))
+    lines.append(f"{'rule':<20}" + "".join(f"{name:>18}" for name in columns))
     for rule, row in scores["rules"].items():
-        line = f"{rule:<16}" + "".join(f"{row[name]:>18.3f}" for name in columns)
+        line = f"{rule:<20}" + "".join(f"{row[name]:>18.3f}" for name in columns)
         if "hf1_samples_interval" in row:
             low, high = row["hf1_samples_interval"]
             line += f"   hf1_samples in {low:.3f} .. {high:.3f}"

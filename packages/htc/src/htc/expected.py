@@ -9,6 +9,7 @@ Notation for shapes: B documents, N nodes, H the height of the hierarchy.
 import torch
 from torch import Tensor
 
+from htc.decoding import argmax_leaf
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
 
@@ -157,13 +158,17 @@ def expected_cost(probabilities: Tensor, hierarchy: Hierarchy, cost: Tensor) -> 
 def crm(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
     """Conditional risk minimisation: the leaf with the smallest expected height of the lowest common ancestor with the truth.
 
+    That height falls from the root's by one step for each node on the leaf's path that is on the truth's path too, from the
+    height of the parent to its own: so the expected fall is a sum along the path, and no matrix of costs is needed.
+
     Args: probabilities (B, N) coherent, of one path; the hierarchy must be a tree. Returns: (B, N) bool, one path each.
 
     Source: Karthik et al., "No Cost Likelihood Manipulation at Test Time for Making Better Mistakes", ICLR 2021.
     """
-    cost = lca_heights(hierarchy)
-    cost[~hierarchy.is_leaf] = torch.inf
-    return expected_cost(probabilities, hierarchy, cost)
+    parent = hierarchy.parent
+    height_above = torch.where(parent >= 0, hierarchy.height[parent], hierarchy.max_depth)
+    fall = (height_above - hierarchy.height).to(probabilities)
+    return argmax_leaf(hierarchy.sum_along_paths(probabilities * fall), hierarchy)
 
 
 def lca_heights(hierarchy: Hierarchy) -> Tensor:

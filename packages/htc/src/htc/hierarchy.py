@@ -182,7 +182,7 @@ class Hierarchy:
         return torch.unique(self.parent, return_inverse=True)[1]
 
     @cached_property
-    def _closure(self) -> Tensor:
+    def closure(self) -> Tensor:
         """(3, M) int64: node, ancestor-or-self, and the edges between them; sorted by node, then by ancestor."""
         above: list[dict[int, int]] = []
         for node, parents in enumerate(self.parents):
@@ -197,7 +197,7 @@ class Hierarchy:
     @property
     def ancestors(self) -> Tensor:
         """(2, M) int64: every (node, ancestor-or-self) pair, sorted; the sparse form of the ancestor closure."""
-        return self._closure[:2]
+        return self.closure[:2]
 
     @cached_property
     def closure_size(self) -> Tensor:
@@ -243,7 +243,7 @@ class Hierarchy:
         """
         counts = self.closure_size.to(nodes.device)
         row, position = spread((counts.cumsum(0) - counts)[nodes], counts[nodes])
-        _, ancestor, distance = self._closure.to(nodes.device)
+        _, ancestor, distance = self.closure.to(nodes.device)
         return row, ancestor[position], distance[position]
 
     def close(self, sets: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from common.cli import print_result, run_application
 from htc.config import PredictConfig, register
 from htc.datasets.jsonlines import document_text, read_records
 from htc.errors import InputError
-from htc.evaluation import RULES, decode
+from htc.evaluation import check_rule, decode
 from htc.hierarchy import Hierarchy
 from htc.saved_model import SavedModel, load_model
 
@@ -111,12 +111,12 @@ def _task(config: DictConfig) -> None:
     assert isinstance(typed, PredictConfig)
     if typed.format not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, not {typed.format!r}.")
-    if typed.decoder not in RULES:
-        raise InputError(f"decoder must be one of {', '.join(RULES)}, not {typed.decoder!r}.")
+    check_rule(typed.decoder, one_path=True)  # before anything is loaded
     if typed.batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {typed.batch_size}.")
     folder = last_model(typed.runs) if typed.model is None else Path(typed.model)
     model = load_model(folder)
+    check_rule(typed.decoder, model.objective.one_path)
     if typed.model is None:
         log.warning("model: %s", folder)
     texts = read_texts(typed)

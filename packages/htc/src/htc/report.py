@@ -10,31 +10,69 @@ from common.figures import COLORS, line_with_band, new_figure, to_svg
 from common.report import Picture, Section, Table, markdown_table, write_report
 from common.runs import write_atomically
 from common.statistics import Interval, over_seeds
-from htc.evaluation import RULES
+from htc.evaluation import ALL_RULES
 
 LABELS = {
     "bce": "BCE",
     "bce_prior_bias": "BCE, output bias at base rates",
+    "focal": "focal",
+    "champ": "CHAMP",
+    "conditional_sigmoid": "conditional sigmoid",
     "leaf_softmax": "leaf softmax",
+    "parameter_sharing_softmax": "parameter-sharing softmax",
     "conditional_softmax": "conditional softmax",
     "conditional_softmax_la": "conditional softmax, logit-adjusted",
     "threshold": "threshold 0.5",
     "tuned_threshold": "tuned threshold",
     "top_down": "top-down",
+    "top_down_until": "top-down until 0.5",
+    "top_down_threshold": "top-down threshold 0.5",
     "argmax_leaf": "argmax leaf",
+    "argmax_end": "argmax end",
+    "expected_hf": "expected hF1",
+    "crm": "CRM",
     "hf1_micro": "hF1 micro",
+    "hf1_macro": "hF1 macro",
     "hf1_samples": "hF1 samples",
     "hp_micro": "hP micro",
     "hr_micro": "hR micro",
     "f1_micro": "F1 micro",
     "f1_macro": "F1 macro",
     "f1_samples": "F1 samples",
+    "path_constrained_f1_micro": "C-F1 micro",
+    "path_constrained_f1_macro": "C-F1 macro",
+    "path_f1_micro": "P-F1 micro",
+    "lca_f1_samples": "LCA-F1 samples",
+    "icm_norm": "ICM-norm",
+    "wu_palmer": "Wu-Palmer",
     "exact_match": "exact match",
     "hamming_loss": "Hamming loss",
     "incoherence_rate": "incoherent",
+    "tree_distance": "tree distance",
+    "mistake_severity": "mistake severity",
 }
-SET_METRICS = ("hf1_micro", "hf1_samples", "hp_micro", "hr_micro", "f1_micro", "f1_macro", "f1_samples", "exact_match")
-ERRORS = ("hamming_loss", "incoherence_rate")  # lower is better
+MAIN_RULES = ("threshold", "tuned_threshold", "top_down", "argmax_leaf", "expected_hf")
+SET_METRICS = (
+    "hf1_micro",
+    "hf1_macro",
+    "hf1_samples",
+    "hp_micro",
+    "hr_micro",
+    "f1_micro",
+    "f1_macro",
+    "f1_samples",
+    "path_constrained_f1_micro",
+    "path_constrained_f1_macro",
+    "path_f1_micro",
+    "lca_f1_samples",
+    "icm_norm",
+    "wu_palmer",
+    "exact_match",
+)
+ERRORS = ("hamming_loss", "incoherence_rate", "tree_distance", "mistake_severity")  # lower is better
+
+Losses = dict[str, list[dict[str, Any]]]
+"""For each loss the test scores of its seeds."""
 
 
 def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -46,7 +84,7 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         `dataset`, `seeds`, and `losses`: for each loss the list over seeds of its test scores.
     """
-    losses: dict[str, list[dict[str, Any]]] = {}
+    losses: Losses = {}
     seeds: dict[str, list[int]] = {}
     for result in results:
         losses.setdefault(result["loss"], []).append(result["test"])
@@ -98,7 +136,7 @@ def write_htc_report(output: Path, title: str, summary: dict[str, Any], command:
             [pictures["hf1_by_threshold"], pictures["precision_recall"]],
         ),
         Section("Levels", [], [], [pictures["accuracy_per_level"]]),
-        Section("Every metric of every rule", [], [_full_table(losses, rule) for rule in RULES]),
+        Section("Every metric of every rule", [], _full_tables(losses)),
     ]
     facts = [
         ("command", command),
@@ -121,35 +159,38 @@ def _lead(summary: dict[str, Any]) -> str:
     )
 
 
-def _over_seeds(runs: list[dict[str, Any]], rule: str, metric: str) -> Interval:
+def _over_seeds(runs: list[dict[str, Any]], rule: str, metric: str) -> Interval | None:
+    """None where the rule is not defined for the objective, or the metric not for the label sets."""
+    if not all(metric in run["rules"].get(rule, {}) for run in runs):
+        return None
     return over_seeds([run["rules"][rule][metric] for run in runs])
 
 
-def _cell(interval: Interval) -> str:
+def _cell(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
     return f"{interval.mean:.3f}" if interval.values == 1 else f"{interval.mean:.3f} ± {interval.half_width:.3f}"
 
 
-def _best(values: list[list[float]], lowest: bool = False, first_column: int = 1) -> set[tuple[int, int]]:
-    """The cells that hold the best value of their column; values by column."""
-    best = set()
-    for column, cells in enumerate(values, start=first_column):
-        top = min(cells) if lowest else max(cells)
-        best |= {(row, column) for row, value in enumerate(cells) if value == top}
-    return best
+def _best(intervals: list[Interval | None], lowest: bool = False) -> list[int]:
+    """Where the best mean is."""
+    means = [interval.mean for interval in intervals if interval is not None]
+    top = (min(means) if lowest else max(means)) if means else None
+    return [place for place, interval in enumerate(intervals) if interval is not None and interval.mean == top]
 
 
-def _main_table(losses: dict[str, list[dict[str, Any]]]) -> Table:
-    columns = [[over_seeds([run["hf1_auc"] for run in runs]) for runs in losses.values()]]
-    columns += [[_over_seeds(runs, rule, "hf1_micro") for runs in losses.values()] for rule in RULES]
+def _main_table(losses: Losses) -> Table:
+    columns: list[list[Interval | None]] = [[over_seeds([run["hf1_auc"] for run in runs]) for runs in losses.values()]]
+    columns += [[_over_seeds(runs, rule, "hf1_micro") for runs in losses.values()] for rule in MAIN_RULES]
     return Table(
-        columns=["objective", "hF1-AUC", *(f"hF1 micro, {LABELS[rule]}" for rule in RULES)],
+        columns=["objective", "hF1-AUC", *(f"hF1 micro, {LABELS[rule]}" for rule in MAIN_RULES)],
         rows=[[LABELS.get(loss, loss), *(_cell(column[row]) for column in columns)] for row, loss in enumerate(losses)],
         caption="Hierarchical F1 by objective and inference rule; the best of each column is stressed.",
-        best=_best([[interval.mean for interval in column] for column in columns]),
+        best={(row, number) for number, column in enumerate(columns, start=1) for row in _best(column)},
     )
 
 
-def _threshold_table(losses: dict[str, list[dict[str, Any]]]) -> Table:
+def _threshold_table(losses: Losses) -> Table:
     tuned = [over_seeds([run["tuned_threshold"] for run in runs]) for runs in losses.values()]
     return Table(
         columns=["objective", "tuned threshold", "hF1 micro at 0.5", "hF1 micro at the tuned one"],
@@ -166,20 +207,27 @@ def _threshold_table(losses: dict[str, list[dict[str, Any]]]) -> Table:
     )
 
 
-def _full_table(losses: dict[str, list[dict[str, Any]]], rule: str) -> Table:
-    metrics = (*SET_METRICS, *ERRORS)
-    columns = [[_over_seeds(runs, rule, metric) for runs in losses.values()] for metric in metrics]
-    means = [[interval.mean for interval in column] for column in columns]
-    good = len(SET_METRICS)
+def _full_tables(losses: Losses) -> list[Table]:
+    rules = [rule for rule in ALL_RULES if any(rule in runs[0]["rules"] for runs in losses.values())]
+    return [_full_table({loss: runs for loss, runs in losses.items() if rule in runs[0]["rules"]}, rule) for rule in rules]
+
+
+def _full_table(losses: Losses, rule: str) -> Table:
+    found = {metric: [_over_seeds(runs, rule, metric) for runs in losses.values()] for metric in (*SET_METRICS, *ERRORS)}
+    rows = {metric: intervals for metric, intervals in found.items() if any(intervals)}
     return Table(
-        columns=["objective", *(LABELS[metric] for metric in metrics)],
-        rows=[[LABELS.get(loss, loss), *(_cell(column[row]) for column in columns)] for row, loss in enumerate(losses)],
-        caption=f"Inference: {LABELS[rule]}. Hamming loss and incoherent: lower is better.",
-        best=_best(means[:good]) | _best(means[good:], lowest=True, first_column=good + 1),
+        columns=["metric", *(LABELS.get(loss, loss) for loss in losses)],
+        rows=[[LABELS[metric], *map(_cell, intervals)] for metric, intervals in rows.items()],
+        caption=f"Inference: {LABELS[rule]}. Lower is better in {', '.join(LABELS[name] for name in ERRORS if name in rows)}.",
+        best={
+            (row, column + 1)
+            for row, (metric, intervals) in enumerate(rows.items())
+            for column in _best(intervals, lowest=metric in ERRORS)
+        },
     )
 
 
-def _findings(losses: dict[str, list[dict[str, Any]]]) -> list[str]:
+def _findings(losses: Losses) -> list[str]:
     """The paper's expectation about micro hF1 at 0.5, held against paired differences between objectives."""
     expected = (
         ("conditional_softmax_la", "conditional_softmax"),
@@ -201,22 +249,30 @@ def _findings(losses: dict[str, list[dict[str, Any]]]) -> list[str]:
     return sentences
 
 
-def _rules_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
+def _rules_figure(losses: Losses) -> Figure:
     figure, axes = new_figure(7.0, 3.6)
     for i, (loss, runs) in enumerate(losses.items()):
-        intervals = [_over_seeds(runs, rule, "hf1_micro") for rule in RULES]
-        x = np.arange(len(RULES)) + (i - (len(losses) - 1) / 2) * 0.16
-        means = [interval.mean for interval in intervals]
-        bars = None if intervals[0].values == 1 else [interval.half_width for interval in intervals]
-        axes.errorbar(x, means, bars, fmt="o", markersize=5, capsize=3, color=COLORS[i], label=LABELS.get(loss, loss))
-    axes.set_xticks(np.arange(len(RULES)), [LABELS[rule] for rule in RULES])
+        found = {x: _over_seeds(runs, rule, "hf1_micro") for x, rule in enumerate(MAIN_RULES)}
+        intervals = {x: interval for x, interval in found.items() if interval is not None}
+        shift = (i - (len(losses) - 1) / 2) * 0.8 / len(losses)
+        axes.errorbar(
+            np.array(list(intervals)) + shift,
+            [interval.mean for interval in intervals.values()],
+            None if len(runs) == 1 else [interval.half_width for interval in intervals.values()],
+            fmt="o",
+            markersize=5,
+            capsize=3,
+            color=COLORS[i],
+            label=LABELS.get(loss, loss),
+        )
+    axes.set_xticks(np.arange(len(MAIN_RULES)), [LABELS[rule] for rule in MAIN_RULES])
     axes.set_ylabel("micro hF1")
     axes.grid(axis="x", visible=False)
     figure.legend(loc="outside upper center", ncols=2, fontsize=9)
     return figure
 
 
-def _threshold_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
+def _threshold_figure(losses: Losses) -> Figure:
     figure, axes = new_figure()
     for i, (loss, runs) in enumerate(losses.items()):
         line_with_band(
@@ -232,7 +288,7 @@ def _threshold_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
     return figure
 
 
-def _precision_recall_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
+def _precision_recall_figure(losses: Losses) -> Figure:
     figure, axes = new_figure()
     for i, (loss, runs) in enumerate(losses.items()):
         recall = np.mean([run["curve"]["recall"] for run in runs], axis=0)
@@ -244,7 +300,7 @@ def _precision_recall_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
     return figure
 
 
-def _level_figure(losses: dict[str, list[dict[str, Any]]]) -> Figure:
+def _level_figure(losses: Losses) -> Figure:
     figure, axes = new_figure()
     for i, (loss, runs) in enumerate(losses.items()):
         accuracies = [run["rules"]["top_down"]["accuracy_per_level"] for run in runs]

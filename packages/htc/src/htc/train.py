@@ -146,8 +146,8 @@ def _score_dev(model: Classifier, objective: Objective, dataset: Dataset, inputs
     targets = dataset.targets[documents]
     at_half = decoding.threshold(probabilities, dataset.hierarchy)
     return {
-        DEV_SCORES[0]: metrics.hf1_auc(probabilities, targets, dataset.hierarchy),
-        DEV_SCORES[1]: metrics.hierarchical_precision_recall_f(at_half, targets, dataset.hierarchy)[2],
+        DEV_SCORES[0]: metrics.hf1_auc(targets, probabilities, dataset.hierarchy),
+        DEV_SCORES[1]: metrics.hierarchical_precision_recall_f(targets, at_half, dataset.hierarchy)[2],
     }
 
 
@@ -160,7 +160,7 @@ def _score(model: Classifier, objective: Objective, dataset: Dataset, inputs: In
         probabilities, targets = inputs.probabilities(model, objective, documents), dataset.targets[documents]
         if split == "dev":
             tuned = decoding.tune_threshold(probabilities, targets, dataset.hierarchy)
-        scores[split] = evaluate(probabilities, targets, dataset.hierarchy, tuned)
+        scores[split] = evaluate(probabilities, targets, dataset.hierarchy, tuned, objective.one_path)
     return scores
 
 

@@ -23,6 +23,7 @@ section 3; the binary cross-entropy is the flat multi-label baseline of that pap
 
 from htc.losses.base import Objective
 from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal, base_rate_log_odds
+from htc.losses.by_name import OBJECTIVES, objective_by_name
 from htc.losses.regularization import recursive_regularization
 from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors
 from htc.losses.stop import StopEvent
@@ -30,6 +31,7 @@ from htc.losses.stop import StopEvent
 __all__ = [
     "BCE",
     "CHAMP",
+    "OBJECTIVES",
     "ConditionalSigmoid",
     "ConditionalSoftmax",
     "Focal",
@@ -39,5 +41,6 @@ __all__ = [
     "StopEvent",
     "base_rate_log_odds",
     "conditional_priors",
+    "objective_by_name",
     "recursive_regularization",
 ]

@@ -2,38 +2,29 @@
 
 from typing import Literal
 
-import torch
-from torch import Tensor
+from htc.hierarchy import Hierarchy
+from htc.metrics.counts import average_over_classes, average_over_documents, by_class, by_document
+from htc.metrics.label_sets import LabelSets, both_label_sets
 
 
-def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """numerator / denominator in float64, 0 where the denominator is 0."""
-    denominator = denominator.double()
-    return torch.where(denominator > 0, numerator.double() / denominator.clamp(min=1e-300), 0.0)
-
-
-def count(mask: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """How many are true along the dimensions; in int32, which sums a mask several times faster than the default int64."""
-    return mask.sum(dims, dtype=torch.int32)
-
-
-def f1(predictions: Tensor, targets: Tensor, average: Literal["micro", "macro", "samples"]) -> float:
+def f1(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, average: Literal["micro", "macro", "samples"]) -> float:
     """F1: pooled over all cells (micro), mean over the N labels (macro), or mean over the D documents (samples).
 
     A label that is neither true nor predicted anywhere counts as 0 in the macro average.
-
-    Args: predictions, targets (D, N) bool.
     """
-    dims = {"micro": (0, 1), "macro": (0,), "samples": (1,)}[average]
-    both = count(predictions & targets, dims)
-    return float(divide(2 * both, count(predictions, dims) + count(targets, dims)).mean())
+    true, predicted = both_label_sets(y_true, y_pred, hierarchy)
+    if average == "samples":
+        return average_over_documents(by_document(true, predicted))[2]
+    return average_over_classes(by_class(true, predicted), average)[2]
 
 
-def hamming_loss(predictions: Tensor, targets: Tensor) -> float:
-    """The share of wrong cells. Args: predictions, targets (D, N) bool."""
-    return int((predictions != targets).count_nonzero()) / predictions.numel()
+def hamming_loss(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
+    """The share of wrong cells, of D x N."""
+    true, predicted = both_label_sets(y_true, y_pred, hierarchy)
+    return int((predicted != true).count_nonzero()) / predicted.numel()
 
 
-def exact_match(predictions: Tensor, targets: Tensor) -> float:
-    """The share of documents whose whole label set is right. Args: predictions, targets (D, N) bool."""
-    return float((predictions == targets).all(1).double().mean())
+def exact_match(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
+    """The share of documents whose whole label set is right (scikit-learn's `accuracy_score` of multi-hot arrays)."""
+    true, predicted = both_label_sets(y_true, y_pred, hierarchy)
+    return float((predicted == true).all(1).double().mean())

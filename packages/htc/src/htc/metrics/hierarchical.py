@@ -1,28 +1,51 @@
-"""Metrics of predicted label sets that look at the hierarchy."""
+"""Precision, recall and F of label sets closed under ancestors, and what else looks at levels."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from htc.errors import InputError
 from htc.hierarchy import Hierarchy
-from htc.metrics.flat import count, divide
+from htc.metrics.counts import (
+    average_over_classes,
+    average_over_documents,
+    by_class,
+    by_document,
+    count,
+    divide,
+    precision_recall_f,
+)
+from htc.metrics.label_sets import LabelSets, as_label_sets, both_label_sets
+
+
+def closed_label_sets(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:
+    """True and predicted label sets, (D, N) bool, with all their ancestors."""
+    true, predicted = both_label_sets(y_true, y_pred, hierarchy)
+    return hierarchy.close(true), hierarchy.close(predicted)
 
 
 def hierarchical_precision_recall_f(
-    predictions: Tensor,
-    targets: Tensor,
+    y_true: LabelSets,
+    y_pred: LabelSets,
     hierarchy: Hierarchy,
-    average: Literal["micro", "samples"] = "micro",
+    average: Literal["micro", "macro", "samples"] = "micro",
     beta: float = 1.0,
 ) -> tuple[float, float, float]:
     """hP, hR and hF_beta: precision, recall and F of label sets that have been closed under ancestors.
 
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> y_true, y_pred = [["Arts", "Music"], ["Science"]], [["Arts", "Film"], ["Science"]]
+    >>> hierarchical_precision_recall_f(y_true, y_pred, hierarchy)  # Arts and Science are right, of three
+    (0.6666666666666666, 0.6666666666666666, 0.6666666666666666)
+    >>> hierarchical_precision_recall_f(y_true, y_pred, hierarchy, average="samples")[2]  # the mean of 1/2 and 1
+    0.75
+
     Args:
-        predictions, targets: (D, N) bool; both are closed here, so they may be given as predicted.
-        hierarchy: the hierarchy.
-        average: `micro` pools the intersections and sizes over documents; `samples` takes each measure per document and
-            averages it over documents (hiclass calls that one "macro").
+        y_true, y_pred: label sets of D documents; both are closed here, so they may be given as predicted.
+        hierarchy: a tree or a DAG.
+        average: `micro` pools intersections and sizes over documents; `samples` takes each measure per document and averages it
+            over documents (hiclass calls that one "macro"); `macro` takes each measure per node and averages it over nodes.
         beta: the weight of recall.
 
     Returns:
@@ -30,40 +53,92 @@ def hierarchical_precision_recall_f(
 
     Source: Kiritchenko, Matwin and Famili, 2005; Plaud et al., CoNLL 2024, section 4.
     """
-    both, predicted, true = _counts(predictions, targets, hierarchy, (0, 1) if average == "micro" else (1,))
-    f = divide((1 + beta**2) * both, beta**2 * true + predicted)
-    return float(divide(both, predicted).mean()), float(divide(both, true).mean()), float(f.mean())
+    true, predicted = closed_label_sets(y_true, y_pred, hierarchy)
+    if average == "samples":
+        return average_over_documents(by_document(true, predicted), beta)
+    return average_over_classes(by_class(true, predicted), average, beta)
 
 
-def hierarchical_f_per_document(predictions: Tensor, targets: Tensor, hierarchy: Hierarchy, beta: float = 1.0) -> Tensor:
+def hierarchical_f_per_document(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, beta: float = 1.0) -> Tensor:
     """hF_beta of each document: the values that the `samples` average is the mean of, for intervals over documents.
 
     Args: as `hierarchical_precision_recall_f`. Returns: (D,) float64.
     """
-    both, predicted, true = _counts(predictions, targets, hierarchy, (1,))
-    return divide((1 + beta**2) * both, beta**2 * true + predicted)
+    return precision_recall_f(by_document(*closed_label_sets(y_true, y_pred, hierarchy)), beta)[2]
 
 
-def _counts(predictions: Tensor, targets: Tensor, hierarchy: Hierarchy, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """How many labels are predicted and true, predicted, and true, after closing both sets under ancestors."""
-    predictions, targets = hierarchy.close(predictions), hierarchy.close(targets)
-    return count(predictions & targets, dims), count(predictions, dims), count(targets, dims)
+def class_at_depth_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """For each node the documents that truly have it, pooled: their labels down to the depth of the node.
+
+    Args: true, predicted (D, N) bool, closed under ancestors. Returns: (3, N) int64, see `htc.metrics.counts`.
+    """
+    by_level = torch.stack([by_document(true[:, level], predicted[:, level]) for level in hierarchy.levels])  # (H, 3, D)
+    down_to = by_level.cumsum(0)
+    document, node = true.nonzero(as_tuple=True)
+    pooled = torch.zeros(hierarchy.num_nodes, 3, dtype=torch.long, device=true.device)
+    pooled.index_add_(0, node, down_to[hierarchy.depth.to(node.device)[node] - 1, :, document])
+    return pooled.T
 
 
-def accuracy_per_level(predictions: Tensor, targets: Tensor, hierarchy: Hierarchy) -> list[float]:
+def average_at_depth(counts: Tensor, hierarchy: Hierarchy, depth: int) -> tuple[float, float, float]:
+    """Means of precision and recall over the nodes of a depth that some document has, and the F1 of these two means."""
+    level = counts[:, hierarchy.levels[depth - 1]]
+    precision, recall, _ = precision_recall_f(level[:, level[2] > 0])
+    if not len(precision):
+        return 0.0, 0.0, 0.0
+    p, r = precision.mean(), recall.mean()
+    return float(p), float(r), float(divide(2 * p * r, p + r))
+
+
+def macro_precision_recall_f_at_depth(
+    y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, depth: int
+) -> tuple[float, float, float]:
+    """Hierarchical precision and recall by class at one depth: how well documents of rare classes fare, too.
+
+    For each node at the depth, the documents that truly have it are pooled, and precision and recall taken over their labels
+    (closed under ancestors) from the top down to that depth. Both are averaged over the nodes that some document has.
+
+    Args:
+        y_true, y_pred, hierarchy: as `hierarchical_precision_recall_f`.
+        depth: from 1 to `hierarchy.max_depth`.
+
+    Returns:
+        The mean precision, the mean recall, and the F1 of these two; zeros where no document reaches the depth.
+
+    Raises:
+        InputError: for a depth that the hierarchy does not have.
+
+    Source: Plaud et al., CoNLL 2024, section 4 (macro-averaging over classes).
+    """
+    if not 1 <= depth <= hierarchy.max_depth:
+        raise InputError(f"depth must be from 1 to {hierarchy.max_depth}, not {depth}.")
+    true, predicted = closed_label_sets(y_true, y_pred, hierarchy)
+    return average_at_depth(class_at_depth_counts(true, predicted, hierarchy), hierarchy, depth)
+
+
+def level_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """At each level, how many documents have all labels right, of how many with a label. Returns: (2, H) int64."""
+    right, with_label = [], []
+    for level in hierarchy.levels:
+        has_label = true[:, level].any(1)
+        right.append(count((predicted[:, level] == true[:, level]).all(1) & has_label, (0,)))
+        with_label.append(count(has_label, (0,)))
+    return torch.stack([torch.stack(right), torch.stack(with_label)]).long()
+
+
+def accuracies(counts: Tensor) -> list[float]:
+    """Right by total. Args: counts (2, H). Returns: H numbers, NaN where the total is 0."""
+    return (counts[0].double() / counts[1]).tolist()
+
+
+def accuracy_per_level(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> list[float]:
     """For each depth, the share of the documents with a true label there whose labels at that depth are all right.
 
-    Args: predictions, targets (D, N) bool. Returns: one number per depth from 1; NaN where no document has a label.
+    Returns: one number per depth from 1; NaN where no document has a label.
     """
-    accuracies = []
-    for level in range(1, hierarchy.max_depth + 1):
-        nodes = hierarchy.depth == level
-        has_label = targets[:, nodes].any(1)
-        right = (predictions[:, nodes] == targets[:, nodes]).all(1)
-        accuracies.append(float(right[has_label].double().mean()) if has_label.any() else float("nan"))
-    return accuracies
+    return accuracies(level_counts(*both_label_sets(y_true, y_pred, hierarchy), hierarchy))
 
 
-def incoherence_rate(predictions: Tensor, hierarchy: Hierarchy) -> float:
-    """The share of documents whose predicted set lacks a parent of one of its members. Args: predictions (D, N) bool."""
-    return 1.0 - float(torch.mean(hierarchy.is_coherent(predictions).double()))
+def incoherence_rate(y_pred: LabelSets, hierarchy: Hierarchy) -> float:
+    """The share of documents whose predicted set lacks a parent of one of its members."""
+    return 1.0 - float(torch.mean(hierarchy.is_coherent(as_label_sets(y_pred, hierarchy, "y_pred")).double()))

@@ -5,11 +5,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from htc.errors import InputError
 from htc.hierarchy import Hierarchy
-from htc.metrics.flat import count, divide
+from htc.metrics.counts import count, divide, precision_recall_f
+from htc.metrics.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many
+
+CELLS = 2**24  # of true labels by nodes, at a time; bounds memory
 
 
-def hf1_auc(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, chunk: int = 1024) -> float:
+def hf1_auc(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> float:
     """The area under each document's hierarchical precision-recall curve, averaged over documents.
 
     A document's thresholds are its distinct scores; at each, the prediction is closed under ancestors, which comes to giving
@@ -18,28 +22,51 @@ def hf1_auc(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, chunk:
     node that enters adds an equal share of recall: so the area is the mean, over the true nodes, of the mean of two precisions,
     that at the node's score and that just above it. No sorting is needed.
 
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> hf1_auc([["Arts", "Music"]], [[0.9, 0.1, 0.8, 0.2]], hierarchy)  # Arts, Science, Music, Film
+    1.0
+
     Args:
-        probabilities: (D, N); any scores, only their order within a document matters.
-        targets: (D, N) bool, closed under ancestors, at least one per document.
-        hierarchy: the hierarchy.
-        chunk: documents at a time; bounds memory.
+        y_true: the label sets of D documents, at least one label each; closed under ancestors here.
+        y_score: (D, N); any scores, only their order within a document matters.
+        hierarchy: a tree or a DAG.
+
+    Raises:
+        InputError: for a document without a true label.
 
     Source: Plaud et al., CoNLL 2024, section 4.2.
     """
-    total = 0.0
-    for rows, true in zip(probabilities.split(chunk), targets.split(chunk), strict=True):
-        scores = hierarchy.max_over_descendants(rows)
-        doc, node = true.nonzero(as_tuple=True)
-        score = scores[doc, node][:, None]  # (M, 1), one row for each true node
-        others, is_true = scores[doc], true[doc]  # (M, N)
-        at, above = others >= score, others > score
-        precision_at = divide(count(at & is_true, (1,)), count(at, (1,)))
-        predicted_above = count(above, (1,))
-        precision_above = divide(count(above & is_true, (1,)), predicted_above)
-        precision_above[predicted_above == 0] = 1.0  # the start of the curve
-        share = 1 / true.sum(1).double()[doc]
-        total += float(((precision_at + precision_above) / 2 * share).sum())
-    return total / len(probabilities)
+    return float(hf1_auc_per_document(y_true, y_score, hierarchy).mean())
+
+
+def hf1_auc_per_document(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> Tensor:
+    """The area of each document, for intervals over documents. Args: as `hf1_auc`. Returns: (D,) float64."""
+    targets, scores = true_and_scores(y_true, y_score, hierarchy)
+    rows = max(1, CELLS // (targets.shape[1] * int(targets.sum(1).max())))
+    return torch.cat([_areas(*part, hierarchy) for part in zip(targets.split(rows), scores.split(rows), strict=True)])
+
+
+def _areas(targets: Tensor, scores: Tensor, hierarchy: Hierarchy) -> Tensor:
+    scores = hierarchy.max_over_descendants(scores)
+    document, node = targets.nonzero(as_tuple=True)
+    score = scores[document, node][:, None]  # (M, 1), one row for each true node
+    others, is_true = scores[document], targets[document]  # (M, N)
+    at, above = others >= score, others > score
+    precision_at = divide(count(at & is_true, (1,)), count(at, (1,)))
+    predicted_above = count(above, (1,))
+    precision_above = divide(count(above & is_true, (1,)), predicted_above)
+    precision_above[predicted_above == 0] = 1.0  # the start of the curve
+    share = 1 / targets.sum(1).double()[document]
+    return share.new_zeros(len(targets)).index_add(0, document, (precision_at + precision_above) / 2 * share)
+
+
+def true_and_scores(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:
+    """True label sets, closed under ancestors, and node scores, both (D, N)."""
+    targets, scores = hierarchy.close(as_label_sets(y_true, hierarchy, "y_true")), as_scores(y_score, hierarchy)
+    check_as_many(targets, scores)
+    if not bool(targets.any(1).all()):
+        raise InputError(f"y_true: document {int((~targets.any(1)).nonzero()[0])} has no label, and so no recall.")
+    return targets, scores
 
 
 class Curve(NamedTuple):
@@ -51,12 +78,18 @@ class Curve(NamedTuple):
     f1: Tensor
 
 
-def micro_curve(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, thresholds: Tensor) -> Curve:
+def micro_curve(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, thresholds: Tensor) -> Curve:
     """Micro hP, hR and hF1 of thresholding at each of the given values, in one pass.
 
-    Args: probabilities (D, N); targets (D, N) bool, closed under ancestors; thresholds (T,) ascending. Returns: a `Curve`.
+    Args: y_true: label sets of D documents; y_score (D, N); thresholds (T,) ascending. Returns: a `Curve`.
     """
-    scores = hierarchy.max_over_descendants(probabilities)
+    targets, scores = true_and_scores(y_true, y_score, hierarchy)
+    return Curve(thresholds, *precision_recall_f(curve_counts(targets, scores, hierarchy, thresholds)))
+
+
+def curve_counts(targets: Tensor, scores: Tensor, hierarchy: Hierarchy, thresholds: Tensor) -> Tensor:
+    """Pooled counts at each threshold. Args: targets, scores (D, N); thresholds (T,). Returns: (3, T) int64."""
+    scores = hierarchy.max_over_descendants(scores)
     thresholds = thresholds.to(scores)
 
     def reaching(values: Tensor) -> Tensor:
@@ -64,10 +97,5 @@ def micro_curve(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, th
         reached = torch.searchsorted(thresholds, values.contiguous(), right=True)  # thresholds at or below each value
         return torch.bincount(reached, minlength=len(thresholds) + 1).flip(0).cumsum(0).flip(0)[1:]
 
-    predicted, true_positives, true = reaching(scores.flatten()), reaching(scores[targets]), targets.sum()
-    return Curve(
-        thresholds,
-        divide(true_positives, predicted),
-        divide(true_positives, true.expand_as(predicted)),
-        divide(2 * true_positives, predicted + true),
-    )
+    predicted, true_positives = reaching(scores.flatten()), reaching(scores[targets])
+    return torch.stack([true_positives, predicted, targets.sum().expand_as(predicted)])

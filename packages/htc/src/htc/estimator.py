@@ -1,0 +1,297 @@
+"""`HierarchicalClassifier`: the objectives and inference rules behind scikit-learn's interface, over any feature matrix.
+
+    from htc.estimator import HierarchicalClassifier
+
+    model = HierarchicalClassifier(hierarchy, objective="conditional_softmax", decoder="expected_hf")
+    model.fit(X, [["Arts", "Music"], ["Science"], ...])
+
+A linear model with an L2 penalty, trained on all documents at once by L-BFGS: no learning rate, the same result every time.
+For deep encoders there is htc-train.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from warnings import warn
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+from tqdm import tqdm
+
+from htc import metrics
+from htc.errors import InputError
+from htc.evaluation import ALL_RULES, check_rule
+from htc.hierarchy import Hierarchy
+from htc.losses import Objective, objective_by_name, recursive_regularization
+from htc.taxonomy import PATH_SEPARATOR
+
+Decoder = Callable[[Tensor, Hierarchy], Tensor]
+MakeObjective = Callable[[Hierarchy, Tensor], Objective]
+ROWS = 1024  # documents at a time; bounds memory
+
+
+class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
+    """A linear classifier into a label hierarchy.
+
+    >>> import numpy as np
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> X = np.array([[1.0, 0.0], [0.9, 0.1], [0.5, 0.5], [0.0, 1.0]])
+    >>> y = [["Arts", "Music"], ["Arts", "Music"], ["Arts", "Film"], ["Science"]]
+    >>> model = HierarchicalClassifier(hierarchy).fit(X, y)
+    >>> model.predict([[0.95, 0.05], [0.1, 0.9]])
+    [[('Arts', 'Music')], [('Science',)]]
+    >>> model.predict_proba([[0.95, 0.05]]).shape  # Arts, Science, Music, Film
+    (1, 4)
+
+    Args:
+        hierarchy: the labels; None for the smallest hierarchy that holds the labels in `y`.
+        objective: a name from `htc.losses.OBJECTIVES`, or a function of hierarchy and training targets (D, N) that makes one.
+        decoder: a name from `htc.evaluation.ALL_RULES` (but tuned_threshold), or a function of probabilities (D, N) and
+            hierarchy. None: the most probable whole path for the softmax objectives, `top_down_threshold` for the others.
+        objective_params: settings of a named objective, see `htc.losses.objective_by_name`.
+        alpha: the strength of the L2 penalty, alpha / 2 times the sum of squared weights, added to the mean loss.
+        recursive_regularization: the strength of the penalty on differences between parents and children; for objectives with
+            an output for each node.
+        max_iter: iterations of L-BFGS at most.
+        tol: the largest gradient at which it stops.
+        verbose: whether to show progress.
+
+    Attributes:
+        hierarchy_: the hierarchy in use.
+        classes_: (N,) the nodes, in the order of the columns of `predict_proba`: as given in `y` where that is one-dimensional,
+            names where these are unique, paths joined by " > " else.
+        objective_: the objective in use.
+        coef_: (K, n_features).
+        intercept_: (K,).
+        n_iter_: iterations that L-BFGS took.
+    """
+
+    def __init__(
+        self,
+        hierarchy: Hierarchy | None = None,
+        objective: str | MakeObjective = "conditional_softmax",
+        decoder: str | Decoder | None = None,
+        *,
+        objective_params: Mapping[str, Any] | None = None,
+        alpha: float = 1e-3,
+        recursive_regularization: float = 0.0,
+        max_iter: int = 500,
+        tol: float = 1e-5,
+        verbose: bool = False,
+    ) -> None:
+        self.hierarchy = hierarchy
+        self.objective = objective
+        self.decoder = decoder
+        self.objective_params = objective_params
+        self.alpha = alpha
+        self.recursive_regularization = recursive_regularization
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any) -> "HierarchicalClassifier":
+        """Train.
+
+        Args:
+            X: (D, n_features), dense or sparse.
+            y: the labels of D documents: one name each; or label sets (paths, sets of names, lists of paths; see
+                `Hierarchy.resolve`); or rows of names filled up with "", top down; or a multi-hot array (D, N). In
+                scikit-learn's searches, label sets need `cv=KFold(...)`, as it stratifies arrays only.
+
+        Raises:
+            InputError: for unknown labels, or label sets that the objective is not defined for.
+        """
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64)
+        if y is None:
+            raise InputError("this classifier requires y to be passed, but the target y is None.")
+        y = y if isinstance(y, Sequence) or hasattr(y, "toarray") else np.asarray(y)
+        check_consistent_length(X, y)
+        if self.alpha < 0 or self.recursive_regularization < 0:
+            raise InputError("alpha and recursive_regularization must not be negative.")
+        self.hierarchy_, self.classes_, targets, self._as_given = _read_labels(y, self.hierarchy)
+        if callable(self.objective):
+            self.objective_ = self.objective(self.hierarchy_, targets)
+        else:
+            self.objective_ = objective_by_name(self.objective, self.hierarchy_, targets, **self.objective_params or {})
+        self._decoder()  # refuses one that does not go with the objective
+        if self.objective_.one_path:  # the others take documents without labels, too
+            self.objective_.check_targets(targets)
+        if self.recursive_regularization and self.objective_.num_outputs != self.hierarchy_.num_nodes:
+            raise InputError("recursive_regularization needs an objective with one output for each node.")
+        self._minimize(X, targets)
+        return self
+
+    def _minimize(self, X: Any, targets: Tensor) -> None:
+        outputs = self.objective_.num_outputs
+        shape = (outputs, X.shape[1] + 1)  # the last column is the intercept
+        bar = tqdm(total=self.max_iter, desc="L-BFGS", disable=not self.verbose)
+
+        def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            weights = flat.reshape(shape)
+            gradient = np.zeros(shape)
+            loss = 0.0
+            for start in range(0, X.shape[0], ROWS):
+                rows = X[start : start + ROWS]
+                logits = torch.from_numpy(rows @ weights[:, :-1].T + weights[:, -1]).requires_grad_()
+                part = self.objective_.loss(logits, targets[start : start + ROWS]) * (rows.shape[0] / X.shape[0])
+                (towards,) = torch.autograd.grad(part, logits)
+                gradient[:, :-1] += (rows.T @ towards.numpy()).T
+                gradient[:, -1] += towards.numpy().sum(0)
+                loss += float(part.detach())
+            penalty, of_penalty = self._penalty(weights[:, :-1])
+            gradient[:, :-1] += of_penalty
+            return loss + penalty, gradient.ravel()
+
+        options = {"maxiter": self.max_iter, "gtol": self.tol, "ftol": 64 * np.finfo(float).eps}
+        found = minimize(
+            loss_and_gradient,
+            np.zeros(shape).ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            options=options,
+            callback=lambda _: bar.update(),
+        )
+        bar.close()
+        weights = found.x.reshape(shape)
+        self.coef_, self.intercept_, self.n_iter_ = weights[:, :-1], weights[:, -1], int(found.nit)
+        if found.nit >= self.max_iter and not found.success:
+            warn(
+                f"L-BFGS did not converge in max_iter={self.max_iter} iterations; raise it, or scale the features.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _penalty(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        """The penalties on the weights (K, n_features), and their gradient."""
+        loss, gradient = 0.5 * self.alpha * float((weights**2).sum()), self.alpha * weights
+        if self.recursive_regularization:
+            tensor = torch.tensor(weights, requires_grad=True)
+            recursive = self.recursive_regularization * recursive_regularization(tensor, self.hierarchy_)
+            (of_recursive,) = torch.autograd.grad(recursive, tensor)
+            loss, gradient = loss + float(recursive.detach()), gradient + of_recursive.numpy()
+        return loss, gradient
+
+    def _decoder(self) -> Decoder:
+        if callable(self.decoder):
+            return self.decoder
+        if self.decoder is None:
+            one_label = self._as_given == "classes"
+            default = "argmax_end" if self.objective_.one_path else "top_down" if one_label else "top_down_threshold"
+            return ALL_RULES[default]
+        check_rule(self.decoder, self.objective_.one_path)
+        if self.decoder == "tuned_threshold":
+            raise InputError(
+                "a threshold is tuned on documents that were not trained on: use htc.decoding.tune_threshold there, and "
+                "decoder=functools.partial(htc.decoding.threshold, value=...)."
+            )
+        return ALL_RULES[self.decoder]
+
+    def predict_sets(self, X: Any) -> Tensor:
+        """The predicted label sets. Args: X (D, n_features). Returns: (D, N) bool."""
+        probabilities = torch.from_numpy(self.predict_proba(X))
+        return self._decoder()(probabilities, self.hierarchy_)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Node probabilities: of a document having each label. Args: X (D, n_features). Returns: (D, N), see `classes_`."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
+        logits = torch.from_numpy(np.asarray(X @ self.coef_.T + self.intercept_))
+        return torch.cat([self.objective_.probabilities(rows) for rows in logits.split(ROWS)]).numpy()
+
+    def predict(self, X: Any) -> Any:
+        """Labels in the form in which `fit` was given them: one name each, lists of paths, or a multi-hot array.
+
+        Raises:
+            InputError: where `fit` was given one name each, and the decoder gives no label, or several.
+        """
+        sets = self.predict_sets(X)
+        if self._as_given == "label sets":
+            return self.hierarchy_.decode(sets)
+        if self._as_given == "multi-hot":
+            return sets.numpy().astype(int)
+        specific = self.hierarchy_.most_specific(sets)
+        if not bool((specific.sum(1) == 1).all()):
+            document = int((specific.sum(1) != 1).nonzero()[0])
+            raise InputError(
+                f"the decoder gives document {document} {int(specific[document].sum())} labels, but y held one name each; fit "
+                "on label sets, [[name], [name], ...], or use a decoder of one path, such as top_down."
+            )
+        return self.classes_[specific.to(torch.uint8).argmax(1).numpy()]
+
+    def score(self, X: Any, y: Any) -> float:
+        """Micro hF1 of the predictions; with one label from a flat hierarchy, accuracy. Args: as `fit`."""
+        sets = self.predict_sets(X)
+        return metrics.hierarchical_precision_recall_f(_encode(y, self.hierarchy_, self.classes_), sets, self.hierarchy_)[2]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.classifier_tags.multi_label = self.objective in ("bce", "focal", "champ", "conditional_sigmoid")
+        return tags
+
+
+def _read_labels(y: Any, hierarchy: Hierarchy | None) -> tuple[Hierarchy, np.ndarray, Tensor, str]:
+    """The hierarchy, its classes, the targets (D, N), and in which form they were given."""
+    form = _form(y)
+    if form == "classes":
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+    if hierarchy is None:
+        hierarchy, classes = _smallest_hierarchy(y, form)
+    else:
+        unique = len(set(hierarchy.names)) == hierarchy.num_nodes
+        classes = np.array(hierarchy.names if unique else [PATH_SEPARATOR.join(path) for path in hierarchy.paths])
+    return hierarchy, classes, _encode(y, hierarchy, classes), form
+
+
+def _form(y: Any) -> str:
+    """How labels are given: "classes", "label sets" or "multi-hot"."""
+    if hasattr(y, "toarray"):
+        return "multi-hot"
+    first = next(iter(y), None)
+    if isinstance(first, Sequence) and not isinstance(first, str):
+        return "multi-hot" if first and isinstance(first[0], (int, float, np.number)) else "label sets"
+    array = np.asarray(y)
+    if array.ndim == 2 and array.dtype.kind in "UO":
+        return "label sets"
+    return "multi-hot" if array.ndim == 2 and array.shape[1] > 1 else "classes"
+
+
+def _smallest_hierarchy(y: Any, form: str) -> tuple[Hierarchy, np.ndarray]:
+    if form == "label sets":
+        paths = [path for labels in y for path in _paths(labels)]
+        hierarchy = Hierarchy.from_paths(paths)
+        return hierarchy, np.array([PATH_SEPARATOR.join(path) for path in hierarchy.paths])
+    classes = np.arange(y.shape[1] if hasattr(y, "shape") else len(y[0])) if form == "multi-hot" else np.unique(y)
+    return Hierarchy([str(value) for value in classes], [[] for _ in classes]), classes
+
+
+def _paths(labels: Any) -> list[list[str]]:
+    """The paths of one document: itself, without what fills up rows, or each of its paths."""
+    if isinstance(labels, np.ndarray):
+        labels = [name for name in labels.tolist() if name]
+    return [labels] if all(isinstance(label, str) for label in labels) else list(labels)
+
+
+def _encode(y: Any, hierarchy: Hierarchy, classes: np.ndarray) -> Tensor:
+    """Labels in any form as targets. Returns: (D, N) bool, closed under ancestors."""
+    form = _form(y)
+    if form == "multi-hot":
+        return hierarchy.close(metrics.as_label_sets(y, hierarchy, "y"))
+    if form == "label sets":
+        return hierarchy.encode(_paths(labels) if isinstance(labels, np.ndarray) else labels for labels in y)
+    node_of = {value: node for node, value in enumerate(classes.tolist())}
+    nodes = [node_of[value] if value in node_of else _node(value, hierarchy) for value in column_or_1d(y).tolist()]
+    return hierarchy.close(torch.nn.functional.one_hot(torch.tensor(nodes), hierarchy.num_nodes).bool())
+
+
+def _node(label: Any, hierarchy: Hierarchy) -> int:
+    if not isinstance(label, str):
+        raise InputError(f"y: the label {label!r} is none of the hierarchy's, which are names.")
+    return hierarchy.node(label)

@@ -1,0 +1,71 @@
+"""Objectives by name, as configs and `HierarchicalClassifier` ask for them."""
+
+from torch import Tensor
+
+from htc.errors import InputError
+from htc.hierarchy import Hierarchy
+from htc.losses.base import Objective
+from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal
+from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors
+from htc.losses.stop import StopEvent
+
+SOFTMAX_OBJECTIVES = ("leaf_softmax", "parameter_sharing_softmax", "conditional_softmax", "conditional_softmax_la")
+OBJECTIVES = ("bce", "focal", "champ", "conditional_sigmoid", *SOFTMAX_OBJECTIVES)
+
+
+def objective_by_name(
+    name: str,
+    hierarchy: Hierarchy,
+    targets: Tensor | None = None,
+    *,
+    stop: bool = False,
+    tau: float = 1.0,
+    prior_smoothing: float = 1.0,
+    gamma: float = 2.0,
+    beta: float = 1e-4,
+    margin: float = 0.0,
+) -> Objective:
+    """One of `OBJECTIVES`.
+
+    Args:
+        targets: (D, N) bool, the training targets, on which conditional_softmax_la counts its priors; None for a model that is
+            trained already and needs them no more.
+        stop: give inner nodes a stop event, so that paths may end there; for the softmax objectives.
+        tau, prior_smoothing: of conditional_softmax_la; see `ConditionalSoftmax` and `conditional_priors`.
+        gamma: of focal.
+        beta: of champ.
+        margin: of parameter_sharing_softmax.
+
+    Raises:
+        InputError: for an unknown name, or settings that do not go with it.
+    """
+
+    def make(hierarchy: Hierarchy, targets: Tensor | None) -> Objective:
+        match name:
+            case "bce":
+                return BCE(hierarchy)
+            case "focal":
+                return Focal(hierarchy, gamma)
+            case "champ":
+                return CHAMP(hierarchy, beta)
+            case "conditional_sigmoid":
+                return ConditionalSigmoid(hierarchy)
+            case "leaf_softmax":
+                return LeafSoftmax(hierarchy)
+            case "parameter_sharing_softmax":
+                return ParameterSharingSoftmax(hierarchy, margin)
+            case "conditional_softmax_la" if targets is not None:
+                return ConditionalSoftmax(hierarchy, conditional_priors(targets, hierarchy, prior_smoothing), tau)
+        return ConditionalSoftmax(hierarchy)
+
+    if name not in OBJECTIVES:
+        raise InputError(f"the objective must be one of {', '.join(OBJECTIVES)}, not {name!r}.")
+    if not stop:
+        return make(hierarchy, targets)
+    if name not in SOFTMAX_OBJECTIVES:
+        raise InputError(f"a stop event is for the softmax objectives; {name} takes paths that end anywhere as it is.")
+    objective = StopEvent(hierarchy, lambda extended: make(extended, None))
+    if name != "conditional_softmax_la" or targets is None:
+        return objective
+    extended_targets = objective.extend(targets)  # priors of stopping are counted like those of every other child
+    return StopEvent(hierarchy, lambda extended: make(extended, extended_targets))

@@ -1,0 +1,51 @@
+"""True positives, predicted and true labels, counted by class or by document; and precision, recall and F from such counts.
+
+Counts are (3, ...) tensors: labels that are both predicted and true, predicted, and true. Those by class add up over documents.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """numerator / denominator in float64, 0 where the denominator is 0."""
+    denominator = denominator.double()
+    return torch.where(denominator > 0, numerator.double() / denominator.clamp(min=1e-300), 0.0)
+
+
+def count(mask: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """How many are true along the dimensions; in int32, which sums a mask several times faster than the default int64."""
+    return mask.sum(dims, dtype=torch.int32)
+
+
+def by_class(true: Tensor, predicted: Tensor) -> Tensor:
+    """Args: true, predicted (D, N) bool. Returns: (3, N) int64."""
+    return torch.stack([count(true & predicted, (0,)), count(predicted, (0,)), count(true, (0,))]).long()
+
+
+def by_document(true: Tensor, predicted: Tensor) -> Tensor:
+    """Args: true, predicted (D, N) bool. Returns: (3, D) int64."""
+    return torch.stack([count(true & predicted, (1,)), count(predicted, (1,)), count(true, (1,))]).long()
+
+
+def precision_recall_f(counts: Tensor, beta: float = 1.0) -> Tensor:
+    """Args: counts (3, ...). Returns: (3, ...) float64: precision, recall and F_beta, 0 where the denominator is 0."""
+    both, predicted, true = counts
+    f = divide((1 + beta**2) * both, beta**2 * true + predicted)
+    return torch.stack([divide(both, predicted), divide(both, true), f])
+
+
+def average_over_classes(counts: Tensor, average: Literal["micro", "macro"], beta: float = 1.0) -> tuple[float, float, float]:
+    """Precision, recall and F_beta of pooled counts (micro), or their means over all classes (macro). Args: counts (3, N)."""
+    if average == "micro":
+        counts = counts.sum(1, keepdim=True)
+    precision, recall, f = precision_recall_f(counts, beta).mean(1).tolist()
+    return precision, recall, f
+
+
+def average_over_documents(counts: Tensor, beta: float = 1.0) -> tuple[float, float, float]:
+    """The means over documents of precision, recall and F_beta. Args: counts (3, D)."""
+    precision, recall, f = precision_recall_f(counts, beta).mean(1).tolist()
+    return precision, recall, f

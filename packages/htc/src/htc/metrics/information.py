@@ -1,0 +1,71 @@
+"""The information contrast model: similarity of label sets, rare labels weighing more."""
+
+import torch
+from torch import Tensor
+
+from htc.hierarchy import Hierarchy
+from htc.metrics.counts import by_class
+from htc.metrics.hierarchical import closed_label_sets
+from htc.metrics.label_sets import LabelSets
+
+ALPHA_1, ALPHA_2, BETA = 2.0, 2.0, 3.0  # the paper's
+
+
+def icm(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
+    """ICM: 2 I(prediction) + 2 I(truth) - 3 I(both together), in bits, mean over documents; more is better, below 0 happens.
+
+    I of a set closed under ancestors is the sum over its nodes of -log2 of the share of documents with the node among those
+    with all its parents: in a tree the information content of the paper, where a node's own is -log2 of its share of all
+    documents. Shares are those of `y_true`; a node without documents counts as one with one.
+
+    Args:
+        y_true, y_pred: label sets of D documents; both are closed here.
+        hierarchy: a tree or a DAG.
+
+    Source: Amigo and Delgado, "Evaluating Extreme Hierarchical Multi-label Classification", ACL 2022; in a DAG, the conditional
+    information of Clark and Radivojac, "Information-theoretic evaluation of predicted ontological annotations", 2013.
+    """
+    true, predicted = closed_label_sets(y_true, y_pred, hierarchy)
+    return icm_of_counts(by_class(true, predicted), parent_counts(true, hierarchy), len(true))
+
+
+def icm_norm(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
+    """ICM, scaled so that the truth itself has 1 and minus its ICM has 0, and cut off at 0 there.
+
+    0 where the truth has no information, because every document has the same labels.
+
+    Args and source: as `icm`.
+    """
+    true, predicted = closed_label_sets(y_true, y_pred, hierarchy)
+    return icm_norm_of_counts(by_class(true, predicted), parent_counts(true, hierarchy), len(true))
+
+
+def parent_counts(true: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """How many documents have all parents of each node, all documents for a top node. Args: true (D, N) bool. Returns: (N,)."""
+    parent, child = hierarchy.edges.to(true.device)
+    total = torch.zeros(hierarchy.num_nodes, dtype=torch.long, device=true.device)
+    if hierarchy.is_tree:
+        per_node = true.sum(0)
+        total[child] = per_node[parent]
+    else:
+        missing = torch.zeros(hierarchy.num_nodes, len(true), dtype=torch.int32, device=true.device)
+        missing.index_add_(0, child, (~true).T[parent].int())
+        total = (missing == 0).sum(1)
+    top = torch.ones_like(total, dtype=torch.bool).index_fill(0, child, False)
+    return total.masked_fill(top, len(true))
+
+
+def icm_of_counts(counts: Tensor, with_parents: Tensor, documents: int) -> float:
+    """ICM. Args: counts (3, N) of closed sets, see `htc.metrics.counts`; with_parents (N,) from `parent_counts`."""
+    both, predicted, true = counts.double()
+    information = (with_parents.double().clamp(min=1) / true.clamp(min=1)).log2()  # (N,)
+    contrast = ALPHA_1 * predicted + ALPHA_2 * true - BETA * (predicted + true - both)
+    return float((information * contrast).sum()) / documents
+
+
+def icm_norm_of_counts(counts: Tensor, with_parents: Tensor, documents: int) -> float:
+    """ICM-norm. Args: as `icm_of_counts`."""
+    of_truth = icm_of_counts(counts[2].expand(3, -1), with_parents, documents)
+    if of_truth == 0:
+        return 0.0
+    return max(0.0, (icm_of_counts(counts, with_parents, documents) + of_truth) / (2 * of_truth))

@@ -1,0 +1,138 @@
+"""Metrics of one predicted and one true label per document, which may end anywhere; no label at all means the root."""
+
+import torch
+from torch import Tensor
+
+from htc.distances import distance_through_common_ancestor
+from htc.errors import InputError
+from htc.hierarchy import Hierarchy
+from htc.metrics.counts import divide
+from htc.metrics.hierarchical import closed_label_sets
+from htc.metrics.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many
+
+
+def single_ends(sets: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:
+    """The one most specific label of each document, N for none. Args: sets (D, N) bool, closed. Returns: (D,) int64.
+
+    Raises:
+        InputError: naming the first document with several.
+    """
+    specific = hierarchy.most_specific(sets)
+    several = specific.sum(1) > 1
+    if several.any():
+        document = int(several.nonzero()[0])
+        raise InputError(
+            f"{name}: document {document} has several labels that are no ancestors of each other, and this metric is of one; "
+            "for several use hierarchical_precision_recall_f or lca_precision_recall_f."
+        )
+    return torch.where(specific.any(1), specific.to(torch.uint8).argmax(1), hierarchy.num_nodes)
+
+
+def lowest_common_height(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """The height of the lowest common ancestor of two labels: of all that they have in common, the smallest.
+
+    Args: true, predicted (D, N) bool, closed. Returns: (D,) int64; the root's is the height of the hierarchy.
+    """
+    height = hierarchy.height.to(true.device)
+    return torch.where(true & predicted, height, hierarchy.max_depth).amin(1)
+
+
+def mistake_severities(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """The severity of each mistake. Args: true, predicted (D, N) bool, closed. Returns: (mistakes,) int64."""
+    mistake = single_ends(true, hierarchy, "y_true") != single_ends(predicted, hierarchy, "y_pred")
+    return lowest_common_height(true, predicted, hierarchy)[mistake]
+
+
+def mistake_severity(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
+    """Mean height of the lowest common ancestor of the predicted and the true label, over the documents where they differ.
+
+    A leaf has height 0, the root the height of the hierarchy. 0 where there is no mistake.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> mistake_severity([["Arts", "Music"]] * 3, [["Arts", "Music"], ["Arts", "Film"], ["Science"]], hierarchy)
+    1.5
+
+    Raises:
+        InputError: for a document with several labels.
+
+    Source: Bertinetto et al., "Making Better Mistakes", CVPR 2020.
+    """
+    severities = mistake_severities(*closed_label_sets(y_true, y_pred, hierarchy), hierarchy)
+    return float(severities.double().mean()) if len(severities) else 0.0
+
+
+def hierarchical_distance_at_k(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, k: int = 1) -> float:
+    """Mean height of the lowest common ancestor of the true label and each of the k leaves with the highest scores.
+
+    Unlike in `mistake_severity`, right answers count, with the height of the true label.
+
+    Args:
+        y_true: the labels of D documents, one each.
+        y_score: (D, N), node probabilities or any other scores; those of leaves matter.
+        k: from 1 to the number of leaves; ties go to the first leaf.
+
+    Raises:
+        InputError: for a document with several labels, or an impossible k.
+
+    Source: Bertinetto et al., "Making Better Mistakes", CVPR 2020.
+    """
+    true = hierarchy.close(as_label_sets(y_true, hierarchy, "y_true"))
+    single_ends(true, hierarchy, "y_true")
+    scores = as_scores(y_score, hierarchy)
+    check_as_many(true, scores)
+    if not 1 <= k <= len(hierarchy.leaves):
+        raise InputError(f"k must be from 1 to {len(hierarchy.leaves)}, the number of leaves, not {k}.")
+    leaves = hierarchy.leaves.to(scores.device)
+    best = leaves[scores[:, leaves].sort(stable=True, dim=1, descending=True).indices[:, :k]]  # (D, k)
+    row, ancestor, _ = hierarchy.ancestors_of(best.flatten())
+    common = true[row // k, ancestor]
+    height = torch.where(common, hierarchy.height.to(scores.device)[ancestor], hierarchy.max_depth)
+    lowest = torch.full((best.numel(),), hierarchy.max_depth, device=height.device).scatter_reduce(0, row, height, "amin")
+    return float(lowest.double().mean())
+
+
+def tree_distances(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """The tree distance of each document. Args: true, predicted (D, N) bool, closed. Returns: (D,) int64."""
+    ends = single_ends(true, hierarchy, "y_true"), single_ends(predicted, hierarchy, "y_pred")
+    return distance_through_common_ancestor(*ends, hierarchy)
+
+
+def tree_distance(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
+    """Mean number of edges between the predicted and the true label, up to a common ancestor and down; the root is a node.
+
+    In a DAG ways through a common descendant do not count. Without a prediction: the way from the root.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> tree_distance([["Arts", "Music"]] * 2, [["Arts", "Film"], ["Science"]], hierarchy)
+    2.5
+
+    Raises:
+        InputError: for a document with several labels.
+    """
+    return float(tree_distances(*closed_label_sets(y_true, y_pred, hierarchy), hierarchy).double().mean())
+
+
+def wu_palmer_similarities(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """Wu-Palmer's similarity of each document. Args: true, predicted (D, N) bool, closed. Returns: (D,) float64."""
+    depth = torch.cat([hierarchy.depth, hierarchy.depth.new_zeros(1)]).to(true.device)
+    of_true = depth[single_ends(true, hierarchy, "y_true")]
+    of_predicted = depth[single_ends(predicted, hierarchy, "y_pred")]
+    common = torch.where(true & predicted, depth[:-1], 0).amax(1)
+    return divide(2 * common, of_true + of_predicted)
+
+
+def wu_palmer(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
+    """Mean of 2 depth(lowest common ancestor) / (depth(prediction) + depth(truth)); the root has depth 0.
+
+    In a tree this is hF1, averaged over documents. WordNet's variant gives the root depth 1, so that nothing is wholly unlike.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> wu_palmer([["Arts", "Music"]] * 2, [["Arts", "Film"], ["Science"]], hierarchy)
+    0.25
+
+    Raises:
+        InputError: for a document with several labels.
+
+    Source: Wu and Palmer, "Verb Semantics and Lexical Selection", ACL 1994.
+    """
+    return float(wu_palmer_similarities(*closed_label_sets(y_true, y_pred, hierarchy), hierarchy).mean())

@@ -1,0 +1,170 @@
+"""HierarchicalClassifier: scikit-learn's own checks, and what it promises besides."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from htc import Hierarchy, InputError, decoding, metrics
+from htc.estimator import HierarchicalClassifier
+from htc.losses import OBJECTIVES
+
+from .conftest import random_dag, random_tree, single_paths
+
+MARGINALS = "a binary objective gives the probability of each label by itself: they do not sum to one"
+
+
+def expected_failures(estimator):
+    return {"check_classifiers_train": MARGINALS} if estimator.objective == "bce" else {}
+
+
+@parametrize_with_checks(
+    [HierarchicalClassifier(), HierarchicalClassifier(objective="bce")], expected_failed_checks=expected_failures
+)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+def data(hierarchy, documents=150, noise=0.4, seed=0):
+    """Features from which paths can be told, roughly."""
+    rng = np.random.default_rng(seed)
+    targets = single_paths(hierarchy, documents, seed).numpy()
+    return targets @ rng.normal(size=(hierarchy.num_nodes, 12)) + noise * rng.normal(size=(documents, 12)), targets
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_learns(objective):
+    h = random_tree(1, nodes=15)
+    X, y = data(h)
+    model = HierarchicalClassifier(h, objective).fit(X, y)
+    assert model.score(X, y) > 0.9
+    assert model.predict_proba(X).shape == y.shape
+    assert model.score(X, y) == pytest.approx(metrics.hierarchical_precision_recall_f(y, model.predict(X), h)[2])
+
+
+@pytest.mark.parametrize("decoder", ["top_down", "argmax_leaf", "expected_hf", "crm", "threshold"])
+def test_every_form_of_labels_trains_the_same_model(decoder):
+    h = random_tree(1, nodes=15)
+    X, y = data(h)
+    paths = [labels[0] for labels in h.decode(metrics.as_label_sets(y, h))]
+    rows = np.array([list(path) + [""] * (h.max_depth - len(path)) for path in paths])
+    names = np.array([path[-1] for path in paths])
+    forms = {"multi-hot": y, "sparse": scipy.sparse.csr_array(y), "paths": paths, "rows": rows, "names": names}
+    models = {form: HierarchicalClassifier(h, decoder=decoder).fit(X, labels) for form, labels in forms.items()}
+    for form, model in models.items():
+        np.testing.assert_allclose(model.coef_, models["multi-hot"].coef_)
+        assert model.score(X, forms[form]) == models["multi-hot"].score(X, y)
+    assert (
+        models["paths"].predict(X)
+        == models["rows"].predict(X)
+        == h.decode(metrics.as_label_sets(models["sparse"].predict(X), h))
+    )
+    if decoder in ("top_down", "argmax_leaf", "crm"):
+        assert [labels[0][-1] for labels in models["paths"].predict(X)] == models["names"].predict(X).tolist()
+
+
+def test_the_flat_softmax_is_logistic_regression():
+    X, y = make_classification(200, n_classes=4, n_informative=6, random_state=0)
+    theirs = LogisticRegression(C=1 / (0.01 * len(X)), tol=1e-8, max_iter=1000).fit(X, y)
+    ours = HierarchicalClassifier(alpha=0.01, tol=1e-8, max_iter=1000).fit(X, y)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
+    assert ours.score(X, y) == pytest.approx(theirs.score(X, y))
+
+
+def test_several_paths_and_a_dag():
+    h = random_dag(2, nodes=12)
+    rng = np.random.default_rng(0)
+    y = h.close(single_paths(h, 80, 1) | single_paths(h, 80, 2)).numpy()
+    X = y @ rng.normal(size=(12, 12)) + 0.1 * rng.normal(size=(80, 12))
+    for objective in ("bce", "conditional_sigmoid"):
+        model = HierarchicalClassifier(h, objective, alpha=1e-4).fit(X, y)
+        assert model.score(X, y) > 0.95
+        assert h.is_coherent(model.predict_sets(X)).all()
+
+
+def test_labels_that_end_at_inner_nodes_with_a_stop_event():
+    h = random_tree(1, nodes=15)
+    rng = np.random.default_rng(0)
+    y = single_paths(h, 150, leaves_only=False).numpy()
+    X = y @ rng.normal(size=(15, 12)) + 0.1 * rng.normal(size=(150, 12))
+    model = HierarchicalClassifier(h, objective_params={"stop": True}).fit(X, y)
+    assert metrics.exact_match(y, model.predict(X), h) > 0.9
+
+
+def test_the_recursive_penalty_draws_children_to_their_parents():
+    h = random_tree(1, nodes=15)
+    X, y = data(h)
+    parent, child = h.edges.numpy()
+    apart = [
+        np.abs(coef[child] - coef[parent]).mean()
+        for coef in (HierarchicalClassifier(h, recursive_regularization=c).fit(X, y).coef_ for c in (0.0, 0.1))
+    ]
+    assert apart[1] < 0.5 * apart[0]
+
+
+def test_in_a_pipeline_over_sparse_features_with_a_grid_search():
+    texts = ["a violin sings", "an opera is sung", "a film is shown", "atoms and waves", "heat flows", "waves of light"] * 5
+    y = [["Arts", "Music"], ["Arts", "Music"], ["Arts", "Film"], ["Science"], ["Science"], ["Science"]] * 5
+    model = make_pipeline(TfidfVectorizer(), HierarchicalClassifier(Hierarchy.from_paths(y)))
+    search = GridSearchCV(model, {"hierarchicalclassifier__objective": ["leaf_softmax", "bce"]}, cv=KFold(2)).fit(texts, y)
+    assert search.best_score_ > 0.9
+    assert search.predict(["the violin is sung", "waves"]) == [[("Arts", "Music")], [("Science",)]]
+
+
+def test_a_hierarchy_survives_cloning_and_a_name_in_two_places_is_a_path():
+    h = Hierarchy.from_paths([["Arts", "Basics"], ["Science", "Basics"]])
+    model = clone(HierarchicalClassifier(h)).fit([[0.0], [1.0]] * 5, [["Arts", "Basics"], ["Science", "Basics"]] * 5)
+    assert model.classes_.tolist() == ["Arts", "Science", "Arts > Basics", "Science > Basics"]
+    assert model.predict([[0.0]]) == [[("Arts", "Basics")]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "y", "message"),
+    [
+        ({"objective": "softmax"}, [["Arts"], ["Science"]], "the objective must be one of bce, "),
+        ({"decoder": "best"}, [["Arts"], ["Science"]], "decoder must be one of threshold, "),
+        ({"decoder": "tuned_threshold"}, [["Arts"], ["Science"]], "documents that were not trained on"),
+        ({"objective": "bce", "decoder": "expected_hf"}, [["Arts"], ["Science"]], "takes the probabilities of one path"),
+        ({"objective": "leaf_softmax"}, [["Arts"], [["Arts"], ["Science"]]], "document 1: leaf softmax needs exactly one leaf"),
+        ({"objective": "leaf_softmax", "recursive_regularization": 0.1}, [["Arts"], ["Science"]], None),
+        ({"alpha": -1.0}, [["Arts"], ["Science"]], "must not be negative"),
+        (
+            {"hierarchy": Hierarchy.from_paths([["Arts"]])},
+            [["Arts"], ["Science"]],
+            "the label 'Science' is not in the taxonomy",
+        ),
+        ({"hierarchy": Hierarchy.from_paths([["Arts"]])}, ["Arts", "Art"], "did you mean 'Arts'"),
+        ({"hierarchy": Hierarchy.from_paths([["Arts"]])}, [1, 2], "the label 1 is none of the hierarchy's"),
+    ],
+)
+def test_bad_input(arguments, y, message):
+    model = HierarchicalClassifier(**arguments)
+    if message is None:  # a flat hierarchy has as many leaves as nodes: nothing is wrong
+        model.fit([[0.0], [1.0]], y)
+        return
+    with pytest.raises(InputError, match=message):
+        model.fit([[0.0], [1.0]], y)
+
+
+def test_one_name_each_needs_a_decoder_of_one_label():
+    model = HierarchicalClassifier(decoder=partial(decoding.threshold, value=0.0)).fit([[0.0], [1.0], [2.0]], ["a", "b", "c"])
+    with pytest.raises(InputError, match="labels, but y held one name each; fit on label sets"):
+        model.predict([[1.0]])
+    with pytest.raises(InputError, match="the label 'd'"):
+        model.score([[1.0]], ["d"])
+
+
+def test_too_few_iterations_are_told():
+    h = random_tree(1, nodes=15)
+    X, y = data(h)
+    with pytest.warns(ConvergenceWarning, match="did not converge in max_iter=2"):
+        HierarchicalClassifier(h, max_iter=2).fit(X, y)
