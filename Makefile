@@ -55,7 +55,7 @@ predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT=".
 	@$(BIN)/htc-predict text="$${TEXT:-Broken left wrist after a fall on the ice}"
 
 benchmark: .venv/.installed ## measure speed and memory
-	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py' -n 0
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py' -o pythonpath=benchmarks -n 0
 
 lock: .venv/.installed ## resolve the dependencies again into constraints.txt
 	printf 'torch==2.13.0\n' > .venv/torch.txt

@@ -1,10 +1,7 @@
-import doctest
-
 import networkx as nx
 import pytest
 import torch
 
-import htc.hierarchy
 from htc import Hierarchy, InputError
 
 
@@ -155,9 +152,3 @@ def test_two_siblings_of_one_name_are_refused():
 def test_a_deep_chain_needs_no_recursion():
     h = Hierarchy.from_paths([[f"n{i}" for i in range(3000)]])
     assert h.max_depth == 3000
-
-
-def test_the_examples_in_docstrings_run():
-    results = doctest.testmod(htc.hierarchy)
-    assert results.attempted >= 2
-    assert results.failed == 0

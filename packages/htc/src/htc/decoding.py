@@ -5,6 +5,17 @@
 one path, ending anywhere; `top_down` and `argmax_leaf` give one path to a leaf. `htc.expected` holds the rules that are optimal
 for a metric.
 
+>>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science", "Physics"], ["Science", "Biology"]])
+>>> probabilities = torch.tensor([[0.5, 0.5, 0.4, 0.1, 0.2, 0.3]])  # Arts, Science, Music, Film, Physics, Biology
+>>> hierarchy.decode(threshold(probabilities, hierarchy))
+[[('Arts',), ('Science',)]]
+>>> hierarchy.decode(top_down(probabilities, hierarchy))
+[[('Arts', 'Music')]]
+>>> hierarchy.decode(top_down_until(probabilities, hierarchy, 0.5))
+[[('Arts',)]]
+>>> hierarchy.decode(top_down_threshold(probabilities, hierarchy, 0.25))
+[[('Arts', 'Music'), ('Science', 'Biology')]]
+
 Source: Plaud et al., CoNLL 2024, section 3.3.
 """
 

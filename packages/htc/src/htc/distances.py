@@ -70,7 +70,13 @@ def distance_through_common_ancestor(first: Tensor, second: Tensor, hierarchy: H
 
 
 def tree_distance_matrix(hierarchy: Hierarchy) -> Tensor:
-    """(N, N) float32: the edges between each two nodes of a tree; a cost for `htc.expected.expected_cost`."""
+    """(N, N) float32: the edges between each two nodes of a tree; a cost for `htc.expected.expected_cost`.
+
+    >>> tree_distance_matrix(Hierarchy.from_paths([["Arts", "Music"], ["Science"]]))  # Arts, Science, Music
+    tensor([[0., 2., 1.],
+            [2., 0., 3.],
+            [1., 3., 0.]])
+    """
     hierarchy.parent  # noqa: B018  raises unless this is a tree
     node, ancestor = hierarchy.ancestors
     above = torch.zeros(hierarchy.num_nodes, hierarchy.num_nodes)

@@ -44,6 +44,13 @@ def expected_hf(probabilities: Tensor, hierarchy: Hierarchy, beta: float = 1.0) 
     that held every true label could not be better. The ends' depth is all that matters in the sum, and the most probable nodes
     are all that matter for most documents: others are tried only where they could have come in.
 
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> probabilities = torch.tensor([[0.9, 0.1, 0.6, 0.3]])  # Arts, Science, Music, Film
+    >>> hierarchy.decode(expected_hf(probabilities, hierarchy))
+    [[('Arts', 'Music')]]
+    >>> hierarchy.decode(expected_hf(probabilities, hierarchy, beta=2.0))  # recall weighs more: both
+    [[('Arts', 'Music'), ('Arts', 'Film')]]
+
     Args:
         probabilities: (B, N) coherent, of one path.
         hierarchy: a tree.
@@ -131,6 +138,15 @@ def argmax_end(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
 
 def expected_cost(probabilities: Tensor, hierarchy: Hierarchy, cost: Tensor) -> Tensor:
     """The node whose prediction has the smallest expected cost, and everything above it.
+
+    Any node may be predicted, inner ones too, whatever cost their prediction has; `htc.distances.tree_distance_matrix` and
+    `lca_heights` are two costs at hand.
+
+    >>> from htc.distances import tree_distance_matrix
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> probabilities = torch.tensor([[0.7, 0.3, 0.4, 0.3]])  # Arts, Science, Music, Film
+    >>> hierarchy.decode(expected_cost(probabilities, hierarchy, tree_distance_matrix(hierarchy)))
+    [[('Arts',)]]
 
     Args:
         probabilities: (B, N) coherent, of one path.

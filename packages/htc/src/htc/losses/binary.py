@@ -15,6 +15,11 @@ class BCE(Objective):
 
     A head that starts at probability 0.5 for thousands of nodes spends its first steps on lowering all of them, and a short
     training does not get over those gradients. Start its output bias at `base_rate_log_odds` instead.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"]])
+    >>> objective = BCE(hierarchy)
+    >>> round(float(objective.loss(torch.zeros(1, 3), hierarchy.encode([["Arts", "Film"]]))), 4)  # log 2
+    0.6931
     """
 
     coherent = False
@@ -84,6 +89,13 @@ class CHAMP(Objective):
     A wrong label at distance d costs -log(1 - p) (1 + beta ((d / d_max + 1)^2 - 1)), d in edges, the root counting as a node,
     d_max the largest distance between two labels. On targets that are closed under ancestors the closest true label is always
     the lowest true one on the way up, so this takes no (B, N, N) tensor but one pass down the levels.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science", "Physics"]])
+    >>> objective, targets = CHAMP(hierarchy, beta=1.0), hierarchy.encode([["Arts", "Music"]])
+    >>> logits = torch.full((2, 5), -5.0)  # Arts, Science, Music, Film, Physics
+    >>> logits[0, 3] = logits[1, 4] = 5.0  # wrong once with Film, which is near, once with Physics
+    >>> bool(objective.loss(logits[:1], targets) < objective.loss(logits[1:], targets))
+    True
 
     Args:
         hierarchy: a tree or a DAG (see `htc.distances`).

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from htc.distances import distance_to_closed_set
 from htc.errors import InputError, UnsuitableTargetsError
-from htc.hierarchy import Hierarchy
+from htc.hierarchy import Hierarchy, spread
 from htc.losses.base import Objective
 
 
@@ -40,7 +40,16 @@ def check_one_leaf(targets: Tensor, hierarchy: Hierarchy, objective: str) -> Non
 
 
 class LeafSoftmax(Objective):
-    """Cross-entropy over the leaves; a node's probability is the sum over the leaves below it."""
+    """Cross-entropy over the leaves; a node's probability is the sum over the leaves below it.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> objective = LeafSoftmax(hierarchy)
+    >>> logits = torch.tensor([[0.5, 0.25, 0.25]]).log()  # Science, Music, Film
+    >>> objective.probabilities(logits)  # Arts, Science, Music, Film
+    tensor([[0.5000, 0.5000, 0.2500, 0.2500]])
+    >>> round(float(objective.loss(logits, hierarchy.encode([["Science"]]))), 4)  # -log 0.5
+    0.6931
+    """
 
     coherent = True
     one_path = True
@@ -71,6 +80,18 @@ class ConditionalSoftmax(Objective):
     that rare siblings are not crowded out (logit adjustment: Menon et al., ICLR 2021). A path may end at an inner node: the
     groups below it then do not count.
 
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> objective = ConditionalSoftmax(hierarchy)
+    >>> logits = torch.tensor([[0.6, 0.4, 0.5, 0.5]]).log()  # Arts, Science; Music, Film
+    >>> objective.probabilities(logits)
+    tensor([[0.6000, 0.4000, 0.3000, 0.3000]])
+    >>> targets = hierarchy.encode([["Arts", "Music"]])
+    >>> round(float(objective.loss(logits, targets)), 4)  # -log 0.6 - log 0.5
+    1.204
+    >>> adjusted = ConditionalSoftmax(hierarchy, priors=conditional_priors(targets, hierarchy))
+    >>> bool(adjusted.loss(logits, targets) < objective.loss(logits, targets))  # what is frequent is taken for granted
+    True
+
     Args:
         hierarchy: a tree.
         priors: (N,) the probability of each node given its parent, as `conditional_priors` gives it; None for the plain loss.
@@ -87,7 +108,10 @@ class ConditionalSoftmax(Objective):
         super().__init__(hierarchy, hierarchy.num_nodes)
         self.num_groups = int(hierarchy.sibling_group[-1]) + 1
         self.register_buffer("group", hierarchy.sibling_group, persistent=False)
-        self.register_buffer("depth", hierarchy.depth.int(), persistent=False)
+        sizes = torch.bincount(hierarchy.sibling_group)
+        self.register_buffer("siblings", sizes[hierarchy.sibling_group], persistent=False)
+        self.register_buffer("first_sibling", (sizes.cumsum(0) - sizes)[hierarchy.sibling_group], persistent=False)
+        self.register_buffer("depth", hierarchy.depth, persistent=False)
         if priors is None:
             adjustment = None
         elif priors.shape != (hierarchy.num_nodes,) or not bool((priors > 0).all()):
@@ -97,13 +121,17 @@ class ConditionalSoftmax(Objective):
         self.register_buffer("adjustment", adjustment, persistent=False)
 
     group: Tensor
+    siblings: Tensor
+    first_sibling: Tensor
     depth: Tensor
     adjustment: Tensor | None
 
     def check_targets(self, targets: Tensor) -> None:
         """Besides a label, each document must have a single path: as many true nodes as its deepest one is deep."""
         super().check_targets(targets)
-        several = targets.sum(1, dtype=torch.int32) != (targets * self.depth).amax(1)
+        document, node = targets.nonzero(as_tuple=True)
+        labels = torch.bincount(document, minlength=len(targets))
+        several = labels != torch.zeros_like(labels).scatter_reduce(0, document, self.depth[node], "amax")
         if several.any():
             raise UnsuitableTargetsError(
                 int(several.nonzero()[0]),
@@ -122,9 +150,16 @@ class ConditionalSoftmax(Objective):
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         self.check_targets(targets)
+        # Only the siblings of true nodes matter: a few dozen of a document's logits, whatever the number of nodes.
+        document, node = targets.nonzero(as_tuple=True)  # (M,)
+        row, sibling = spread(self.first_sibling[node], self.siblings[node])
+        scores = logits[document[row], sibling]  # sibling groups, laid out one after another
         if self.adjustment is not None:
-            logits = logits + self.adjustment
-        return -(self._conditional_log_probabilities(logits) * targets).sum(1).mean()
+            scores = scores + self.adjustment[sibling]
+        largest = scores.new_full(node.shape, -torch.inf).scatter_reduce(0, row, scores.detach(), "amax")
+        total = scores.new_zeros(node.shape).index_add(0, row, (scores - largest[row]).exp())
+        of_true = scores[sibling == node[row]]
+        return (largest + total.log() - of_true).sum() / len(targets)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return self.hierarchy.sum_along_paths(self._conditional_log_probabilities(logits)).exp()
@@ -132,6 +167,10 @@ class ConditionalSoftmax(Objective):
 
 def conditional_priors(targets: Tensor, hierarchy: Hierarchy, smoothing: float = 1.0) -> Tensor:
     """The share of each node among its siblings, counted on training targets: nu(y | parent of y).
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"]])
+    >>> conditional_priors(hierarchy.encode([["Arts", "Music"]] * 2), hierarchy)  # Arts; Music, Film
+    tensor([1.0000, 0.7500, 0.2500])
 
     Args:
         targets: (D, N) bool, closed under ancestors; training documents only.

@@ -11,6 +11,10 @@ def f1(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, average: Lite
     """F1: pooled over all cells (micro), mean over the N labels (macro), or mean over the D documents (samples).
 
     A label that is neither true nor predicted anywhere counts as 0 in the macro average.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"]])
+    >>> f1([["Arts", "Music"]], [["Arts", "Film"]], hierarchy, average="micro")
+    0.5
     """
     true, predicted = both_label_sets(y_true, y_pred, hierarchy)
     if average == "samples":

@@ -18,6 +18,13 @@ def icm(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
     with all its parents: in a tree the information content of the paper, where a node's own is -log2 of its share of all
     documents. Shares are those of `y_true`; a node without documents counts as one with one.
 
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> y_true = [["Arts", "Music"], ["Arts", "Film"], ["Science"], ["Science"]]  # one bit for Arts, one more for Film
+    >>> icm(y_true, y_true, hierarchy)
+    1.5
+    >>> icm(y_true, [["Arts", "Film"], ["Arts", "Film"], ["Science"], ["Science"]], hierarchy)
+    0.75
+
     Args:
         y_true, y_pred: label sets of D documents; both are closed here.
         hierarchy: a tree or a DAG.
