@@ -54,7 +54,7 @@ export TEXT
 predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT="..."
 	@$(BIN)/htc-predict text="$${TEXT:-Broken left wrist after a fall on the ice}"
 
-benchmark: .venv/.installed ## measure speed and memory
+benchmark: .venv/.installed ## measure speed and memory (HWV=FILE: on that taxonomy)
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py' -o pythonpath=benchmarks -n 0
 
 lock: .venv/.installed ## resolve the dependencies again into constraints.txt

@@ -1,5 +1,6 @@
 """What the README shows is run, so that it stays true."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -19,11 +20,15 @@ def run_examples():
 
 
 def test_the_python_examples_run():
-    names, penalty = run_examples()
+    names, estimator, penalty = run_examples()
     assert penalty["logits"].grad[penalty["mask"]].abs().sum() > 0
     assert not penalty["logits"].grad[~penalty["mask"]].any()
     assert names["hierarchy"].is_coherent(names["predictions"]).all()
     assert names["logits"].grad.abs().sum() > 0
+    assert names["hierarchy"].is_coherent(names["best"]).all()
+    (comment,) = re.findall(r"the violin is sung.*# (.*)", README)
+    assert estimator["model"].predict(["the violin is sung"]) == ast.literal_eval(comment)
+    assert estimator["model"].score(estimator["texts"], estimator["labels"]) == 1
     assert torch.equal(names["targets"].sum(1), torch.tensor([2, 2]))
 
 
