@@ -43,6 +43,13 @@ class CustomConfig(DatasetConfig):
 
 
 @dataclass
+class PublishedConfig(DatasetConfig):
+    """See htc.datasets.published; the splits are the official ones, so that shares and seed have no effect."""
+
+    dir: str = MISSING
+
+
+@dataclass
 class LossConfig:
     """The objective. Each field has its meaning for some of them only, and is left alone by the others.
 
@@ -155,6 +162,7 @@ def register() -> None:
         store.store(name=name, node=schema)
     store.store(group="dataset", name="icd10cm_schema", node=Icd10cmConfig)
     store.store(group="dataset", name="custom_schema", node=CustomConfig)
+    store.store(group="dataset", name="published_schema", node=PublishedConfig)
     store.store(group="loss", name="loss_schema", node=LossConfig)
     store.store(group="encoder", name="encoder_schema", node=EncoderConfig)
     store.store(group="training", name="training_schema", node=TrainingConfig)

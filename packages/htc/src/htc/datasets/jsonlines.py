@@ -1,7 +1,8 @@
 """The document format: JSON lines, each `{"token": ["text"], "label": [...]}`.
 
-- `token` is a text, or a list of texts that are joined with blanks; `text` may stand in its place.
-- `label` is one path from a top label down, or a set of names, or a list of paths (`Hierarchy.resolve`).
+- `token` is a text, or a list of texts that are joined with blanks; `text` or `doc_token` may stand in its place.
+- `label` is one path from a top label down, or a set of names, or a list of paths (`Hierarchy.resolve`); `doc_label` may
+  stand in its place.
 """
 
 import json
@@ -77,7 +78,7 @@ def read_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def document_text(record: dict[str, Any]) -> str:
     """The text of a record. Raises InputError where there is none."""
-    token = record.get("token", record.get("text"))
+    token = record.get("token", record.get("text", record.get("doc_token")))
     if token is None:
         raise InputError("the document has neither 'token' nor 'text'.")
     parts = [token] if isinstance(token, str) else token
@@ -94,7 +95,7 @@ def document_text(record: dict[str, Any]) -> str:
 
 
 def _labels(record: dict[str, Any]) -> list[Any]:
-    labels = record.get("label")
+    labels = record.get("label", record.get("doc_label"))
     if labels is None:
         raise InputError("the document has no 'label'.")
     if not isinstance(labels, list):

@@ -1,0 +1,85 @@
+"""The Blurb Genre Collection as its authors publish it: books between tags, and the hierarchy as lines of parent and child.
+
+    <book date="..." xml:lang="en">
+    <title>...</title>
+    <body>the blurb</body>
+    <metadata><topics><d0>Fiction</d0><d1>Mystery &amp; Suspense</d1>...</topics>...</metadata>
+    </book>
+
+It is no XML: ampersands stand by themselves in it, and so do angle brackets. The text of a document is its blurb.
+
+Source: Aly, Remus and Biemann, "Hierarchical Multi-label Classification of Text with Capsule Networks", ACL SRW 2019.
+"""
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from htc.datasets.dataset import Dataset
+from htc.datasets.jsonlines import Document, targets_of
+from htc.errors import InputError
+from htc.hierarchy import Hierarchy
+from htc.taxonomy import ROOT
+
+FILES = {split: f"BlurbGenreCollection_EN_{split}.txt" for split in ("train", "dev", "test")}
+TRAINING_FILE = FILES["train"]
+HIERARCHY_FILE = "hierarchy.txt"
+
+BOOK = re.compile(r"<book\b[^>]*>(.*?)</book>", re.DOTALL)
+BODY = re.compile(r"<body>(.*?)</body>", re.DOTALL)
+TOPICS = re.compile(r"<topics>(.*?)</topics>", re.DOTALL)
+TOPIC = re.compile(r"<d(\d+)>(.*?)</d\1>", re.DOTALL)
+
+
+def load_bgc(folder: Path) -> Dataset:
+    """Read the three files of books and hierarchy.txt. Raises InputError with file and line."""
+    hierarchy = Hierarchy.from_pairs(_pairs(folder / HIERARCHY_FILE))
+    documents: list[Document] = []
+    splits: dict[str, torch.Tensor] = {}
+    for split, file in FILES.items():
+        part = list(_books(folder / file, hierarchy))
+        splits[split] = torch.arange(len(documents), len(documents) + len(part))
+        documents += part
+    texts, places = [document.text for document in documents], [document.place for document in documents]
+    return Dataset("bgc", hierarchy, texts, targets_of(documents, hierarchy), splits, places)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{file}: cannot read the Blurb Genre Collection: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}:{error.object[: error.start].count(10) + 1}: the file is not UTF-8 text.") from error
+
+
+def _pairs(file: Path) -> Iterator[tuple[str, str]]:
+    """(parent, child) of each line; a line with one name is a top label."""
+    for number, line in enumerate(_read(file).splitlines(), start=1):
+        names = [name.strip() for name in line.split("\t") if name.strip()]
+        if len(names) > 2:
+            raise InputError(f"{file}:{number}: expected parent<TAB>child, but there are {len(names)} names.")
+        if names:
+            yield (names[0], names[1]) if len(names) == 2 else (ROOT, names[0])
+
+
+def _books(file: Path, hierarchy: Hierarchy) -> Iterator[Document]:
+    content = _read(file)
+    line, counted = 1, 0
+    for book in BOOK.finditer(content):
+        line, counted = line + content.count("\n", counted, book.start()), book.start()
+        place = f"{file}:{line}"
+        body, topics = BODY.search(book[1]), TOPICS.search(book[1])
+        text = html.unescape(body[1]).strip() if body else ""
+        names = [html.unescape(name).strip() for _, name in TOPIC.findall(topics[1])] if topics else []
+        if not text or not names:
+            raise InputError(f"{place}: the book has no {'<body>' if not text else '<topics>'}.")
+        try:
+            yield Document(place, text, hierarchy.resolve(names))
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+    if not counted and not BOOK.search(content):
+        raise InputError(f"{file}: the file holds no <book>.")
