@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from htc import decoding
+from htc import Hierarchy, InputError, decoding
 from htc.losses import ConditionalSoftmax
 from htc.metrics import hierarchical_precision_recall_f
 
@@ -86,3 +86,17 @@ def test_top_down_stops_above_the_first_doubt(small):
     assert small.decode(decoding.top_down_until(scores, small, 0.5)) == [[("Arts", "Music")]]
     assert small.decode(decoding.top_down_until(scores, small, 0.3)) == [[("Arts", "Music", "Opera")]]
     assert small.decode(decoding.top_down_until(scores, small, 0.95)) == [[]]
+
+
+def test_two_scores_with_no_number_between_them():
+    h = Hierarchy.from_paths([["a"], ["b"]])
+    high = torch.tensor(0.32856736, dtype=torch.float32)
+    probabilities = torch.stack([high, high.nextafter(torch.zeros(()))])[None]
+    targets = torch.tensor([[True, False]])
+    tuned = decoding.tune_threshold(probabilities, targets, h)
+    assert torch.equal(decoding.threshold(probabilities, h, tuned), targets)
+
+
+def test_nothing_to_tune_on(small):
+    with pytest.raises(InputError, match="tuned on documents with labels, and there are none"):
+        decoding.tune_threshold(torch.rand(2, small.num_nodes), torch.zeros(2, small.num_nodes), small)

@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pandas
 import pytest
 import scipy.sparse
 from sklearn.base import clone
@@ -136,7 +137,9 @@ def test_a_hierarchy_survives_cloning_and_a_name_in_two_places_is_a_path():
         ({"objective": "bce", "decoder": "expected_hf"}, [["Arts"], ["Science"]], "takes the probabilities of one path"),
         ({"objective": "leaf_softmax"}, [["Arts"], [["Arts"], ["Science"]]], "document 1: leaf softmax needs exactly one leaf"),
         ({"objective": "leaf_softmax", "recursive_regularization": 0.1}, [["Arts"], ["Science"]], None),
-        ({"alpha": -1.0}, [["Arts"], ["Science"]], "must not be negative"),
+        ({"alpha": float("nan")}, [["Arts"], ["Science"]], "alpha must be a number from 0 on, not nan"),
+        ({"max_iter": 0}, [["Arts"], ["Science"]], "max_iter must be at least 1 and tol positive, not 0"),
+        ({"alpha": -1.0}, [["Arts"], ["Science"]], "alpha must be a number from 0 on, not -1.0"),
         (
             {"hierarchy": Hierarchy.from_paths([["Arts"]])},
             [["Arts"], ["Science"]],
@@ -159,12 +162,78 @@ def test_one_name_each_needs_a_decoder_of_one_label():
     model = HierarchicalClassifier(decoder=partial(decoding.threshold, value=0.0)).fit([[0.0], [1.0], [2.0]], ["a", "b", "c"])
     with pytest.raises(InputError, match="labels, but y held one name each; fit on label sets"):
         model.predict([[1.0]])
-    with pytest.raises(InputError, match="the label 'd'"):
-        model.score([[1.0]], ["d"])
+
+
+def test_labels_that_training_has_not_seen_are_missed():
+    model = HierarchicalClassifier().fit([[0.0], [1.0], [0.0], [1.0]], ["a", "b"] * 2)
+    assert model.score([[0.0], [1.0], [1.0]], ["a", "b", "c"]) == pytest.approx(2 / 3)
+    assert HierarchicalClassifier().fit([[0.0], [1.0]], [0, 1]).score([[0.0], [1.0]], [0, 2]) == pytest.approx(0.5)
+    paths = HierarchicalClassifier().fit([[0.0], [1.0]], [["Arts"], ["Science"]])
+    assert paths.score([[0.0], [1.0]], [["Arts", "Music"], ["Science"]]) == pytest.approx(2 * 2 / (2 + 3))
+    given = HierarchicalClassifier(Hierarchy.from_paths([["Arts"], ["Science"]])).fit([[0.0], [1.0]], ["Arts", "Science"])
+    with pytest.raises(InputError, match="the label 'Sciense' is not in the taxonomy; did you mean 'Science'"):
+        given.score([[0.0]], ["Sciense"])
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_one_name_each_may_end_at_an_inner_node(objective):
+    h = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    X, y = np.repeat([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], 20, 0), ["Arts"] * 20 + ["Science"] * 20 + ["Film"] * 20
+    model = HierarchicalClassifier(h, objective, alpha=1e-4).fit(X, y)
+    assert model.predict([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).tolist() == ["Arts", "Science", "Film"]
+    assert model.score(X, y) == 1
+
+
+def test_one_name_each_goes_down_to_where_labels_end():
+    """However unsure the model is, it does not predict an inner node that no document ever had as its label."""
+    h = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    model = HierarchicalClassifier(h, "bce", alpha=10.0).fit([[0.0], [1.0], [2.0]], ["Music", "Film", "Science"])
+    assert model.predict_proba([[1.0]]).max() < 0.7
+    assert set(model.predict(np.linspace(-5, 5, 30)[:, None])) <= {"Music", "Film", "Science"}
+
+
+def test_a_leaf_softmax_on_a_dag_predicts():
+    h = Hierarchy.from_pairs([("Science", "Bio"), ("Health", "Bio"), ("Science", "Phys")])
+    model = HierarchicalClassifier(h, "leaf_softmax").fit([[0.0], [1.0]] * 5, ["Bio", "Phys"] * 5)
+    assert not model.objective_.one_path
+    assert model.predict([[0.0], [1.0]]).tolist() == ["Bio", "Phys"]
+    with pytest.raises(InputError, match="takes the probabilities of one path"):
+        HierarchicalClassifier(h, "leaf_softmax", "expected_hf").fit([[0.0], [1.0]], ["Bio", "Phys"])
+
+
+def test_documents_without_labels_for_objectives_that_take_them():
+    h = random_tree(1, nodes=15)
+    X, y = data(h)
+    y[::5] = False
+    lists = h.decode(metrics.as_label_sets(y, h))
+    of_lists, of_rows = HierarchicalClassifier(h, "bce").fit(X, lists), HierarchicalClassifier(h, "bce").fit(X, y)
+    np.testing.assert_allclose(of_lists.coef_, of_rows.coef_)
+    assert of_lists.score(X, lists) == of_rows.score(X, y)
+    assert of_lists.score(X, of_lists.predict(X)) == 1
+    with pytest.raises(InputError, match="document 0: it has no label"):
+        HierarchicalClassifier(h).fit(X, lists)
+
+
+def test_frames():
+    h = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    X, y = data(h)
+    frame = pandas.DataFrame(y, columns=h.names)
+    expected = HierarchicalClassifier(h).fit(X, y).coef_
+    for form in (frame, frame[["Music", "Film", "Arts", "Science"]], frame.astype("Int64"), frame.astype(object)):
+        np.testing.assert_allclose(HierarchicalClassifier(h).fit(X, form).coef_, expected)
+    with pytest.raises(InputError, match="y: its columns are names of labels, 'Arts' for one, but not those of all nodes"):
+        HierarchicalClassifier(h).fit(X, frame.rename(columns={"Film": "Films"}))
+    ragged = pandas.DataFrame([labels[0] for labels in h.decode(metrics.as_label_sets(y, h))])  # filled up with None
+    np.testing.assert_allclose(HierarchicalClassifier(h).fit(X, ragged).coef_, expected)
+
+
+def test_numbers_that_overflow_are_told():
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
+        HierarchicalClassifier().fit(np.array([[0.0], [1e200]] * 3), [0, 1] * 3)
 
 
 def test_too_few_iterations_are_told():
     h = random_tree(1, nodes=15)
     X, y = data(h)
-    with pytest.warns(ConvergenceWarning, match="did not converge in max_iter=2"):
+    with pytest.warns(ConvergenceWarning, match="did not converge in 2 iterations.*max_iter=2"):
         HierarchicalClassifier(h, max_iter=2).fit(X, y)

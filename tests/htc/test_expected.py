@@ -8,9 +8,10 @@ import torch
 
 from htc import Hierarchy, InputError, decoding
 from htc.distances import tree_distance_matrix
+from htc.evaluation import ALL_RULES
 from htc.expected import argmax_end, crm, end_probabilities, expected_cost, expected_hf, lca_heights
 
-from .conftest import random_tree
+from .conftest import random_dag, random_tree
 
 seeds = pytest.mark.parametrize("seed", range(6))
 
@@ -93,6 +94,7 @@ def test_ends_are_what_is_not_passed_on(seed, inner):
 
 def test_documents_are_decoded_by_themselves_whatever_their_number(monkeypatch):
     h = random_tree(0)
+    monkeypatch.setattr("htc.expected.CELLS", 4 * h.num_nodes * h.max_depth)  # four at a time
     probabilities, _ = distribution(h, 9, 0, inner=True)
     whole = expected_hf(probabilities, h)
     assert torch.equal(whole, torch.cat([expected_hf(row[None], h) for row in probabilities]))
@@ -185,3 +187,16 @@ def test_bad_input():
         expected_hf(torch.rand(1, h.num_nodes), h, beta=0.0)
     with pytest.raises(InputError, match="a row and a column for each of the 30 nodes"):
         expected_cost(torch.rand(1, h.num_nodes), h, torch.zeros(3, 3))
+    with pytest.raises(InputError, match="there is no node to predict"):
+        expected_cost(torch.rand(1, h.num_nodes), h, torch.full((h.num_nodes, h.num_nodes), torch.inf))
+    with pytest.raises(InputError, match="needs a tree"):
+        lca_heights(random_dag(0))
+
+
+@pytest.mark.parametrize("rule", ALL_RULES)
+def test_rules_take_arrays_of_numpy_too(rule):
+    h = random_tree(0)
+    probabilities, _ = distribution(h, 5, 0, inner=True)
+    assert torch.equal(ALL_RULES[rule](probabilities.numpy(), h), ALL_RULES[rule](probabilities, h))
+    with pytest.raises(InputError, match="probabilities must have a column for each of the 30 nodes"):
+        ALL_RULES[rule](torch.rand(2, 31), h)

@@ -152,3 +152,20 @@ def test_two_siblings_of_one_name_are_refused():
 def test_a_deep_chain_needs_no_recursion():
     h = Hierarchy.from_paths([[f"n{i}" for i in range(3000)]])
     assert h.max_depth == 3000
+
+
+def test_what_is_no_hierarchy():
+    with pytest.raises(InputError, match="a label path must be a list of names, not the text 'Arts'"):
+        Hierarchy.from_paths(["Arts", "Music"])
+    with pytest.raises(InputError, match="parents must be positions of nodes, from 0 to 1"):
+        Hierarchy(["A", "B"], [[], [5]])
+    with pytest.raises(InputError, match="parents must be positions of nodes"):
+        Hierarchy(["A", "B"], [[-1], [0]])
+    with pytest.raises(InputError, match="named by texts, but the pair"):
+        Hierarchy.from_pairs([(1, 2)])
+
+
+def test_the_most_specific_labels_have_none_below_them_near_or_far():
+    h = Hierarchy.from_paths([["A", "B", "C"], ["D"]])
+    sets = torch.tensor([[True, False, False, True]])  # A, D, B, C
+    assert h.decode(sets) == [[("A", "B", "C")]]

@@ -1,6 +1,9 @@
 """The forms in which metrics take label sets, and what they say to other forms."""
 
+import warnings
+
 import numpy as np
+import pandas
 import pytest
 import scipy.sparse
 import torch
@@ -29,6 +32,40 @@ def test_every_form_gives_the_same_score(make):
         assert metrics.hierarchical_precision_recall_f(y_true, y_pred, h) == expected
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        np.array([["Arts", "Film"], ["Science", ""]]),
+        [["Arts", "Film"], ["Science", ""]],
+        [{"Arts", "Film"}, {"Science"}],
+        pandas.Series([["Arts", "Film"], ["Science"]]),
+        np.array([["Arts", "Film"], ["Science"]], dtype=object),
+        pandas.DataFrame([["Arts", "Film"], ["Science", None]]),
+        pandas.DataFrame([["Arts", "Film"], ["Science", float("nan")]]),
+        ["Film", "Science"],
+        np.array(["Film", "Science"]),
+        pandas.Series(["Film", "Science"]),
+        (("Arts", "Film"), ("Science",)),
+    ],
+    ids=lambda form: type(form).__name__,
+)
+def test_names_in_all_their_forms(small, form):
+    expected = small.encode([["Arts", "Film"], ["Science"]])
+    assert torch.equal(as_label_sets(form, small), expected)
+
+
+def test_arrays_in_all_their_forms(small):
+    expected = small.encode([["Arts", "Film"], ["Science"]])
+    array = expected.numpy().astype(int)
+    backwards = np.ascontiguousarray(array[::-1])[::-1]  # with a negative stride
+    fixed = array.copy()
+    fixed.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for form in (backwards, fixed, array.astype(object), list(array), [list(row) for row in array.astype(bool)]):
+            assert torch.equal(as_label_sets(form, small), expected)
+
+
 def test_names_and_paths_and_nothing(small):
     sets = as_label_sets([["Arts", "Film"], [["Arts", "Music"], ["Science", "Physics", "Heat"]], []], small)
     assert small.decode(sets) == [[("Arts", "Film")], [("Arts", "Music"), ("Science", "Physics", "Heat")], []]
@@ -41,7 +78,8 @@ def test_names_and_paths_and_nothing(small):
         (np.zeros((2, 3)), r"y_pred must have a column for each of the \d+ nodes"),
         (np.zeros(5), "its shape is \\(5,\\)"),
         ([["Arts", "Fiml"], ["Arts"]], "y_pred: document 0: the label 'Fiml' is not in the taxonomy; did you mean 'Film'"),
-        (["Arts", "Film"], "y_pred: document 0: labels must be a list"),
+        (["Arts", 3], "y_pred: labels must be names, or lists of names or of paths, not 3"),
+        ([1, 2], "its shape is \\(2,\\)"),
     ],
 )
 def test_what_is_no_label_set(small, labels, message):
@@ -76,3 +114,35 @@ def test_scores_that_are_none(small):
     targets[1] = False
     with pytest.raises(InputError, match="document 1 has no label, and so no recall"):
         metrics.hf1_auc(targets, torch.rand(targets.shape), small)
+
+
+@pytest.mark.parametrize(
+    ("metric", "average"),
+    [
+        ("f1", "weighted"),
+        ("hierarchical_precision_recall_f", "sample"),
+        ("path_f1", "samples"),
+        ("path_constrained_f1", "samples"),
+    ],
+)
+def test_an_average_that_a_metric_does_not_have(small, metric, average):
+    with pytest.raises(InputError, match=f"average must be one of micro, macro.*, not '{average}'"):
+        getattr(metrics, metric)([["Arts"]], [["Arts"]], small, average=average)
+
+
+def test_whole_numbers_are_scores_too(small):
+    targets = small.encode([["Arts", "Film"], ["Science"]])
+    thresholds = [0.25, 0.5, 0.75]
+    for found, expected in zip(
+        metrics.micro_curve(targets, targets.int(), small, thresholds),
+        metrics.micro_curve(targets, targets.float(), small, thresholds),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected, check_dtype=False)
+    with pytest.raises(InputError, match="ascending"):
+        metrics.micro_curve(targets, targets.float(), small, [0.5, 0.25])
+
+
+def test_an_incoherence_rate_of_nothing(small):
+    with pytest.raises(InputError, match="there is no document to score"):
+        metrics.incoherence_rate(torch.zeros(0, small.num_nodes), small)

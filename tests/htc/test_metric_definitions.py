@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from htc import InputError, metrics
+from htc import Hierarchy, InputError, metrics
 from htc.metrics.counts import divide
 
 from .conftest import random_dag, random_tree, single_paths
@@ -47,8 +47,8 @@ def closed(h, labels):
 
 
 def specific(h, labels):
-    """Those without another label right below."""
-    return {node for node in labels if not any(node in h.parents[other] for other in labels)}
+    """Those without another label anywhere below."""
+    return {node for node in labels if not any(node in ancestors(h, other) - {other} for other in labels)}
 
 
 def prf(both, predicted, true):
@@ -241,3 +241,9 @@ def test_severity_without_mistakes_and_bad_depth_and_k(small):
 
 def test_division_by_nothing_is_zero():
     assert divide(torch.tensor([0, 3]), torch.tensor([0, 4])).tolist() == [0.0, 0.75]
+
+
+def test_a_label_more_that_is_right_does_no_harm_to_lca_scores():
+    h = Hierarchy.from_paths([["A", "B", "C"]])
+    for predicted in ([0, 0, 1], [1, 0, 1], [1, 1, 1]):
+        assert metrics.lca_precision_recall_f([[1, 1, 1]], [predicted], h) == (1.0, 1.0, 1.0)

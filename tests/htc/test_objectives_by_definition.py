@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from htc import Hierarchy, InputError
-from htc.distances import diameter, distance_to_closed_set
+from htc.distances import diameter, distance_to_closed_set, tree_distance_matrix
 from htc.errors import UnsuitableTargetsError
 from htc.losses import (
     BCE,
@@ -69,6 +69,23 @@ def test_distances_in_a_dag_go_up_to_the_closest_member(seed, make_dag):
             up = min((steps for other, steps in ways.items() if other in members), default=math.inf)
             assert found[node] == min(up, ways[-1] + 1)
     assert diameter(h) >= distance_to_closed_set(sets, h).max()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_root_ends_no_way(seed, make_tree):
+    """Below a single top label, too, where the longest way does not go by the root."""
+    below = make_tree(seed, nodes=12)
+    parents = [[], *([1 + p for p in above] or [0] for above in below.parents)]
+    h = Hierarchy([f"n{i}" for i in range(13)], parents)
+    assert diameter(h) == tree_distance_matrix(h).max()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 0.9, 1.0, 2.0])
+def test_focal_has_a_gradient_for_sure_logits(gamma):
+    h = Hierarchy.from_paths([["a"], ["b"], ["c"], ["d"]])
+    logits = torch.tensor([[200.0, -200.0, 200.0, -200.0]], requires_grad=True)
+    Focal(h, gamma).loss(logits, torch.tensor([[True, True, False, False]])).backward()
+    assert logits.grad.isfinite().all()
 
 
 def test_a_single_node_has_a_diameter_that_can_be_divided_by():

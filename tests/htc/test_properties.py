@@ -59,10 +59,8 @@ def test_probabilities_are_coherent_where_promised(name, seed, nodes, scale):
         torch.testing.assert_close(probabilities[:, h.levels[0]].sum(1), torch.ones(8, dtype=torch.double))
 
 
-@given(name=st.sampled_from(sorted(OBJECTIVES)), seed=seeds, nodes=sizes)
+@given(name=st.sampled_from(sorted(set(OBJECTIVES) - {"adjusted"})), seed=seeds, nodes=sizes)  # see test_invariances
 def test_no_loss_knows_the_order_of_nodes_siblings_or_documents(name, seed, nodes):
-    if name == "adjusted":
-        return  # its priors are numbered: test_invariances moves them along
     h = random_tree(seed, nodes)
     other, new_number = reordered(h, seed)
     a, b = OBJECTIVES[name](h), OBJECTIVES[name](other)

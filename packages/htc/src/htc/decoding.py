@@ -22,18 +22,21 @@ Source: Plaud et al., CoNLL 2024, section 3.3.
 import torch
 from torch import Tensor
 
+from htc.errors import InputError
 from htc.hierarchy import Hierarchy, spread
+from htc.label_sets import LabelSets, Scores, as_label_sets, as_scores
 
 
-def threshold(probabilities: Tensor, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
+def threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
     """Every node whose probability reaches the threshold; at 0.5 optimal for the Hamming loss.
 
     Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, possibly empty, possibly incoherent.
     """
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
     return probabilities >= value
 
 
-def top_down(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+def top_down(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
     """From the root, go to the most probable child until a leaf is reached; ties go to the first node.
 
     Args: probabilities (B, N). Returns: (B, N) bool, one leaf each and everything above it.
@@ -41,13 +44,14 @@ def top_down(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
     return top_down_until(probabilities, hierarchy, -torch.inf)
 
 
-def top_down_until(probabilities: Tensor, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
+def top_down_until(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
     """As `top_down`, but stop above the first node whose probability is below the threshold.
 
     Only the children of where each document is are looked at, so that the cost does not grow with the number of nodes.
 
     Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, one path each, or nothing where no top node reaches it.
     """
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
     children, starts = (index.to(probabilities.device) for index in hierarchy.children)
     chosen = torch.zeros_like(probabilities, dtype=torch.bool)
     document = torch.arange(len(probabilities), device=probabilities.device)
@@ -65,7 +69,7 @@ def top_down_until(probabilities: Tensor, hierarchy: Hierarchy, value: float = 0
     return chosen if hierarchy.is_tree else hierarchy.close(chosen)
 
 
-def top_down_threshold(probabilities: Tensor, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
+def top_down_threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
     """Every node that reaches the threshold along with all that is above it: several paths, ending anywhere.
 
     Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, coherent.
@@ -73,30 +77,33 @@ def top_down_threshold(probabilities: Tensor, hierarchy: Hierarchy, value: float
     return cap_at_parents(probabilities, hierarchy) >= value
 
 
-def cap_at_parents(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+def cap_at_parents(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
     """A coherence repair: no node may be more probable than one of its parents. Args: probabilities (B, N). Returns: (B, N)."""
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
     out = probabilities.T.clone(memory_format=torch.contiguous_format)  # (N, B)
     for parent, child in hierarchy.edges_by_level(probabilities.device):
         out = out.scatter_reduce(0, child[:, None].expand(-1, out.shape[1]), out[parent], "amin")
     return out.T
 
 
-def raise_to_descendants(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+def raise_to_descendants(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
     """A coherence repair: no node may be less probable than something below it. Args: probabilities (B, N). Returns: (B, N)."""
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
     return hierarchy.max_over_descendants(probabilities)
 
 
-def argmax_leaf(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+def argmax_leaf(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
     """The most probable leaf and everything above it; ties go to the first leaf.
 
     Args: probabilities (B, N). Returns: (B, N) bool, one path each in a tree.
     """
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
     leaves = hierarchy.leaves.to(probabilities.device)
     best = leaves[probabilities[:, leaves].argmax(1, keepdim=True)]
     return hierarchy.close(torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True))
 
 
-def tune_threshold(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> float:
+def tune_threshold(probabilities: Scores, targets: LabelSets, hierarchy: Hierarchy) -> float:
     """The threshold with the highest micro hierarchical F1 on held-out documents, exactly.
 
     A node is in the ancestor-closed prediction at a threshold if it or something below it reaches it; so the curve over all
@@ -104,8 +111,15 @@ def tune_threshold(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy)
     2T / (k + T), so only as many of the highest values are sorted as could still beat the F1 at 0.5. Of equally good thresholds
     the highest is taken, put half-way to the next lower score, so that it does not sit on one document's score.
 
-    Args: probabilities (D, N); targets (D, N) bool, closed under ancestors. Returns: the threshold.
+    Args: probabilities (D, N); targets: the label sets of D documents. Returns: the threshold.
+
+    Raises:
+        InputError: if no document has a label.
     """
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
+    targets = hierarchy.close(as_label_sets(targets, hierarchy, "targets"))
+    if not bool(targets.any()):
+        raise InputError("a threshold is tuned on documents with labels, and there are none.")
     values = hierarchy.max_over_descendants(probabilities).flatten()
     true = int(targets.sum())
     at_half = values >= 0.5
@@ -116,5 +130,6 @@ def tune_threshold(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy)
     f1 = 2 * true_positives / (torch.arange(1, most + 1, device=scores.device) + true)
     last_of_its_value = torch.cat([scores[1:] < scores[:-1], scores.new_full((1,), most == len(values), dtype=torch.bool)])
     best = int(torch.where(last_of_its_value, f1, -1.0).argmax())
-    below = float(scores[best + 1]) if best + 1 < most else 0.0
-    return (float(scores[best]) + below) / 2
+    below = scores[best + 1] if best + 1 < most else scores.new_zeros(())
+    between = (scores[best] + below) / 2
+    return float(between if between > below else scores[best])  # two scores may have no number between them

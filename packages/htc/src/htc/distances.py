@@ -20,6 +20,7 @@ def distance_to_closed_set(sets: Tensor, hierarchy: Hierarchy) -> Tensor:
     Returns:
         (B, N) float32, 0 for members.
     """
+    sets = sets.bool()
     outside = (~sets).float()
     top = hierarchy.levels[0]
     outside[:, top] *= 2  # by the root to a top label that is a member
@@ -32,7 +33,8 @@ def diameter(hierarchy: Hierarchy) -> int:
     largest = 1
     for node in reversed(range(hierarchy.num_nodes)):
         for parent in hierarchy.parents[node] or [hierarchy.num_nodes]:
-            largest = max(largest, height[parent] + height[node] + 1)
+            if parent < hierarchy.num_nodes or height[parent]:  # the root is no label: it joins two, and ends no way itself
+                largest = max(largest, height[parent] + height[node] + 1)
             height[parent] = max(height[parent], height[node] + 1)
     return largest
 

@@ -25,10 +25,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from htc import metrics
+from htc.decoding import top_down, top_down_threshold
 from htc.errors import InputError
 from htc.evaluation import ALL_RULES, check_rule
 from htc.hierarchy import Hierarchy
-from htc.losses import Objective, objective_by_name, recursive_regularization
+from htc.label_sets import as_label_sets, as_lists, as_numbers
+from htc.losses import SOFTMAX_OBJECTIVES, LeafSoftmax, Objective, objective_by_name, recursive_regularization
 from htc.taxonomy import PATH_SEPARATOR
 
 Decoder = Callable[[Tensor, Hierarchy], Tensor]
@@ -49,12 +51,17 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
     >>> model.predict_proba([[0.95, 0.05]]).shape  # Arts, Science, Music, Film
     (1, 4)
 
+    `predict_proba` gives the probability of each node, inner ones too: rows do not sum to one, so that what needs a
+    distribution over classes (calibration, log loss) has none here.
+
     Args:
-        hierarchy: the labels; None for the smallest hierarchy that holds the labels in `y`.
+        hierarchy: the labels; None for the smallest hierarchy that holds the labels in `y`, lists of names being paths then.
         objective: a name from `htc.losses.OBJECTIVES`, or a function of hierarchy and training targets (D, N) that makes one.
         decoder: a name from `htc.evaluation.ALL_RULES` (but tuned_threshold), or a function of probabilities (D, N) and
-            hierarchy. None: the most probable whole path for the softmax objectives, `top_down_threshold` for the others.
-        objective_params: settings of a named objective, see `htc.losses.objective_by_name`.
+            hierarchy. None: the most probable whole path for the softmax objectives; `top_down_threshold` for the others, or a
+            single label from the top down where `y` holds one each.
+        objective_params: settings of a named objective, see `htc.losses.objective_by_name`; `stop` is on by itself where labels
+            end at inner nodes.
         alpha: the strength of the L2 penalty, alpha / 2 times the sum of squared weights, added to the mean loss.
         recursive_regularization: the strength of the penalty on differences between parents and children; for objectives with
             an output for each node.
@@ -100,9 +107,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: (D, n_features), dense or sparse.
-            y: the labels of D documents: one name each; or label sets (paths, sets of names, lists of paths; see
-                `Hierarchy.resolve`); or rows of names filled up with "", top down; or a multi-hot array (D, N). In
-                scikit-learn's searches, label sets need `cv=KFold(...)`, as it stratifies arrays only.
+            y: the labels of D documents: one name each, or any other form of `htc.label_sets.LabelSets`. In scikit-learn's
+                searches, lists of label sets need `cv=KFold(...)`, as it stratifies arrays only.
 
         Raises:
             InputError: for unknown labels, or label sets that the objective is not defined for.
@@ -110,15 +116,19 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float64)
         if y is None:
             raise InputError("this classifier requires y to be passed, but the target y is None.")
-        y = y if isinstance(y, Sequence) or hasattr(y, "toarray") else np.asarray(y)
+        self._check_settings()
+        y = y if isinstance(y, Sequence) or hasattr(y, "toarray") or hasattr(y, "columns") else np.asarray(y)
         check_consistent_length(X, y)
-        if self.alpha < 0 or self.recursive_regularization < 0:
-            raise InputError("alpha and recursive_regularization must not be negative.")
-        self.hierarchy_, self.classes_, targets, self._as_given = _read_labels(y, self.hierarchy)
-        if callable(self.objective):
-            self.objective_ = self.objective(self.hierarchy_, targets)
+        self._as_given, labels = _read(y, self.hierarchy)
+        if self._as_given == "classes":
+            check_classification_targets(labels)
+        if self.hierarchy is None:
+            self.hierarchy_, self.classes_ = _smallest_hierarchy(self._as_given, labels)
         else:
-            self.objective_ = objective_by_name(self.objective, self.hierarchy_, targets, **self.objective_params or {})
+            self.hierarchy_, self.classes_ = self.hierarchy, _classes_of(self.hierarchy)
+        targets = _encode(self._as_given, labels, self.hierarchy_, self.classes_)
+        self._ends = self.hierarchy_.most_specific(targets).any(0)  # (N,) bool, where labels end
+        self.objective_ = self._make_objective(targets)
         self._decoder()  # refuses one that does not go with the objective
         if self.objective_.one_path:  # the others take documents without labels, too
             self.objective_.check_targets(targets)
@@ -126,6 +136,20 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
             raise InputError("recursive_regularization needs an objective with one output for each node.")
         self._minimize(X, targets)
         return self
+
+    def _check_settings(self) -> None:
+        for name in ("alpha", "recursive_regularization"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name} must be a number from 0 on, not {getattr(self, name)}.")
+        if self.max_iter < 1 or not self.tol > 0:
+            raise InputError(f"max_iter must be at least 1 and tol positive, not {self.max_iter} and {self.tol}.")
+
+    def _make_objective(self, targets: Tensor) -> Objective:
+        if callable(self.objective):
+            return self.objective(self.hierarchy_, targets)
+        stops = bool((self._ends & ~self.hierarchy_.is_leaf).any()) and self.objective in SOFTMAX_OBJECTIVES
+        params = {"stop": stops and self.hierarchy_.is_tree, **(self.objective_params or {})}
+        return objective_by_name(self.objective, self.hierarchy_, targets, **params)
 
     def _minimize(self, X: Any, targets: Tensor) -> None:
         outputs = self.objective_.num_outputs
@@ -160,9 +184,10 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         bar.close()
         weights = found.x.reshape(shape)
         self.coef_, self.intercept_, self.n_iter_ = weights[:, :-1], weights[:, -1], int(found.nit)
-        if found.nit >= self.max_iter and not found.success:
+        if not found.success:
             warn(
-                f"L-BFGS did not converge in max_iter={self.max_iter} iterations; raise it, or scale the features.",
+                f"L-BFGS did not converge in {found.nit} iterations: {found.message}. Raise max_iter={self.max_iter}, or scale "
+                "the features.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -181,9 +206,11 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         if callable(self.decoder):
             return self.decoder
         if self.decoder is None:
-            one_label = self._as_given == "classes"
-            default = "argmax_end" if self.objective_.one_path else "top_down" if one_label else "top_down_threshold"
-            return ALL_RULES[default]
+            if self.objective_.one_path:
+                return ALL_RULES["argmax_end"]
+            if isinstance(self.objective_, LeafSoftmax):
+                return ALL_RULES["argmax_leaf"]
+            return self._down_to_a_label if self._as_given == "classes" else ALL_RULES["top_down_threshold"]
         check_rule(self.decoder, self.objective_.one_path)
         if self.decoder == "tuned_threshold":
             raise InputError(
@@ -191,6 +218,13 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
                 "decoder=functools.partial(htc.decoding.threshold, value=...)."
             )
         return ALL_RULES[self.decoder]
+
+    def _down_to_a_label(self, probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+        """Top-down, ending where labels of the training documents end, as soon as all below is improbable."""
+        parent, child = hierarchy.edges
+        goes_on = torch.ones_like(probabilities, dtype=torch.bool)
+        goes_on[:, child] = (probabilities[:, child] >= 0.5) | ~self._ends[parent]
+        return top_down(probabilities, hierarchy) & top_down_threshold(goes_on.double(), hierarchy)
 
     def predict_sets(self, X: Any) -> Tensor:
         """The predicted label sets. Args: X (D, n_features). Returns: (D, N) bool."""
@@ -225,9 +259,22 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[specific.to(torch.uint8).argmax(1).numpy()]
 
     def score(self, X: Any, y: Any) -> float:
-        """Micro hF1 of the predictions; with one label from a flat hierarchy, accuracy. Args: as `fit`."""
+        """Micro hF1 of the predictions; with one label from a flat hierarchy, accuracy.
+
+        Where no hierarchy was given, labels that training has not seen count as missed. Args: as `fit`.
+        """
         sets = self.predict_sets(X)
-        return metrics.hierarchical_precision_recall_f(_encode(y, self.hierarchy_, self.classes_), sets, self.hierarchy_)[2]
+        form, labels = _read(y, self.hierarchy_)
+        hierarchy, classes = self.hierarchy_, self.classes_
+        if self.hierarchy is None and form == "label sets":
+            paths = [path for document in labels for path in _paths(document)]
+            hierarchy, classes = _smallest_hierarchy(form, [[list(path)] for path in (*self.hierarchy_.paths, *paths)])
+            sets = _moved(sets, [hierarchy.node(path) for path in self.hierarchy_.paths], hierarchy.num_nodes)
+        elif self.hierarchy is None and form == "classes":
+            hierarchy, classes = _smallest_hierarchy(form, np.concatenate([self.classes_, labels]))
+            sets = _moved(sets, np.searchsorted(classes, self.classes_).tolist(), hierarchy.num_nodes)
+        true = _encode(form, labels, hierarchy, classes)
+        return metrics.hierarchical_precision_recall_f(true, sets, hierarchy)[2]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -236,58 +283,55 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def _read_labels(y: Any, hierarchy: Hierarchy | None) -> tuple[Hierarchy, np.ndarray, Tensor, str]:
-    """The hierarchy, its classes, the targets (D, N), and in which form they were given."""
-    form = _form(y)
-    if form == "classes":
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-    if hierarchy is None:
-        hierarchy, classes = _smallest_hierarchy(y, form)
-    else:
-        unique = len(set(hierarchy.names)) == hierarchy.num_nodes
-        classes = np.array(hierarchy.names if unique else [PATH_SEPARATOR.join(path) for path in hierarchy.paths])
-    return hierarchy, classes, _encode(y, hierarchy, classes), form
+def _moved(sets: Tensor, columns: list[int], width: int) -> Tensor:
+    """Label sets over a larger hierarchy. Args: sets (D, N) bool; columns: N numbers. Returns: (D, width) bool."""
+    moved = sets.new_zeros(len(sets), width)
+    moved[:, columns] = sets
+    return moved
 
 
-def _form(y: Any) -> str:
-    """How labels are given: "classes", "label sets" or "multi-hot"."""
-    if hasattr(y, "toarray"):
-        return "multi-hot"
-    first = next(iter(y), None)
-    if isinstance(first, Sequence) and not isinstance(first, str):
-        return "multi-hot" if first and isinstance(first[0], (int, float, np.number)) else "label sets"
-    array = np.asarray(y)
-    if array.ndim == 2 and array.dtype.kind in "UO":
-        return "label sets"
-    return "multi-hot" if array.ndim == 2 and array.shape[1] > 1 else "classes"
+def _read(y: Any, hierarchy: Hierarchy | None) -> tuple[str, Any]:
+    """In which form labels are given, and they: "multi-hot" and an array (D, .), "classes" and (D,), "label sets" and lists."""
+    numbers = as_numbers(y, hierarchy, "y")
+    if numbers is not None and numbers.ndim == 2 and (numbers.shape[1] > 1 or hierarchy is not None):
+        return "multi-hot", numbers
+    if numbers is not None:
+        return "classes", column_or_1d(numbers, warn=True)
+    if all(isinstance(value, str) for value in y):
+        return "classes", column_or_1d(np.asarray(y))
+    return "label sets", as_lists(y)
 
 
-def _smallest_hierarchy(y: Any, form: str) -> tuple[Hierarchy, np.ndarray]:
+def _paths(labels: list[Any]) -> list[list[str]]:
+    """The paths of one document: itself, or each of its paths; where there is no hierarchy, names are a path."""
+    if not labels:
+        return []
+    return [labels] if all(isinstance(label, str) for label in labels) else labels
+
+
+def _smallest_hierarchy(form: str, labels: Any) -> tuple[Hierarchy, np.ndarray]:
     if form == "label sets":
-        paths = [path for labels in y for path in _paths(labels)]
-        hierarchy = Hierarchy.from_paths(paths)
-        return hierarchy, np.array([PATH_SEPARATOR.join(path) for path in hierarchy.paths])
-    classes = np.arange(y.shape[1] if hasattr(y, "shape") else len(y[0])) if form == "multi-hot" else np.unique(y)
+        hierarchy = Hierarchy.from_paths(path for document in labels for path in _paths(document))
+        return hierarchy, _classes_of(hierarchy)
+    classes = np.arange(labels.shape[1]) if form == "multi-hot" else np.unique(labels)
     return Hierarchy([str(value) for value in classes], [[] for _ in classes]), classes
 
 
-def _paths(labels: Any) -> list[list[str]]:
-    """The paths of one document: itself, without what fills up rows, or each of its paths."""
-    if isinstance(labels, np.ndarray):
-        labels = [name for name in labels.tolist() if name]
-    return [labels] if all(isinstance(label, str) for label in labels) else list(labels)
+def _classes_of(hierarchy: Hierarchy) -> np.ndarray:
+    """Names where they are unique, paths else."""
+    if len(set(hierarchy.names)) == hierarchy.num_nodes:
+        return np.array(hierarchy.names)
+    return np.array([PATH_SEPARATOR.join(path) for path in hierarchy.paths])
 
 
-def _encode(y: Any, hierarchy: Hierarchy, classes: np.ndarray) -> Tensor:
-    """Labels in any form as targets. Returns: (D, N) bool, closed under ancestors."""
-    form = _form(y)
+def _encode(form: str, labels: Any, hierarchy: Hierarchy, classes: np.ndarray) -> Tensor:
+    """Labels as targets. Returns: (D, N) bool, closed under ancestors."""
     if form == "multi-hot":
-        return hierarchy.close(metrics.as_label_sets(y, hierarchy, "y"))
+        return hierarchy.close(as_label_sets(labels, hierarchy, "y"))
     if form == "label sets":
-        return hierarchy.encode(_paths(labels) if isinstance(labels, np.ndarray) else labels for labels in y)
+        return hierarchy.encode(labels, allow_empty=True)
     node_of = {value: node for node, value in enumerate(classes.tolist())}
-    nodes = [node_of[value] if value in node_of else _node(value, hierarchy) for value in column_or_1d(y).tolist()]
+    nodes = [node_of[value] if value in node_of else _node(value, hierarchy) for value in labels.tolist()]
     return hierarchy.close(torch.nn.functional.one_hot(torch.tensor(nodes), hierarchy.num_nodes).bool())
 
 

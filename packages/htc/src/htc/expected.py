@@ -12,13 +12,14 @@ from torch import Tensor
 from htc.decoding import argmax_leaf
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.label_sets import Scores, as_scores
 
 CELLS = 2**24  # of nodes by depth, at a time; bounds memory
 CANDIDATES = 64  # nodes that are tried first
 TIE = 1e-12  # a difference in expected hF that is none
 
 
-def end_probabilities(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+def end_probabilities(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
     """The probability that a document's path ends at each node: its own less that of its children.
 
     Args:
@@ -27,13 +28,14 @@ def end_probabilities(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
     Returns:
         (B, N), 0 where rounding would make it negative.
     """
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
     ends = probabilities.clone()
     child = hierarchy.parent.to(probabilities.device) >= 0
     ends.index_add_(1, hierarchy.parent.to(probabilities.device)[child], -probabilities[:, child])
     return ends.clamp_min(0.0)
 
 
-def expected_hf(probabilities: Tensor, hierarchy: Hierarchy, beta: float = 1.0) -> Tensor:
+def expected_hf(probabilities: Scores, hierarchy: Hierarchy, beta: float = 1.0) -> Tensor:
     """The set with the largest expected hF_beta of a document, over all sets closed under ancestors.
 
     Of the sets of k nodes, the best one holds the k nodes with the largest
@@ -42,7 +44,8 @@ def expected_hf(probabilities: Tensor, hierarchy: Hierarchy, beta: float = 1.0) 
 
     which never grows on the way down, so that the set is closed. The best k is found by trying them all, up to where even a set
     that held every true label could not be better. The ends' depth is all that matters in the sum, and the most probable nodes
-    are all that matter for most documents: others are tried only where they could have come in.
+    are all that matter for most documents: others are tried only where they could have come in. (Where nearly all nodes are as
+    probable as each other, large sets are best, and the time grows with the square of their number.)
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> probabilities = torch.tensor([[0.9, 0.1, 0.6, 0.3]])  # Arts, Science, Music, Film
@@ -66,15 +69,19 @@ def expected_hf(probabilities: Tensor, hierarchy: Hierarchy, beta: float = 1.0) 
     """
     if beta <= 0:
         raise InputError(f"beta must be positive, not {beta}.")
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
     rows = max(1, CELLS // (hierarchy.num_nodes * hierarchy.max_depth))
     return torch.cat([_expected_hf(part, hierarchy, beta**2) for part in probabilities.split(rows)])
 
 
 def _expected_hf(probabilities: Tensor, hierarchy: Hierarchy, beta2: float) -> Tensor:
     mass = _mass_by_depth(end_probabilities(probabilities.double(), hierarchy), hierarchy)  # (B, N, H)
-    chosen, sure = _best_sets(mass, hierarchy, beta2, max(CANDIDATES, hierarchy.max_depth))
-    if not sure.all():
-        chosen[~sure] = _best_sets(mass[~sure], hierarchy, beta2, hierarchy.num_nodes)[0]
+    candidates = max(CANDIDATES, hierarchy.max_depth)
+    chosen, sure = _best_sets(mass, hierarchy, beta2, candidates)
+    while not sure.all():
+        candidates *= 8
+        unsure = (~sure).nonzero().squeeze(1)
+        chosen[unsure], sure[unsure] = _best_sets(mass[unsure], hierarchy, beta2, candidates)
     return chosen
 
 
@@ -127,16 +134,17 @@ def _mass_by_depth(ends: Tensor, hierarchy: Hierarchy) -> Tensor:
     return mass.view(hierarchy.num_nodes, hierarchy.max_depth, len(ends)).permute(2, 0, 1)
 
 
-def argmax_end(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+def argmax_end(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
     """The most probable whole path, ending anywhere: optimal for exact match. Where paths end at leaves, `argmax_leaf`.
 
     Args: probabilities (B, N) coherent, of one path. Returns: (B, N) bool, one path each; ties go to the first node.
     """
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
     best = end_probabilities(probabilities, hierarchy).argmax(1, keepdim=True)
     return hierarchy.close(torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True))
 
 
-def expected_cost(probabilities: Tensor, hierarchy: Hierarchy, cost: Tensor) -> Tensor:
+def expected_cost(probabilities: Scores, hierarchy: Hierarchy, cost: Tensor) -> Tensor:
     """The node whose prediction has the smallest expected cost, and everything above it.
 
     Any node may be predicted, inner ones too, whatever cost their prediction has; `htc.distances.tree_distance_matrix` and
@@ -160,18 +168,22 @@ def expected_cost(probabilities: Tensor, hierarchy: Hierarchy, cost: Tensor) -> 
     Raises:
         InputError: if the costs are not as many as needed.
     """
+    cost = torch.as_tensor(cost)
     if cost.shape != (hierarchy.num_nodes, hierarchy.num_nodes):
         raise InputError(
             f"cost must have a row and a column for each of the {hierarchy.num_nodes} nodes, not {tuple(cost.shape)}."
         )
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
     ends = end_probabilities(probabilities, hierarchy)
+    if not bool(cost.isfinite().all(1).any()):
+        raise InputError("cost has no row without infinity or NaN: there is no node to predict.")
     candidates = cost.isfinite().all(1).nonzero().squeeze(1)
     expected = ends @ cost[candidates].T.to(ends)  # (B, candidates)
     best = candidates[expected.argmin(1, keepdim=True)]
     return hierarchy.close(torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True))
 
 
-def crm(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
+def crm(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
     """Conditional risk minimisation: the leaf with the smallest expected height of the lowest common ancestor with the truth.
 
     That height falls from the root's by one step for each node on the leaf's path that is on the truth's path too, from the
@@ -181,6 +193,7 @@ def crm(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
 
     Source: Karthik et al., "No Cost Likelihood Manipulation at Test Time for Making Better Mistakes", ICLR 2021.
     """
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
     parent = hierarchy.parent
     height_above = torch.where(parent >= 0, hierarchy.height[parent], hierarchy.max_depth)
     fall = (height_above - hierarchy.height).to(probabilities)
@@ -188,7 +201,12 @@ def crm(probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
 
 
 def lca_heights(hierarchy: Hierarchy) -> Tensor:
-    """(N, N) float32: the height of the lowest common ancestor of each two nodes, 0 for a leaf and itself; the root's is H."""
+    """(N, N) float32: the height of the lowest common ancestor of each two nodes, 0 for a leaf and itself; the root's is H.
+
+    Raises:
+        InputError: if the hierarchy is not a tree.
+    """
+    hierarchy.parent  # noqa: B018  raises unless this is a tree
     heights = torch.full((hierarchy.num_nodes, hierarchy.num_nodes), float(hierarchy.max_depth))
     node, ancestor = hierarchy.ancestors
     is_below = torch.zeros(hierarchy.num_nodes, hierarchy.num_nodes, dtype=torch.bool)

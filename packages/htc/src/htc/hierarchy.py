@@ -53,6 +53,8 @@ class Hierarchy:
             raise InputError("a hierarchy needs at least one node.")
         if len(names) != len(parents):
             raise ValueError(f"{len(names)} names but parents for {len(parents)} nodes.")
+        if not all(0 <= parent < len(names) for above in parents for parent in above):
+            raise InputError(f"parents must be positions of nodes, from 0 to {len(names) - 1}; a root has none.")
         order, depth = _breadth_first(names, parents)
         rank = {old: new for new, old in enumerate(order)}
         self.names = tuple(names[old] for old in order)
@@ -97,7 +99,10 @@ class Hierarchy:
         """
         index: dict[tuple[str, ...], int] = {}
         parents: list[list[int]] = []
-        for path in map(tuple, paths):
+        for given in paths:
+            if isinstance(given, str):
+                raise InputError(f"a label path must be a list of names, not the text {given!r}.")
+            path = tuple(given)
             if not path or not all(isinstance(name, str) and name.strip() for name in path):
                 raise InputError(f"the label path {path!r} is empty or has an empty name.")
             for end in range(1, len(path) + 1):
@@ -120,6 +125,8 @@ class Hierarchy:
         """
         edges = list(dict.fromkeys(pairs))
         for parent, child in edges:
+            if not isinstance(parent, str) or not isinstance(child, str):
+                raise InputError(f"labels are named by texts, but the pair {(parent, child)!r} is not.")
             if parent == child:
                 raise InputError(f"{parent!r} is given as its own parent.")
         if all(child != ROOT for _, child in edges):
@@ -255,11 +262,11 @@ class Hierarchy:
         return closed
 
     def most_specific(self, sets: Tensor) -> Tensor:
-        """Keep the members without a member right below them. Args: sets (D, N) bool. Returns: (D, N) bool."""
-        parent, child = self.edges.to(sets.device)
+        """Keep the members without a member anywhere below them. Args: sets (D, N) bool. Returns: (D, N) bool."""
+        doc, node = sets.nonzero(as_tuple=True)
+        row, ancestor, edges = self.ancestors_of(node)
         specific = sets.clone()
-        doc, edge = sets[:, child].nonzero(as_tuple=True)
-        specific[doc, parent[edge]] = False
+        specific[doc[row[edges > 0]], ancestor[edges > 0]] = False
         return specific
 
     def is_coherent(self, sets: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ Each objective is one class with
 |---|---|---|---|
 | `BCE`, `Focal`, `CHAMP` | any | no | any |
 | `ConditionalSigmoid` | any | yes | any |
-| `LeafSoftmax` | one leaf | yes | any |
+| `LeafSoftmax` | one leaf | yes | any; in a DAG no distribution over paths |
 | `ConditionalSoftmax` (with `priors`: logit-adjusted) | one path to any depth, never told to stop | yes | tree |
 | `ParameterSharingSoftmax` | one leaf | yes | tree |
 | `StopEvent` around one of the three | one path, ending anywhere | yes | tree |
@@ -23,7 +23,7 @@ section 3; the binary cross-entropy is the flat multi-label baseline of that pap
 
 from htc.losses.base import Objective
 from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal, base_rate_log_odds
-from htc.losses.by_name import OBJECTIVES, objective_by_name
+from htc.losses.by_name import OBJECTIVES, SOFTMAX_OBJECTIVES, objective_by_name
 from htc.losses.regularization import recursive_regularization
 from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors
 from htc.losses.stop import StopEvent
@@ -32,6 +32,7 @@ __all__ = [
     "BCE",
     "CHAMP",
     "OBJECTIVES",
+    "SOFTMAX_OBJECTIVES",
     "ConditionalSigmoid",
     "ConditionalSoftmax",
     "Focal",

@@ -12,11 +12,12 @@ class Objective(nn.Module):
     Attributes:
         num_outputs: K, the number of logits.
         coherent: whether `probabilities` never gives a node more than its parent.
-        one_path: whether they are those of one path: never more for the children of a node together than for the node.
+        one_path: whether they are those of one path: never more for the children of a node together than for the node. In a
+            DAG never.
     """
 
     coherent: bool
-    one_path: bool = False
+    one_path = False
 
     def __init__(self, hierarchy: Hierarchy, num_outputs: int) -> None:
         super().__init__()

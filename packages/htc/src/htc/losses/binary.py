@@ -76,8 +76,8 @@ class Focal(Objective):
         self.gamma = gamma
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        towards_truth = torch.where(targets, logits, -logits)  # (B, N)
-        return (-F.logsigmoid(towards_truth) * (-towards_truth).sigmoid().pow(self.gamma)).mean()
+        towards_truth = torch.where(targets.bool(), logits, -logits)  # (B, N)
+        return (-F.logsigmoid(towards_truth) * (self.gamma * F.logsigmoid(-towards_truth)).exp()).mean()
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
@@ -138,6 +138,7 @@ class ConditionalSigmoid(Objective):
         super().__init__(hierarchy, hierarchy.num_nodes)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        targets = targets.bool()
         parent, child = self.hierarchy.edges.to(targets.device)
         untrue_parents = torch.zeros(targets.shape[::-1], device=targets.device)  # (N, B)
         untrue_parents.index_add_(0, child, (~targets).T[parent].float())

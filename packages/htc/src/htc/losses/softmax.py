@@ -52,10 +52,10 @@ class LeafSoftmax(Objective):
     """
 
     coherent = True
-    one_path = True
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         super().__init__(hierarchy, len(hierarchy.leaves))
+        self.one_path = hierarchy.is_tree
         self.register_buffer("leaves", hierarchy.leaves, persistent=False)
 
     leaves: Tensor

@@ -39,6 +39,7 @@ class StopEvent(Objective):
     one_path = True
 
     def __init__(self, hierarchy: Hierarchy, make: Callable[[Hierarchy], Objective]) -> None:
+        hierarchy.parent  # noqa: B018  raises unless this is a tree
         inner = (~hierarchy.is_leaf).nonzero().squeeze(1)
         names = [*hierarchy.names, *[STOP] * len(inner)]
         extended = Hierarchy(names, [*hierarchy.parents, *([node] for node in inner.tolist())])

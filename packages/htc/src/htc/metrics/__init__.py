@@ -3,10 +3,11 @@
 Conventions, in which they agree with scikit-learn:
 
 - truth first: `metric(y_true, y_pred, hierarchy)`, or `metric(y_true, y_score, hierarchy)` for node probabilities;
-- label sets are multi-hot arrays `(D, N)` of torch or NumPy, or lists of label paths (see `htc.metrics.label_sets`);
+- label sets are multi-hot arrays `(D, N)` of torch or NumPy, or lists of label paths (see `htc.label_sets`);
 - every name or argument says which average is meant: `micro` pools counts, `macro` is a mean over nodes, `samples` one over
   documents;
-- a ratio whose denominator is 0 is 0 (scikit-learn's `zero_division=0`).
+- a ratio whose denominator is 0 is 0 (scikit-learn's `zero_division=0`), but for `accuracy_per_level`, NaN at a level where no
+  document has a label.
 
 The root is never counted. All but those of one path take several paths, endings at inner nodes, trees and DAGs.
 
@@ -24,6 +25,7 @@ The root is never counted. All but those of one path take several paths, endings
 | all at once, part by part | `LabelSetScores`, `ProbabilityScores` |
 """
 
+from htc.label_sets import as_label_sets
 from htc.metrics.flat import exact_match, f1, hamming_loss
 from htc.metrics.hierarchical import (
     accuracy_per_level,
@@ -33,7 +35,6 @@ from htc.metrics.hierarchical import (
     macro_precision_recall_f_at_depth,
 )
 from htc.metrics.information import icm, icm_norm
-from htc.metrics.label_sets import as_label_sets
 from htc.metrics.lca import lca_precision_recall_f
 from htc.metrics.paths import path_constrained_f1, path_f1
 from htc.metrics.ranking import hf1_auc, hf1_auc_per_document, micro_curve

@@ -3,10 +3,13 @@
 Counts are (3, ...) tensors: labels that are both predicted and true, predicted, and true. Those by class add up over documents.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from htc.errors import InputError
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -30,6 +33,12 @@ def by_document(true: Tensor, predicted: Tensor) -> Tensor:
     return torch.stack([count(true & predicted, (1,)), count(predicted, (1,)), count(true, (1,))]).long()
 
 
+def check_average(average: str, allowed: Sequence[str]) -> None:
+    """Raise InputError for an average that a metric does not have."""
+    if average not in allowed:
+        raise InputError(f"average must be one of {', '.join(allowed)}, not {average!r}.")
+
+
 def precision_recall_f(counts: Tensor, beta: float = 1.0) -> Tensor:
     """Args: counts (3, ...). Returns: (3, ...) float64: precision, recall and F_beta, 0 where the denominator is 0."""
     both, predicted, true = counts
@@ -39,6 +48,7 @@ def precision_recall_f(counts: Tensor, beta: float = 1.0) -> Tensor:
 
 def average_over_classes(counts: Tensor, average: Literal["micro", "macro"], beta: float = 1.0) -> tuple[float, float, float]:
     """Precision, recall and F_beta of pooled counts (micro), or their means over all classes (macro). Args: counts (3, N)."""
+    check_average(average, ("micro", "macro"))
     if average == "micro":
         counts = counts.sum(1, keepdim=True)
     precision, recall, f = precision_recall_f(counts, beta).mean(1).tolist()

@@ -3,8 +3,8 @@
 from typing import Literal
 
 from htc.hierarchy import Hierarchy
-from htc.metrics.counts import average_over_classes, average_over_documents, by_class, by_document
-from htc.metrics.label_sets import LabelSets, both_label_sets
+from htc.label_sets import LabelSets, both_label_sets
+from htc.metrics.counts import average_over_classes, average_over_documents, by_class, by_document, check_average
 
 
 def f1(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, average: Literal["micro", "macro", "samples"]) -> float:
@@ -16,6 +16,7 @@ def f1(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, average: Lite
     >>> f1([["Arts", "Music"]], [["Arts", "Film"]], hierarchy, average="micro")
     0.5
     """
+    check_average(average, ("micro", "macro", "samples"))
     true, predicted = both_label_sets(y_true, y_pred, hierarchy)
     if average == "samples":
         return average_over_documents(by_document(true, predicted))[2]

@@ -7,16 +7,17 @@ from torch import Tensor
 
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.label_sets import LabelSets, as_label_sets, both_label_sets, check_as_many
 from htc.metrics.counts import (
     average_over_classes,
     average_over_documents,
     by_class,
     by_document,
+    check_average,
     count,
     divide,
     precision_recall_f,
 )
-from htc.metrics.label_sets import LabelSets, as_label_sets, both_label_sets
 
 
 def closed_label_sets(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:
@@ -53,6 +54,7 @@ def hierarchical_precision_recall_f(
 
     Source: Kiritchenko, Matwin and Famili, 2005; Plaud et al., CoNLL 2024, section 4.
     """
+    check_average(average, ("micro", "macro", "samples"))
     true, predicted = closed_label_sets(y_true, y_pred, hierarchy)
     if average == "samples":
         return average_over_documents(by_document(true, predicted), beta)
@@ -141,4 +143,6 @@ def accuracy_per_level(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarch
 
 def incoherence_rate(y_pred: LabelSets, hierarchy: Hierarchy) -> float:
     """The share of documents whose predicted set lacks a parent of one of its members."""
-    return 1.0 - float(torch.mean(hierarchy.is_coherent(as_label_sets(y_pred, hierarchy, "y_pred")).double()))
+    predicted = as_label_sets(y_pred, hierarchy, "y_pred")
+    check_as_many(predicted, predicted)
+    return float((~hierarchy.is_coherent(predicted)).double().mean())

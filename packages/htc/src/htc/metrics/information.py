@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from htc.hierarchy import Hierarchy
+from htc.label_sets import LabelSets
 from htc.metrics.counts import by_class
 from htc.metrics.hierarchical import closed_label_sets
-from htc.metrics.label_sets import LabelSets
 
 ALPHA_1, ALPHA_2, BETA = 2.0, 2.0, 3.0  # the paper's
 

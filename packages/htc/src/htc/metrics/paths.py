@@ -5,8 +5,8 @@ from typing import Literal
 from torch import Tensor
 
 from htc.hierarchy import Hierarchy
+from htc.label_sets import LabelSets, both_label_sets
 from htc.metrics.counts import average_over_classes, by_class
-from htc.metrics.label_sets import LabelSets, both_label_sets
 
 
 def constrained_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:

@@ -1,5 +1,6 @@
 """Metrics of node probabilities, over all thresholds at once."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -7,8 +8,8 @@ from torch import Tensor
 
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many
 from htc.metrics.counts import count, divide, precision_recall_f
-from htc.metrics.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many
 
 CELLS = 2**24  # of true labels by nodes, at a time; bounds memory
 
@@ -78,13 +79,25 @@ class Curve(NamedTuple):
     f1: Tensor
 
 
-def micro_curve(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, thresholds: Tensor) -> Curve:
+def micro_curve(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, thresholds: Sequence[float] | Tensor) -> Curve:
     """Micro hP, hR and hF1 of thresholding at each of the given values, in one pass.
 
     Args: y_true: label sets of D documents; y_score (D, N); thresholds (T,) ascending. Returns: a `Curve`.
+
+    Raises:
+        InputError: for thresholds in another order.
     """
+    thresholds = ascending(thresholds)
     targets, scores = true_and_scores(y_true, y_score, hierarchy)
     return Curve(thresholds, *precision_recall_f(curve_counts(targets, scores, hierarchy, thresholds)))
+
+
+def ascending(thresholds: Sequence[float] | Tensor) -> Tensor:
+    """Thresholds as a tensor (T,). Raises: InputError: unless they are ascending."""
+    tensor = torch.as_tensor(thresholds)
+    if tensor.ndim != 1 or bool((tensor.diff() < 0).any()):
+        raise InputError("thresholds must be one list of ascending numbers.")
+    return tensor
 
 
 def curve_counts(targets: Tensor, scores: Tensor, hierarchy: Hierarchy, thresholds: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ from torch import Tensor
 from htc.distances import distance_through_common_ancestor
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many
 from htc.metrics.counts import divide
 from htc.metrics.hierarchical import closed_label_sets
-from htc.metrics.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many
 
 
 def single_ends(sets: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:

@@ -1,17 +1,18 @@
 """All metrics of label sets, from documents that come in parts: equal to those of the whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from htc.hierarchy import Hierarchy
+from htc.label_sets import LabelSets, Scores, as_label_sets, check_as_many
 from htc.metrics import hierarchical, information, lca, paths, ranking, single_path
 from htc.metrics.counts import average_over_classes, by_class, by_document, precision_recall_f
-from htc.metrics.label_sets import LabelSets, Scores, both_label_sets
 
 AVERAGES: tuple[Literal["micro", "macro"], ...] = ("micro", "macro")
+CELLS = 2**24  # of documents by nodes, at a time; bounds memory
 Sums = Callable[[Tensor, Tensor, Hierarchy], Tensor]
 """(true, predicted, hierarchy) -> what adds up over documents."""
 
@@ -34,8 +35,15 @@ class LabelSetScores:
         self._sums: dict[str, Tensor] = {}
 
     def update(self, y_true: LabelSets, y_pred: LabelSets) -> None:
-        """Add documents. Raises: InputError: for label sets that do not fit, see `htc.metrics.label_sets`."""
-        true, predicted = both_label_sets(y_true, y_pred, self.hierarchy)
+        """Add documents, or none. Raises: InputError: for label sets that do not fit, see `htc.label_sets`."""
+        true, predicted = as_label_sets(y_true, self.hierarchy, "y_true"), as_label_sets(y_pred, self.hierarchy, "y_pred")
+        if len(true) or len(predicted):
+            check_as_many(true, predicted)
+            rows = max(1, CELLS // self.hierarchy.num_nodes)
+            for part in zip(true.split(rows), predicted.split(rows), strict=True):
+                self._update(*part)
+
+    def _update(self, true: Tensor, predicted: Tensor) -> None:
         closed = self.hierarchy.close(true), self.hierarchy.close(predicted)
         self.single_path &= all(bool((self.hierarchy.most_specific(sets).sum(1) <= 1).all()) for sets in closed)
         for name, sums in AS_GIVEN.items():
@@ -102,14 +110,16 @@ def _mistakes(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
 class ProbabilityScores:
     """Collects true label sets and node probabilities part by part; `compute` gives the metrics over all thresholds."""
 
-    def __init__(self, hierarchy: Hierarchy, thresholds: Tensor) -> None:
+    def __init__(self, hierarchy: Hierarchy, thresholds: Sequence[float] | Tensor) -> None:
         """Args: thresholds (T,) ascending, where the curve is wanted."""
-        self.hierarchy, self.thresholds = hierarchy, thresholds
+        self.hierarchy, self.thresholds = hierarchy, ranking.ascending(thresholds)
         self.documents, self._area = 0, 0.0
-        self._counts = torch.zeros(3, len(thresholds), dtype=torch.long)
+        self._counts = torch.zeros(3, len(self.thresholds), dtype=torch.long)
 
     def update(self, y_true: LabelSets, y_score: Scores) -> None:
         """Add documents. Raises: InputError: see `hf1_auc`."""
+        if not len(y_score):
+            return
         targets, scores = ranking.true_and_scores(y_true, y_score, self.hierarchy)
         self._area += float(ranking.hf1_auc_per_document(targets, scores, self.hierarchy).sum())
         self._counts += ranking.curve_counts(targets, scores, self.hierarchy, self.thresholds).cpu()

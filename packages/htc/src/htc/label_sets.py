@@ -1,0 +1,159 @@
+"""What metrics, inference rules and estimators take: label sets and node scores, in the forms in which people have them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from htc.errors import InputError
+from htc.hierarchy import Hierarchy
+
+LabelSets = Any
+"""The labels of D documents:
+
+- a (D, N) array of 0 and 1, in the hierarchy's node order: of torch, NumPy or SciPy (sparse), nested lists, or a DataFrame,
+  whose columns are put in order where they are the names of the nodes;
+- D label sets as `Hierarchy.resolve` takes them: a path, a set of names, or several paths; none for a document without labels;
+- D rows of names, filled up with "" or None;
+- D names.
+"""
+
+NUMBERS = (int, float, np.number, np.bool_)
+Scores = Any
+"""(D, N) probabilities or other scores of nodes: an array of torch or NumPy, or nested lists."""
+
+
+def as_label_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels") -> Tensor:
+    """Label sets as a tensor; those given as names or paths are closed under ancestors.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> as_label_sets([["Arts", "Film"], []], hierarchy).int()
+    tensor([[1, 0, 0, 1],
+            [0, 0, 0, 0]], dtype=torch.int32)
+
+    Args:
+        labels: see `LabelSets`.
+        name: what to call them in an error.
+
+    Returns:
+        (D, N) bool.
+
+    Raises:
+        InputError: for a wrong shape, other values than 0 and 1, or unknown labels.
+    """
+    if isinstance(labels, Tensor):
+        return _as_zero_one(labels, hierarchy, name)
+    numbers = as_numbers(labels, hierarchy, name)
+    if numbers is not None:
+        return _as_zero_one(_as_tensor(numbers), hierarchy, name)
+    try:
+        return hierarchy.encode(as_lists(labels), allow_empty=True)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def as_numbers(labels: LabelSets, hierarchy: Hierarchy | None, name: str) -> np.ndarray | None:
+    """Label sets that are given as an array of numbers, as that array; None for names."""
+    if hasattr(labels, "toarray"):  # SciPy's sparse matrices
+        return labels.toarray()
+    if hasattr(labels, "columns") and hierarchy is not None:
+        labels = _in_node_order(labels, hierarchy, name)
+    if not hasattr(labels, "__array__"):
+        first = next((row for row in labels if not hasattr(row, "__len__") or len(row)), None)
+        if isinstance(first, Iterable) and not isinstance(first, str):
+            first = next(iter(first), None)
+        return np.asarray(labels) if isinstance(first, NUMBERS) else None
+    array = np.asarray(labels)
+    if array.dtype.kind in "biuf":
+        return array
+    if array.dtype.kind == "O" and array.size and all(isinstance(value, NUMBERS) for value in array.flat):
+        return array.astype(float)
+    return None
+
+
+def _in_node_order(frame: Any, hierarchy: Hierarchy, name: str) -> Any:
+    """A DataFrame with a column for each node, in node order; one of names, as it is."""
+    columns = list(frame.columns)
+    if len(columns) != hierarchy.num_nodes or not all(isinstance(column, str) for column in columns):
+        return frame
+    if set(columns) == set(hierarchy.names) and len(set(columns)) == len(columns):
+        return frame[list(hierarchy.names)]
+    known = [column for column in columns if column in hierarchy.names]
+    if known:
+        raise InputError(
+            f"{name}: its columns are names of labels, {known[0]!r} for one, but not those of all nodes once; give a column "
+            "for each node, or an array in node order."
+        )
+    return frame
+
+
+def as_lists(labels: LabelSets) -> list[Any]:
+    """Names, rows of names and label sets as lists that `Hierarchy.encode` takes."""
+    return [_as_list(value) for value in (labels.to_numpy() if hasattr(labels, "to_numpy") else labels)]
+
+
+def _as_list(value: Any) -> Any:
+    if isinstance(value, str):
+        return [str(value)]
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value)
+    if not isinstance(value, Sequence):
+        raise InputError(f"labels must be names, or lists of names or of paths, not {value!r}.")
+    return [name for name in value if not _fills_up(name)]
+
+
+def _fills_up(name: Any) -> bool:
+    return name is None or (isinstance(name, str) and not name) or (isinstance(name, float) and np.isnan(name))
+
+
+def _as_zero_one(array: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:
+    _check_shape(array, hierarchy, name)
+    if array.dtype == torch.bool:
+        return array
+    if not bool(((array == 0) | (array == 1)).all()):
+        raise InputError(f"{name} must hold 0 and 1 only; decode probabilities into label sets first (htc.decoding).")
+    return array.bool()
+
+
+def as_scores(scores: Scores, hierarchy: Hierarchy, name: str = "y_score") -> Tensor:
+    """Node scores as a tensor of floating point numbers. Raises: InputError: for a wrong shape or NaN."""
+    array = scores if isinstance(scores, Tensor) else _as_tensor(np.asarray(scores))
+    _check_shape(array, hierarchy, name)
+    if not array.is_floating_point():
+        return array.double()
+    if bool(array.isnan().any()):
+        raise InputError(f"{name} holds NaN for document {int(array.isnan().any(1).nonzero()[0])}.")
+    return array
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor of the same numbers, sharing memory where torch can."""
+    sharable = array.flags.writeable and all(stride >= 0 for stride in array.strides)
+    return torch.from_numpy(array if sharable else array.copy())
+
+
+def _check_shape(array: Tensor, hierarchy: Hierarchy, name: str) -> None:
+    if array.ndim != 2 or array.shape[1] != hierarchy.num_nodes:
+        raise InputError(
+            f"{name} must have a column for each of the {hierarchy.num_nodes} nodes of the hierarchy, but its shape is "
+            f"{tuple(array.shape)}."
+        )
+
+
+def both_label_sets(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:
+    """True and predicted label sets as tensors of one shape. Raises: InputError: see `as_label_sets`; for no document."""
+    true, predicted = as_label_sets(y_true, hierarchy, "y_true"), as_label_sets(y_pred, hierarchy, "y_pred")
+    check_as_many(true, predicted)
+    return true, predicted
+
+
+def check_as_many(true: Tensor, predicted: Tensor) -> None:
+    """Raise InputError unless there are as many documents on both sides, and any at all."""
+    if len(true) != len(predicted):
+        raise InputError(f"y_true has {len(true)} documents, but there are predictions for {len(predicted)}.")
+    if not len(true):
+        raise InputError("there is no document to score.")
