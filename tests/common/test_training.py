@@ -14,7 +14,16 @@ from common.checkpoints import KEEP, Checkpoints, random_state, set_random_state
 from common.errors import InputError
 from common.runs import RunDirectory
 from common.tracking import Tracker, TrackingConfig
-from common.training import Trainer, TrainingConfig, TrainingData, cosine, linear, make_accelerator, parameter_groups
+from common.training import (
+    Trainer,
+    TrainingConfig,
+    TrainingData,
+    cosine,
+    linear,
+    make_accelerator,
+    parameter_groups,
+    refuse_several_processes,
+)
 
 CONFIG = TrainingConfig(epochs=3, batch_size=4, learning_rate=0.01, checkpoint_steps=2)
 
@@ -130,7 +139,15 @@ def test_an_unknown_metric_to_select_by_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 0), ("batch_size", -1), ("learning_rate", 0.0), ("warmup_fraction", 2.0), ("precision", "fp8")],
+    [
+        ("epochs", 0),
+        ("batch_size", -1),
+        ("learning_rate", 0.0),
+        ("warmup_fraction", 2.0),
+        ("precision", "fp8"),
+        ("micro_batch_size", 0),
+        ("patience", -1),
+    ],
 )
 def test_impossible_values_are_refused(key, value, tmp_path):
     with pytest.raises(InputError, match=rf"training\.{key} must be"):
@@ -140,7 +157,7 @@ def test_impossible_values_are_refused(key, value, tmp_path):
 def test_parameter_groups():
     model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "head": nn.Linear(2, 2), "frozen": nn.Linear(2, 2)})
     model["frozen"].requires_grad_(False)
-    groups = parameter_groups(model, TrainingConfig(learning_rate=1e-3, encoder_learning_rate=2e-5, weight_decay=0.1))
+    groups = parameter_groups(model, 1e-3, 0.1, encoder_learning_rate=2e-5)
     assert sorted((g["lr"], g["weight_decay"], len(g["params"])) for g in groups) == [
         (2e-5, 0.0, 1),
         (2e-5, 0.1, 1),
@@ -180,3 +197,60 @@ def test_learning_rates_warm_up_and_decay():
     assert [linear(progress) for progress in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
     assert [cosine(progress) for progress in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.55, 0.1])
     assert cosine(1.0, final=0.0) == pytest.approx(0.0)
+
+
+def plain(folder, **settings):
+    """The weights of a network without dropout after a training."""
+    x, y = data()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+    scores = iter(settings.pop("scores", range(100)))
+    run = RunDirectory(folder, {"seed": 0})
+    trainer = Trainer(
+        model,
+        lambda epoch: TrainingData(len(x), lambda rows: (x[rows], y[rows])),
+        nn.functional.mse_loss,
+        TrainingConfig(**{"epochs": 3, "batch_size": 7, "learning_rate": 0.01} | settings),
+        seed=3,
+        accelerator=make_accelerator(),
+        checkpoints=Checkpoints(run.checkpoints),
+        evaluate=lambda: {"score": next(scores)},
+        select="score",
+        progress=False,
+    )
+    tracker = partial(Tracker, run, TrackingConfig("disabled"), job_type="train", name="test")
+    kept = trainer.fit(lambda step: tracker(resume_step=step))
+    return kept, run.metrics(), model.state_dict()
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 3, 7, 100])
+def test_parts_of_a_batch_make_the_same_step(micro_batch_size, tmp_path):
+    """Also where the last batch, of 4, and the last part are smaller."""
+    _, whole, expected = plain(tmp_path / "whole")
+    _, parts, weights = plain(tmp_path / "parts", micro_batch_size=micro_batch_size)
+    for name, value in weights.items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
+    assert [line["train/loss"] for line in parts] == pytest.approx([line["train/loss"] for line in whole], abs=1e-6)
+
+
+def test_patience_ends_a_training_that_gets_no_better(tmp_path):
+    kept, lines, _ = plain(tmp_path / "run", epochs=10, patience=2, scores=[1, 3, 2, 2, 9, 9, 9])
+    assert kept == {"epoch": 2, "score": 3}
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    kept, lines, _ = plain(tmp_path / "long", epochs=6, patience=3, scores=[1, 3, 2, 2, 9, 9])
+    assert (kept["epoch"], len(lines)) == (5, 6)
+    again, lines, _ = plain(tmp_path / "run", epochs=10, patience=2, scores=[])  # it is over for good
+    assert again == {"epoch": 2, "score": 3}
+    assert len(lines) == 4
+
+
+def test_patience_needs_a_score(tmp_path):
+    with pytest.raises(InputError, match=r"training\.patience needs a score"):
+        run_training(tmp_path / "run", TrainingConfig(patience=2), select=None)
+
+
+def test_what_one_process_does_is_refused_under_torchrun(monkeypatch):
+    refuse_several_processes()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="start it without torchrun"):
+        refuse_several_processes()

@@ -4,6 +4,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,39 @@ def test_a_rule_of_one_path_is_refused_for_probabilities_of_several(place, monke
     code, _, err = call(predict_app.main, [*arguments, "decoder=best"], monkeypatch, capsys)
     assert code == 2
     assert "decoder must be one of threshold, tuned_threshold" in err
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("encoder", ["minilm_frozen", "minilm"])
+def test_two_processes_make_the_steps_of_one(encoder, place):
+    """Without dropout, torchrun gives the same scores; batches of 8, the last one of 4, and micro-batches of 3."""
+    arguments = [*common_arguments(place, "conditional_softmax"), f"encoder={encoder}", "training.epochs=2", "head.dropout=0"]
+    arguments += ["training.micro_batch_size=3", f"encoder.name={place / 'still'}"]
+    still = place / "still"
+    if not still.exists():
+        shutil.copytree(place / "encoder", still)
+        config = json.loads((still / "config.json").read_text())
+        config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        (still / "config.json").write_text(json.dumps(config))
+    results = {}
+    starts = {"one": ["-m"], "two": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]}
+    for name, start in starts.items():
+        run = place / f"{name}-{encoder}"
+        command = [sys.executable, *start, "htc.train", *arguments, f"run_dir={run}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("run: ") == 1  # one process speaks
+        results[name] = json.loads((run / "result.json").read_text())
+        assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+        assert not (run / "checkpoints").exists()
+    one, two = results["one"]["test"], results["two"]["test"]
+    assert two["hf1_auc"] == pytest.approx(one["hf1_auc"], abs=1e-3)
+    assert two["curve"]["f1"] == pytest.approx(one["curve"]["f1"], abs=0.02)
+    losses = [
+        [json.loads(line)["train/loss"] for line in (place / f"{name}-{encoder}/metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_a_run_leaves_what_it_should(trained):

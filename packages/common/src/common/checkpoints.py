@@ -42,7 +42,7 @@ class Checkpoints:
         found = self._all()
         if not found:
             return None
-        load_model(model, found[-1] / "weights.safetensors", device=str(device))
+        load_model(model, found[-1] / "weights.safetensors", device=_name(device))
         state = torch.load(found[-1] / "state.pt", weights_only=True, map_location="cpu")
         set_random_state(state.pop("random"))
         return state
@@ -57,7 +57,7 @@ class Checkpoints:
     def load_best(self, model: nn.Module, device: torch.device) -> None:
         """Load the best weights, where any were saved."""
         if self._best.exists():
-            load_model(model, self._best, device=str(device))
+            load_model(model, self._best, device=_name(device))
 
     def remove(self) -> None:
         """Remove the folder: the run is finished and its model is saved."""
@@ -65,6 +65,11 @@ class Checkpoints:
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
+
+
+def _name(device: torch.device) -> str:
+    """A device as safetensors calls it: accelerate numbers CPUs where there are several processes."""
+    return "cpu" if device.type == "cpu" else str(device)
 
 
 def random_state() -> dict[str, Any]:

@@ -66,6 +66,8 @@ class TextEncoder(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.pooling = pooling
+        if pooling != "pooler" and getattr(model, "pooler", None) is not None:
+            model.pooler.requires_grad_(False)  # no part of what is computed: several processes would wait for its gradient
         self.max_length = max_length
         self.dim: int = model.config.hidden_size
 

@@ -1,4 +1,4 @@
-"""The training loop: warm-up and decay, checkpoints and resume; by default AdamW, one learning rate per part of the model."""
+"""The training loop: warm-up and decay, checkpoints and resume, one process or several (torchrun); by default AdamW."""
 
 import logging
 import math
@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import FrameType
@@ -35,28 +35,31 @@ class TrainingConfig:
 
     Attributes:
         epochs, batch_size: passes over the training data, items in a step.
-        learning_rate: of the head, the peak after warm-up.
-        encoder_learning_rate: of the encoder, where it is not frozen.
+        micro_batch_size: items that go through the model at a time, where memory holds no more: their gradients are added up to
+            that of the whole batch. Null for all of them.
+        learning_rate: the peak after warm-up.
         weight_decay: not applied to biases and layer norms.
         warmup_fraction: the share of steps over which the learning rates grow from 0; then they fall.
         max_grad_norm: gradients are scaled down to this norm.
         precision: `fp32`, or `bf16` for mixed precision.
         checkpoint_steps: steps between checkpoints inside an epoch; there is always one at its end.
+        patience: stop after so many epochs without a better score (of what epochs are selected by); null to go on to the end.
     """
 
     epochs: int = 10
     batch_size: int = 64
+    micro_batch_size: int | None = None
     learning_rate: float = 1e-3
-    encoder_learning_rate: float = 2e-5
     weight_decay: float = 0.01
     warmup_fraction: float = 0.1
     max_grad_norm: float = 1.0
     precision: str = "fp32"
     checkpoint_steps: int | None = None
+    patience: int | None = None
 
     def check(self) -> None:
         """Raise InputError for values that no training can have."""
-        for name in ("epochs", "batch_size", "learning_rate", "encoder_learning_rate", "max_grad_norm"):
+        for name in ("epochs", "batch_size", "learning_rate", "max_grad_norm"):
             if getattr(self, name) <= 0:
                 raise InputError(f"training.{name} must be positive, not {getattr(self, name)}.")
         if self.weight_decay < 0:
@@ -65,24 +68,30 @@ class TrainingConfig:
             raise InputError(f"training.warmup_fraction must be from 0 to 1, not {self.warmup_fraction}.")
         if self.precision not in ("fp32", "bf16"):
             raise InputError(f"training.precision must be fp32 or bf16, not {self.precision!r}.")
-        if self.checkpoint_steps is not None and self.checkpoint_steps <= 0:
-            raise InputError(f"training.checkpoint_steps must be positive, not {self.checkpoint_steps}.")
+        for name in ("micro_batch_size", "checkpoint_steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"training.{name} must be positive, or null, not {value}.")
 
 
 def make_accelerator(precision: str = "fp32") -> Accelerator:
-    """An Accelerator for what this machine has: CUDA if there is any, else the CPU.
-
-    Raises:
-        InputError: if several processes were started: a run is trained by one.
-    """
+    """An Accelerator for what this machine has, CUDA if there is any, else the CPU, and for the processes that were started."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no" if precision == "fp32" else precision)
-    if max(accelerator.num_processes, int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-        raise InputError("several processes were started for one training; start it as one process, without torchrun.")
+    if not accelerator.is_main_process:
+        logging.disable(logging.WARNING)  # one process speaks
     return accelerator
 
 
-def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, object]]:
-    """The trainable parameters by learning rate (parameters under `encoder.` have their own) and by weight decay."""
+def refuse_several_processes() -> None:
+    """Raise InputError under torchrun, for what one process does."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("several processes were started for this, which is done by one; start it without torchrun.")
+
+
+def parameter_groups(
+    model: nn.Module, learning_rate: float, weight_decay: float, encoder_learning_rate: float | None = None
+) -> list[dict[str, object]]:
+    """The trainable parameters by learning rate (parameters under `encoder.` may have their own) and by weight decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -90,8 +99,8 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
     return [
         {
             "params": parameters,
-            "lr": config.encoder_learning_rate if is_encoder else config.learning_rate,
-            "weight_decay": config.weight_decay if decays else 0.0,
+            "lr": encoder_learning_rate if is_encoder and encoder_learning_rate is not None else learning_rate,
+            "weight_decay": weight_decay if decays else 0.0,
         }
         for (is_encoder, decays), parameters in groups.items()
     ]
@@ -128,12 +137,13 @@ class Trainer:
     Args:
         model: called with the first element of a collated batch.
         data: from the number of an epoch to what it trains on; every epoch has as many items.
-        loss: of the model's output and the second element of the batch.
+        loss: of the model's output and the second element of the batch, a mean over the items.
         config: how.
         seed: determines the order of batches and every random number of the loop.
-        accelerator: device and precision.
-        checkpoints: where to save and resume.
-        evaluate: scores the model after each epoch; the keys are logged as they are.
+        accelerator: device, precision and processes. Each of several processes takes its share of every batch, so that the
+            steps are those of one process.
+        checkpoints: where to save and resume; the main process saves.
+        evaluate: scores the model after each epoch, in every process; the keys are logged as they are.
         select: keep the weights of the epoch that scores highest on this key; None keeps the last.
         optimizers: what makes the steps; None for AdamW on `parameter_groups`.
         decay: of the learning rates, from progress after the warm-up to a factor.
@@ -157,14 +167,18 @@ class Trainer:
         progress: bool = True,
     ) -> None:
         config.check()
-        set_seed(seed)
+        if config.patience and select is None:
+            raise InputError("training.patience needs a score that epochs are selected by; set select, or patience=null.")
+        set_seed(seed + accelerator.process_index)  # every process drops out other features
         self.model, self.loss, self.config = model, loss, config
         self.data = lru_cache(maxsize=1)(data)
         self.seed, self.accelerator, self.checkpoints = seed, accelerator, checkpoints
-        self.evaluate, self.select, self.progress = evaluate, select, progress
+        self.evaluate, self.select, self.progress = evaluate, select, progress and accelerator.is_main_process
         self.steps_per_epoch = math.ceil(self.data(0).size / config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.optimizers = optimizers or [torch.optim.AdamW(parameter_groups(model, config), fused=True)]
+        self.optimizers = optimizers or [
+            torch.optim.AdamW(parameter_groups(model, config.learning_rate, config.weight_decay), fused=True)
+        ]
         self.schedules = [LambdaLR(optimizer, partial(self._rate, decay=decay)) for optimizer in self.optimizers]
         self.step = 0
         self.loss_sum = 0.0  # over the steps of the current epoch
@@ -186,30 +200,38 @@ class Trainer:
             The scores of the epoch that was kept, with `epoch`.
 
         Raises:
-            InputError: if the loss is not finite: the last checkpoint stays.
+            InputError: if the loss or its gradient is not finite: the last checkpoint stays.
             KeyboardInterrupt: after Ctrl-C, once a checkpoint of the current step is saved.
         """
         self.model.to(self.accelerator.device)
         resumed = self._resume()
         self._trained, *self._steppers = self.accelerator.prepare(self.model, *self.optimizers)
+        opened: AbstractContextManager[Tracker | None] = nullcontext()
+        if self.accelerator.is_main_process:
+            opened = open_tracker(self.step if resumed else None)
         with (
-            open_tracker(self.step if resumed else None) as tracker,
+            opened as tracker,
             tqdm(total=self.total_steps, initial=self.step, desc="training", disable=not self.progress, leave=False) as bar,
             ctrl_c_waits() as interrupted,
         ):
             for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
+                if self._patience_is_over(epoch):
+                    log.info("stopped after %d epochs, %d of them without a better score", epoch, self.config.patience)
+                    break
                 self._train_epoch(epoch, bar, interrupted)
                 train_loss = self.loss_sum / self.steps_per_epoch
                 scores = self._score_epoch(epoch)
-                tracker.log(self.step, {"train/loss": train_loss, **scores})
+                if tracker is not None:
+                    tracker.log(self.step, {"train/loss": train_loss, **scores})
                 bar.set_postfix_str(
                     f"loss {train_loss:.4f}" + (f", {self.select} {scores[self.select]:.4f}" if self.select else "")
                 )
                 self.loss_sum = 0.0
                 self._save()
-                if interrupted.is_set():
+                if self._anywhere(interrupted.is_set()):
                     raise KeyboardInterrupt
-            tracker.summarize(self.kept)
+            if tracker is not None:
+                tracker.summarize(self.kept)
         self.checkpoints.load_best(self.model, self.accelerator.device)
         return self.kept
 
@@ -218,23 +240,32 @@ class Trainer:
         data = self.data(epoch)
         batches = epoch_batches(data.size, self.config.batch_size, self.seed, epoch, data.lengths)
         for batch in batches[self.step - epoch * self.steps_per_epoch :]:
-            self._train_step(*data.collate(batch))
+            self._train_step(data, batch)
             bar.update()
-            if interrupted.is_set() and self.step % self.steps_per_epoch:
+            if self._anywhere(interrupted.is_set()) and self.step % self.steps_per_epoch:
                 self._save()
                 raise KeyboardInterrupt
             every = self.config.checkpoint_steps
             if every and self.step % every == 0 and self.step % self.steps_per_epoch:
                 self._save()
 
-    def _train_step(self, inputs: object, targets: Tensor) -> None:
-        device = self.accelerator.device
-        with self.accelerator.autocast():
-            logits = self._trained(to_device(inputs, device))
-        loss = self.loss(logits.float(), targets.to(device))
-        value = loss.item()
-        self._refuse_not_finite("loss", value)
-        self.accelerator.backward(loss)
+    def _train_step(self, data: TrainingData, batch: Tensor) -> None:
+        """One step on a batch (b,) of item numbers, of which this process takes its share."""
+        processes = self.accelerator.num_processes
+        mine = batch[self.accelerator.process_index :: processes]
+        items = len(mine)
+        if not items:  # the last batch of an epoch may be smaller than the number of processes: take part, with no weight
+            mine = batch[:1]
+        value = torch.zeros((), device=self.accelerator.device)
+        parts = mine.split(self.config.micro_batch_size or len(mine))
+        for number, part in enumerate(parts, start=1):
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(self._trained):
+                weight = min(len(part), items) * processes / len(batch)  # gradients are averaged over processes
+                loss = self._loss_of(*data.collate(part)) * weight
+                self.accelerator.backward(loss)
+            value += loss.detach()
+        value = self.accelerator.reduce(value, "mean")
+        self._refuse_not_finite("loss", value.item())
         norm = self.accelerator.clip_grad_norm_(self._trained.parameters(), self.config.max_grad_norm)
         self._refuse_not_finite("gradient", float(norm))
         for stepper, schedule in zip(self._steppers, self.schedules, strict=True):
@@ -242,7 +273,22 @@ class Trainer:
             schedule.step()
             stepper.zero_grad()
         self.step += 1
-        self.loss_sum += value
+        self.loss_sum += value.item()
+
+    def _loss_of(self, inputs: object, targets: Tensor) -> Tensor:
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            logits = self._trained(to_device(inputs, device))
+        return self.loss(logits.float(), targets.to(device))
+
+    def _anywhere(self, here: bool) -> bool:
+        """Whether something is the case in any of the processes."""
+        if self.accelerator.num_processes == 1:
+            return here
+        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device), "sum") > 0)
+
+    def _patience_is_over(self, epoch: int) -> bool:
+        return bool(self.config.patience and self.kept and epoch - self.kept["epoch"] >= self.config.patience)
 
     def _refuse_not_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
@@ -258,14 +304,17 @@ class Trainer:
             raise InputError(f"cannot select epochs by {self.select!r}; known: {', '.join(sorted(scores))}.")
         if self.select is None or not self.kept or scores[self.select] > self.kept[self.select]:
             self.kept = scores
-            self.checkpoints.save_best(self.model)
+            if self.accelerator.is_main_process:
+                self.checkpoints.save_best(self.model)
         return scores
 
     def _save(self) -> None:
         state: dict[str, Any] = {"step": self.step, "loss_sum": self.loss_sum, "kept": self.kept}
         state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
         state |= {"schedules": [schedule.state_dict() for schedule in self.schedules]}
-        self.checkpoints.save(self.step, self.model, state)
+        if self.accelerator.is_main_process:
+            self.checkpoints.save(self.step, self.model, state)
+        self.accelerator.wait_for_everyone()
 
     def _resume(self) -> bool:
         state = self.checkpoints.load_last(self.model, self.accelerator.device)
@@ -276,6 +325,8 @@ class Trainer:
             optimizer.load_state_dict(saved)
         for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
             schedule.load_state_dict(saved)
+        if self.accelerator.num_processes > 1:  # the random numbers that were saved are those of the main process
+            set_seed(self.seed + self.accelerator.process_index + 1000 * self.step)
         log.info("continuing from step %d of %d", self.step, self.total_steps)
         return True
 

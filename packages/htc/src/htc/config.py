@@ -75,6 +75,19 @@ class LossConfig:
 
 
 @dataclass
+class FinetuningConfig(TrainingConfig):
+    """How a classifier is trained; `learning_rate` is that of the head, `encoder_learning_rate` that of a trained encoder."""
+
+    encoder_learning_rate: float = 2e-5
+
+    def check(self) -> None:
+        """Raise InputError for values that no training can have."""
+        super().check()
+        if self.encoder_learning_rate <= 0:
+            raise InputError(f"training.encoder_learning_rate must be positive, not {self.encoder_learning_rate}.")
+
+
+@dataclass
 class HeadConfig:
     """The classifier's head."""
 
@@ -97,7 +110,7 @@ class TrainConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: FinetuningConfig = field(default_factory=FinetuningConfig)
     select: str | None = "dev/hf1_auc"
     seed: int = 0
     runs: str = "runs"
@@ -165,4 +178,4 @@ def register() -> None:
     store.store(group="dataset", name="published_schema", node=PublishedConfig)
     store.store(group="loss", name="loss_schema", node=LossConfig)
     store.store(group="encoder", name="encoder_schema", node=EncoderConfig)
-    store.store(group="training", name="training_schema", node=TrainingConfig)
+    store.store(group="training", name="training_schema", node=FinetuningConfig)

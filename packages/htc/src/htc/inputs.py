@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from common.encoders import TextEncoder
@@ -23,8 +25,35 @@ class Inputs(ABC):
         """(b,) lengths for bucketing, None where all inputs are alike."""
 
     @torch.inference_mode()
-    def probabilities(self, model: Classifier, objective: Objective, documents: Tensor, batch_size: int = 256) -> Tensor:
-        """Node probabilities. Args: documents (n,) int64. Returns: (n, N) float32 on the CPU, in the order asked for."""
+    def probabilities(
+        self,
+        model: Classifier,
+        objective: Objective,
+        documents: Tensor,
+        batch_size: int = 256,
+        accelerator: Accelerator | None = None,
+    ) -> Tensor:
+        """Node probabilities.
+
+        Args:
+            documents: (n,) int64.
+            accelerator: with several processes, each computes its share, and all get the whole.
+
+        Returns:
+            (n, N) float32 on the CPU, in the order asked for.
+        """
+        if accelerator is None or accelerator.num_processes == 1:
+            return self._probabilities(model, objective, documents, batch_size)
+        mine = documents[accelerator.process_index :: accelerator.num_processes]
+        shares = gather_object([self._probabilities(model, objective, mine, batch_size)])
+        whole = torch.empty(len(documents), shares[0].shape[1])
+        for process, share in enumerate(shares):
+            whole[process :: accelerator.num_processes] = share
+        return whole
+
+    def _probabilities(self, model: Classifier, objective: Objective, documents: Tensor, batch_size: int) -> Tensor:
+        if not len(documents):
+            return torch.empty(0, objective.hierarchy.num_nodes)
         device = next(model.parameters()).device
         lengths = self.lengths(documents)
         order = torch.arange(len(documents)) if lengths is None else lengths.argsort(stable=True)

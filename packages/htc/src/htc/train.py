@@ -4,15 +4,18 @@ htc-train                                              icd10cm, MiniLM frozen, b
 htc-train loss=conditional_softmax_la seed=1
 htc-train dataset=custom dataset.dir=my/documents encoder=minilm
 htc-train --multirun loss=bce,conditional_softmax seed=0,1,2
+torchrun --nproc-per-node 2 -m htc.train encoder=minilm            two processes (GPUs, where there are any), same batches
 """
 
 import logging
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator, PartialState
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -21,10 +24,10 @@ from common.cli import print_result, run_application
 from common.encoders import TextEncoder, cached_features, load_encoder
 from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker, wandb_mode
-from common.training import Trainer, TrainingData, make_accelerator
+from common.training import Trainer, TrainingData, make_accelerator, parameter_groups
 from htc import decoding, metrics
 from htc.build import initial_bias, load_dataset, make_objective
-from htc.config import TrainConfig, register
+from htc.config import FinetuningConfig, TrainConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError, UnsuitableTargetsError
 from htc.evaluation import evaluate, summary_table
@@ -60,21 +63,25 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
         The content of the run's result.json, and `run_dir`.
     """
     check(config)
+    accelerator = make_accelerator(config.training.precision)
     dataset = load_dataset(config.dataset)
     documents = dataset.splits["train"]
     objective = make_objective(config.loss, dataset.hierarchy, dataset.targets[documents])
     check_targets(objective, dataset)
     identity = asdict(config) | {"data_fingerprint": dataset.fingerprint()}
-    run = RunDirectory(run_directory(config, identity), identity)
-    with run.locked():
+    with accelerator.main_process_first():
+        run = RunDirectory(run_directory(config, identity), identity)
+    with run.locked() if accelerator.is_main_process else nullcontext():
         finished = run.result()
+        accelerator.wait_for_everyone()
         if finished is not None:
             log.info("already finished: %s", run.path)
-            Checkpoints(run.checkpoints).remove()
+            if accelerator.is_main_process:
+                Checkpoints(run.checkpoints).remove()
             result = finished
         else:
             log.info("%s", dataset.describe())
-            result = _train(run, config, dataset, objective, progress)
+            result = _train(run, config, dataset, objective, accelerator, progress)
     return result | {"run_dir": str(run.path)}
 
 
@@ -90,9 +97,17 @@ def check(config: TrainConfig) -> None:
         raise InputError(f"select must be null or one of {', '.join(DEV_SCORES)}, not {config.select!r}.")
 
 
-def _train(run: RunDirectory, config: TrainConfig, dataset: Dataset, objective: Objective, progress: bool) -> dict[str, Any]:
+def _train(
+    run: RunDirectory,
+    config: TrainConfig,
+    dataset: Dataset,
+    objective: Objective,
+    accelerator: Accelerator,
+    progress: bool,
+) -> dict[str, Any]:
     encoder = load_encoder(config.encoder)
-    inputs = make_inputs(config, encoder, dataset.texts)
+    with accelerator.main_process_first():  # which computes features for all
+        inputs = make_inputs(config, encoder, dataset.texts)
     documents = dataset.splits["train"]
     torch.manual_seed(config.seed)
     trained_encoder = None if config.encoder.frozen else encoder
@@ -102,7 +117,6 @@ def _train(run: RunDirectory, config: TrainConfig, dataset: Dataset, objective: 
     bias = initial_bias(config.loss, dataset.targets[documents])
     if bias is not None:
         model.set_output_bias(bias)
-    accelerator = make_accelerator(config.training.precision)
     objective.to(accelerator.device)
     data = TrainingData(
         size=len(documents),
@@ -117,18 +131,27 @@ def _train(run: RunDirectory, config: TrainConfig, dataset: Dataset, objective: 
         seed=config.seed,
         accelerator=accelerator,
         checkpoints=Checkpoints(run.checkpoints),
-        evaluate=partial(_score_dev, model, objective, dataset, inputs),
+        evaluate=partial(_score_dev, model, objective, dataset, inputs, accelerator),
         select=config.select,
+        optimizers=[_optimizer(model, config.training)],
         progress=progress,
     )
     tracker = partial(Tracker, run, config.tracking, job_type="train", name=run.path.name)
     kept = trainer.fit(lambda step: tracker(resume_step=step))
-    scores = _score(model, objective, dataset, inputs)
-    tuned = scores["dev"]["tuned_threshold"]
-    save_model(run.path / "model", config, encoder, model, dataset, tuned)
-    result = run.write_result(dataset=dataset.facts(), loss=config.loss.name, kept=kept, **scores)
-    Checkpoints(run.checkpoints).remove()
+    scores = _score(model, objective, dataset, inputs, accelerator)
+    if accelerator.is_main_process:
+        save_model(run.path / "model", config, encoder, model, dataset, scores["dev"]["tuned_threshold"])
+        run.write_result(dataset=dataset.facts(), loss=config.loss.name, kept=kept, **scores)
+        Checkpoints(run.checkpoints).remove()
+    accelerator.wait_for_everyone()
+    result = run.result()
+    assert result is not None
     return result
+
+
+def _optimizer(model: Classifier, config: FinetuningConfig) -> torch.optim.Optimizer:
+    groups = parameter_groups(model, config.learning_rate, config.weight_decay, config.encoder_learning_rate)
+    return torch.optim.AdamW(groups, fused=True)
 
 
 def _loss(objective: Objective, model: Classifier, regularization: float, logits: Tensor, targets: Tensor) -> Tensor:
@@ -139,10 +162,12 @@ def _loss(objective: Objective, model: Classifier, regularization: float, logits
     return loss
 
 
-def _score_dev(model: Classifier, objective: Objective, dataset: Dataset, inputs: Inputs) -> dict[str, float]:
+def _score_dev(
+    model: Classifier, objective: Objective, dataset: Dataset, inputs: Inputs, accelerator: Accelerator
+) -> dict[str, float]:
     """The scores of one epoch, from which the best epoch is chosen."""
     documents = dataset.splits["dev"]
-    probabilities = inputs.probabilities(model, objective, documents)
+    probabilities = inputs.probabilities(model, objective, documents, accelerator=accelerator)
     targets = dataset.targets[documents]
     at_half = decoding.threshold(probabilities, dataset.hierarchy)
     return {
@@ -151,13 +176,16 @@ def _score_dev(model: Classifier, objective: Objective, dataset: Dataset, inputs
     }
 
 
-def _score(model: Classifier, objective: Objective, dataset: Dataset, inputs: Inputs) -> dict[str, Any]:
+def _score(
+    model: Classifier, objective: Objective, dataset: Dataset, inputs: Inputs, accelerator: Accelerator
+) -> dict[str, Any]:
     """Every metric on dev and test, with the threshold tuned on dev."""
     tuned = 0.5
     scores = {}
     for split in ("dev", "test"):
         documents = dataset.splits[split]
-        probabilities, targets = inputs.probabilities(model, objective, documents), dataset.targets[documents]
+        probabilities = inputs.probabilities(model, objective, documents, accelerator=accelerator)
+        targets = dataset.targets[documents]
         if split == "dev":
             tuned = decoding.tune_threshold(probabilities, targets, dataset.hierarchy)
         scores[split] = evaluate(probabilities, targets, dataset.hierarchy, tuned, objective.one_path)
@@ -179,7 +207,8 @@ def _task(config: DictConfig) -> None:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, TrainConfig)
     result = train(typed)
-    print_result(f"{summary_table(result)}\nrun: {result['run_dir']}")
+    if PartialState().is_main_process:
+        print_result(f"{summary_table(result)}\nrun: {result['run_dir']}")
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from common.checkpoints import Checkpoints
 from common.cli import print_result, run_application
 from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker, wandb_mode
-from common.training import ctrl_c_waits
+from common.training import ctrl_c_waits, refuse_several_processes
 from rlkl import addition, kl
 from rlkl.actor_critic import ActorCritic
 from rlkl.algorithms import a2c
@@ -167,6 +167,7 @@ def weight_statistics(weights: Tensor) -> dict[str, float]:
 
 def check(config: FinetuneConfig) -> None:
     """Refuse what could only fail later. Raises InputError."""
+    refuse_several_processes()
     config.penalty.check()
     config.algorithm.check()
     wandb_mode(config.tracking)

@@ -22,7 +22,7 @@ from common.checkpoints import Checkpoints
 from common.cli import print_result, run_application
 from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker, wandb_mode
-from common.training import Trainer, TrainingData, cosine, make_accelerator
+from common.training import Trainer, TrainingData, cosine, make_accelerator, refuse_several_processes
 from rlkl import addition
 from rlkl.addition import Operands
 from rlkl.config import PretrainConfig, PretrainingConfig, register
@@ -103,6 +103,7 @@ def make_optimizers(model: nn.Module, config: PretrainingConfig) -> list[torch.o
 
 def check(config: PretrainConfig) -> None:
     """Refuse what could only fail later. Raises InputError."""
+    refuse_several_processes()
     config.training.check()
     wandb_mode(config.tracking)
     if not 0 <= config.seed < 2**32:
