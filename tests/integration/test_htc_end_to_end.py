@@ -165,7 +165,14 @@ def test_two_processes_make_the_steps_of_one(encoder, place):
 
 def test_a_run_leaves_what_it_should(trained):
     run = trained.parent
-    assert {f.name for f in run.iterdir()} == {"config.yaml", "metrics.jsonl", "result.json", "model", ".lock"}
+    assert {f.name for f in run.iterdir()} == {
+        "config.yaml",
+        "metrics.jsonl",
+        "result.json",
+        "documents.safetensors",
+        "model",
+        ".lock",
+    }
     result = json.loads((run / "result.json").read_text())
     assert result["test"]["hf1_auc"] > 0.8, "the words tell the labels, so the model must have learnt them"
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 6
@@ -470,7 +477,10 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(place, monkeyp
     assert code == 0, err
     assert "| conditional softmax |" in out
     page = (output / "report.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 8
+    for words in ("Who wins, and where the winner changes", "Rare labels and deep ones", "What a model gets wrong"):
+        assert words in page
+    assert "95% over documents" in page
     summary = json.loads((output / "summary.json").read_text())
     assert list(summary["losses"]) == [
         "bce",

@@ -13,12 +13,13 @@ from common.runs import write_atomically
 
 @dataclass
 class Table:
-    """A table: text cells; `best` holds the (row, column) cells to stress."""
+    """A table: text cells; `best` holds the (row, column) cells to stress, `texts` the columns of running text."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     best: set[tuple[int, int]] = field(default_factory=set)
+    texts: set[int] = field(default_factory=set)
 
 
 @dataclass

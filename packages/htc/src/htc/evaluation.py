@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from htc import decoding, expected, metrics
+from htc.error_analysis import f1_by_frequency
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
 
@@ -26,6 +27,12 @@ ONE_PATH_RULES: dict[str, Rule] = {  # defined for the probabilities of one path
     "crm": expected.crm,
 }
 ALL_RULES = RULES | ONE_PATH_RULES
+SELECTABLE = (  # metrics that an epoch can be selected by: all for which more is better
+    *(f"h{name}_{average}" for average in ("micro", "macro", "samples") for name in ("p", "r", "f1")),
+    *(f"f1_{average}" for average in ("micro", "macro", "samples")),
+    *(f"{name}_{average}" for name in ("path_constrained_f1", "path_f1") for average in ("micro", "macro")),
+    *("lca_p_samples", "lca_r_samples", "lca_f1_samples", "icm", "icm_norm", "exact_match"),
+)
 CURVE_POINTS = 99  # thresholds 0.01, 0.02, ..., 0.99
 DISTANCES_AT = (1, 5, 20)
 
@@ -63,7 +70,12 @@ def score_sets(targets: Tensor, predictions: Tensor, hierarchy: Hierarchy) -> di
 
 
 def evaluate(
-    probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float, one_path: bool
+    probabilities: Tensor,
+    targets: Tensor,
+    hierarchy: Hierarchy,
+    tuned_threshold: float,
+    one_path: bool,
+    training_counts: Tensor | None = None,
 ) -> dict[str, Any]:
     """Score node probabilities under every inference rule.
 
@@ -72,10 +84,11 @@ def evaluate(
         targets: (D, N) bool, closed under ancestors.
         tuned_threshold: from `decoding.tune_threshold` on other documents than these.
         one_path: whether the probabilities are those of one path, see `losses.Objective`.
+        training_counts: (N,) how many training documents have each label.
 
     Returns:
         `hf1_auc`; `hierarchical_distance_at` where documents have one label each; `curve` with micro hP, hR and hF1 over
-        thresholds; `rules` with `score_sets` of each rule.
+        thresholds; `rules` with `score_sets` of each rule, and F1 by how frequent labels were in training.
     """
     ranking = metrics.ProbabilityScores(hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
     ranking.update(targets, probabilities)
@@ -86,11 +99,28 @@ def evaluate(
         "hierarchical_distance_at": _distances_at_k(probabilities, targets, hierarchy),
         "tuned_threshold": tuned_threshold,
         "rules": {
-            rule: score_sets(targets, decode(rule, probabilities, hierarchy, tuned_threshold), hierarchy)
+            rule: _score_rule(targets, decode(rule, probabilities, hierarchy, tuned_threshold), hierarchy, training_counts)
             for rule in rules_for(one_path)
         },
         "curve": {name: [round(float(v), 5) for v in values] for name, values in curve._asdict().items()},
     }
+
+
+def _score_rule(targets: Tensor, predictions: Tensor, hierarchy: Hierarchy, training_counts: Tensor | None) -> dict[str, Any]:
+    scores = score_sets(targets, predictions, hierarchy)
+    if training_counts is not None:
+        scores["f1_by_frequency"] = f1_by_frequency(targets, predictions, training_counts)
+    return scores
+
+
+def scores_per_document(
+    probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float, one_path: bool
+) -> dict[str, Tensor]:
+    """hF1 of each document under each rule, and its HF1-AUC: what methods are compared by. Returns: name -> (D,) float32."""
+    sets = {rule: decode(rule, probabilities, hierarchy, tuned_threshold) for rule in rules_for(one_path)}
+    scores = {rule: metrics.hierarchical_f_per_document(targets, chosen, hierarchy) for rule, chosen in sets.items()}
+    scores["hf1_auc"] = metrics.hf1_auc_per_document(targets, probabilities, hierarchy)
+    return {name: values.float() for name, values in scores.items()}
 
 
 def _distances_at_k(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> dict[str, float] | None:

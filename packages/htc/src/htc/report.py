@@ -1,5 +1,6 @@
 """The report on a reproduction: objectives x inference rules x metrics, over seeds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,68 +12,8 @@ from common.report import Picture, Section, Table, markdown_table, write_report
 from common.runs import write_atomically
 from common.statistics import Interval, over_seeds
 from htc.evaluation import ALL_RULES
-
-LABELS = {
-    "bce": "BCE",
-    "bce_prior_bias": "BCE, output bias at base rates",
-    "focal": "focal",
-    "champ": "CHAMP",
-    "conditional_sigmoid": "conditional sigmoid",
-    "leaf_softmax": "leaf softmax",
-    "parameter_sharing_softmax": "parameter-sharing softmax",
-    "conditional_softmax": "conditional softmax",
-    "conditional_softmax_la": "conditional softmax, logit-adjusted",
-    "threshold": "threshold 0.5",
-    "tuned_threshold": "tuned threshold",
-    "top_down": "top-down",
-    "top_down_until": "top-down until 0.5",
-    "top_down_threshold": "top-down threshold 0.5",
-    "argmax_leaf": "argmax leaf",
-    "argmax_end": "argmax end",
-    "expected_hf": "expected hF1",
-    "crm": "CRM",
-    "hf1_micro": "hF1 micro",
-    "hf1_macro": "hF1 macro",
-    "hf1_samples": "hF1 samples",
-    "hp_micro": "hP micro",
-    "hr_micro": "hR micro",
-    "f1_micro": "F1 micro",
-    "f1_macro": "F1 macro",
-    "f1_samples": "F1 samples",
-    "path_constrained_f1_micro": "C-F1 micro",
-    "path_constrained_f1_macro": "C-F1 macro",
-    "path_f1_micro": "P-F1 micro",
-    "lca_f1_samples": "LCA-F1 samples",
-    "icm_norm": "ICM-norm",
-    "wu_palmer": "Wu-Palmer",
-    "exact_match": "exact match",
-    "hamming_loss": "Hamming loss",
-    "incoherence_rate": "incoherent",
-    "tree_distance": "tree distance",
-    "mistake_severity": "mistake severity",
-}
-MAIN_RULES = ("threshold", "tuned_threshold", "top_down", "argmax_leaf", "expected_hf")
-SET_METRICS = (
-    "hf1_micro",
-    "hf1_macro",
-    "hf1_samples",
-    "hp_micro",
-    "hr_micro",
-    "f1_micro",
-    "f1_macro",
-    "f1_samples",
-    "path_constrained_f1_micro",
-    "path_constrained_f1_macro",
-    "path_f1_micro",
-    "lca_f1_samples",
-    "icm_norm",
-    "wu_palmer",
-    "exact_match",
-)
-ERRORS = ("hamming_loss", "incoherence_rate", "tree_distance", "mistake_severity")  # lower is better
-
-Losses = dict[str, list[dict[str, Any]]]
-"""For each loss the test scores of its seeds."""
+from htc.report_comparison import Documents, comparison_section, labels_section
+from htc.report_labels import ERRORS, LABELS, MAIN_RULES, SET_METRICS, Losses, label, over_seeds_of
 
 
 def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -98,8 +39,26 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def write_htc_report(output: Path, title: str, summary: dict[str, Any], command: str) -> Path:
-    """Write report.html, table.md and one SVG per figure into a folder. Returns: the report."""
+def write_htc_report(
+    output: Path,
+    title: str,
+    summary: dict[str, Any],
+    command: str,
+    documents: Documents,
+    same_documents: bool,
+    errors: Sequence[Section] = (),
+) -> Path:
+    """Write report.html, table.md and one SVG per figure into a folder.
+
+    Args:
+        summary: what `summarize` gave.
+        documents: for each loss and seed the scores of the test documents.
+        same_documents: whether these are the same for all seeds.
+        errors: sections on what one model gets wrong.
+
+    Returns:
+        The report.
+    """
     losses = summary["losses"]
     main_table = _main_table(losses)
     figures = {
@@ -135,7 +94,10 @@ def write_htc_report(output: Path, title: str, summary: dict[str, Any], command:
             [_threshold_table(losses)],
             [pictures["hf1_by_threshold"], pictures["precision_recall"]],
         ),
+        comparison_section(losses, documents, same_documents),
         Section("Levels", [], [], [pictures["accuracy_per_level"]]),
+        *([labels] if (labels := labels_section(losses)) is not None else []),
+        *errors,
         Section("Every metric of every rule", [], _full_tables(losses)),
     ]
     facts = [
@@ -159,13 +121,6 @@ def _lead(summary: dict[str, Any]) -> str:
     )
 
 
-def _over_seeds(runs: list[dict[str, Any]], rule: str, metric: str) -> Interval | None:
-    """None where the rule is not defined for the objective, or the metric not for the label sets."""
-    if not all(metric in run["rules"].get(rule, {}) for run in runs):
-        return None
-    return over_seeds([run["rules"][rule][metric] for run in runs])
-
-
 def _cell(interval: Interval | None) -> str:
     if interval is None:
         return "–"
@@ -181,10 +136,10 @@ def _best(intervals: list[Interval | None], lowest: bool = False) -> list[int]:
 
 def _main_table(losses: Losses) -> Table:
     columns: list[list[Interval | None]] = [[over_seeds([run["hf1_auc"] for run in runs]) for runs in losses.values()]]
-    columns += [[_over_seeds(runs, rule, "hf1_micro") for runs in losses.values()] for rule in MAIN_RULES]
+    columns += [[over_seeds_of(runs, rule, "hf1_micro") for runs in losses.values()] for rule in MAIN_RULES]
     return Table(
         columns=["objective", "hF1-AUC", *(f"hF1 micro, {LABELS[rule]}" for rule in MAIN_RULES)],
-        rows=[[LABELS.get(loss, loss), *(_cell(column[row]) for column in columns)] for row, loss in enumerate(losses)],
+        rows=[[label(loss), *(_cell(column[row]) for column in columns)] for row, loss in enumerate(losses)],
         caption="Hierarchical F1 by objective and inference rule; the best of each column is stressed.",
         best={(row, number) for number, column in enumerate(columns, start=1) for row in _best(column)},
     )
@@ -196,10 +151,10 @@ def _threshold_table(losses: Losses) -> Table:
         columns=["objective", "tuned threshold", "hF1 micro at 0.5", "hF1 micro at the tuned one"],
         rows=[
             [
-                LABELS.get(loss, loss),
+                label(loss),
                 _cell(tuned[row]),
-                _cell(_over_seeds(runs, "threshold", "hf1_micro")),
-                _cell(_over_seeds(runs, "tuned_threshold", "hf1_micro")),
+                _cell(over_seeds_of(runs, "threshold", "hf1_micro")),
+                _cell(over_seeds_of(runs, "tuned_threshold", "hf1_micro")),
             ]
             for row, (loss, runs) in enumerate(losses.items())
         ],
@@ -213,10 +168,10 @@ def _full_tables(losses: Losses) -> list[Table]:
 
 
 def _full_table(losses: Losses, rule: str) -> Table:
-    found = {metric: [_over_seeds(runs, rule, metric) for runs in losses.values()] for metric in (*SET_METRICS, *ERRORS)}
+    found = {metric: [over_seeds_of(runs, rule, metric) for runs in losses.values()] for metric in (*SET_METRICS, *ERRORS)}
     rows = {metric: intervals for metric, intervals in found.items() if any(intervals)}
     return Table(
-        columns=["metric", *(LABELS.get(loss, loss) for loss in losses)],
+        columns=["metric", *(label(loss) for loss in losses)],
         rows=[[LABELS[metric], *map(_cell, intervals)] for metric, intervals in rows.items()],
         caption=f"Inference: {LABELS[rule]}. Lower is better in {', '.join(LABELS[name] for name in ERRORS if name in rows)}.",
         best={
@@ -252,7 +207,7 @@ def _findings(losses: Losses) -> list[str]:
 def _rules_figure(losses: Losses) -> Figure:
     figure, axes = new_figure(7.0, 3.6)
     for i, (loss, runs) in enumerate(losses.items()):
-        found = {x: _over_seeds(runs, rule, "hf1_micro") for x, rule in enumerate(MAIN_RULES)}
+        found = {x: over_seeds_of(runs, rule, "hf1_micro") for x, rule in enumerate(MAIN_RULES)}
         intervals = {x: interval for x, interval in found.items() if interval is not None}
         shift = (i - (len(losses) - 1) / 2) * 0.8 / len(losses)
         axes.errorbar(
@@ -263,7 +218,7 @@ def _rules_figure(losses: Losses) -> Figure:
             markersize=5,
             capsize=3,
             color=COLORS[i],
-            label=LABELS.get(loss, loss),
+            label=label(loss),
         )
     axes.set_xticks(np.arange(len(MAIN_RULES)), [LABELS[rule] for rule in MAIN_RULES])
     axes.set_ylabel("micro hF1")
@@ -279,7 +234,7 @@ def _threshold_figure(losses: Losses) -> Figure:
             axes,
             runs[0]["curve"]["thresholds"],
             [run["curve"]["f1"] for run in runs],
-            LABELS.get(loss, loss),
+            label(loss),
             COLORS[i],
         )
     axes.set_xlabel("threshold")
@@ -293,7 +248,7 @@ def _precision_recall_figure(losses: Losses) -> Figure:
     for i, (loss, runs) in enumerate(losses.items()):
         recall = np.mean([run["curve"]["recall"] for run in runs], axis=0)
         precision = np.mean([run["curve"]["precision"] for run in runs], axis=0)
-        axes.plot(recall, precision, color=COLORS[i], label=LABELS.get(loss, loss), linewidth=1.6)
+        axes.plot(recall, precision, color=COLORS[i], label=label(loss), linewidth=1.6)
     axes.set_xlabel("hierarchical recall")
     axes.set_ylabel("hierarchical precision")
     axes.legend(fontsize=9)
@@ -305,7 +260,7 @@ def _level_figure(losses: Losses) -> Figure:
     for i, (loss, runs) in enumerate(losses.items()):
         accuracies = [run["rules"]["top_down"]["accuracy_per_level"] for run in runs]
         levels = list(range(1, len(accuracies[0]) + 1))
-        line_with_band(axes, levels, accuracies, LABELS.get(loss, loss), COLORS[i], marker="o")
+        line_with_band(axes, levels, accuracies, label(loss), COLORS[i], marker="o")
     axes.set_xticks(levels)
     axes.set_xlabel("level (1 is the top)")
     axes.set_ylabel("accuracy")

@@ -15,17 +15,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from safetensors.numpy import load_file
 
 from common.cli import print_result, run_application
 from common.encoders import cached_features, load_encoder
 from common.parallel import number_of_jobs, run_all
+from common.report import Section
 from common.runs import make_folder, write_json
 from htc.build import load_dataset, make_objective
 from htc.config import ReproduceConfig, TrainConfig, register
 from htc.errors import InputError
 from htc.report import summarize, write_htc_report
-from htc.train import check, check_targets, train
+from htc.report_errors import errors_section
+from htc.report_labels import label
+from htc.saved_model import load_model
+from htc.train import PER_DOCUMENT, check, check_targets, train
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +78,49 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     make_folder(output)
     prepare(runs)
     results = run_all(partial(train, progress=False), runs, jobs, "training runs")
+    documents = documents_of(results)
     summary = summarize(results)
     summary["runs"] = [result["run_dir"] for result in results]
     summary["wall_seconds"] = round(time.monotonic() - started, 1)
     write_json(output / "summary.json", summary)
-    return write_htc_report(output, config.title, summary, command)
+    errors = [errors_of(runs, results)]
+    return write_htc_report(output, config.title, summary, command, documents, not config.split_per_seed, errors)
+
+
+def documents_of(results: list[dict[str, Any]]) -> dict[str, list[dict[str, np.ndarray]]]:
+    """The scores of each run's test documents, by loss."""
+    found: dict[str, list[dict[str, np.ndarray]]] = {}
+    for result in results:
+        file = Path(result["run_dir"]) / PER_DOCUMENT
+        if not file.exists():
+            log.warning(
+                "%s is missing, so that the report has no intervals over documents; remove the run to run it again", file
+            )
+            return {}
+        found.setdefault(result["loss"], []).append(load_file(file))
+    return found
+
+
+def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Section:
+    """What the objective with the best dev HF1-AUC over seeds gets wrong, looked at in its first run."""
+    by_loss: dict[str, list[float]] = {}
+    for result in results:
+        by_loss.setdefault(result["loss"], []).append(result["dev"]["hf1_auc"])
+    best = max(by_loss, key=lambda loss: float(np.mean(by_loss[loss])))
+    run, result = next((run, result) for run, result in zip(runs, results, strict=True) if result["loss"] == best)
+    dataset = load_dataset(run.dataset)
+    model = load_model(Path(result["run_dir"]) / "model")
+    test = dataset.splits["test"]
+    if run.encoder.frozen:  # the features of all documents are at hand
+        vectors = cached_features(model.encoder, dataset.texts, run.cache_dir, run.encoder.batch_size)[test]
+    else:
+        vectors = model.encoder.embed(
+            [dataset.texts[i] for i in test.tolist()], run.encoder.batch_size, progress="encoding texts"
+        )
+    probabilities = model.probabilities(vectors)
+    return errors_section(
+        f"The model with the best dev HF1-AUC ({label(best)})", dataset, probabilities, model.objective.one_path
+    )
 
 
 def _task(config: DictConfig) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save_file
 from torch import Tensor
 
 from common.checkpoints import Checkpoints
@@ -30,7 +31,7 @@ from htc.build import initial_bias, load_dataset, make_objective
 from htc.config import FinetuningConfig, TrainConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError, UnsuitableTargetsError
-from htc.evaluation import evaluate, summary_table
+from htc.evaluation import ALL_RULES, SELECTABLE, check_rule, decode, evaluate, score_sets, scores_per_document, summary_table
 from htc.inputs import Inputs, TokenInputs, VectorInputs
 from htc.losses import Objective, recursive_regularization
 from htc.model import Classifier
@@ -38,6 +39,7 @@ from htc.saved_model import save_model
 
 log = logging.getLogger(__name__)
 
+PER_DOCUMENT = "documents.safetensors"  # name of a rule, or hf1_auc -> the score of each test document
 DEV_SCORES = ("dev/hf1_auc", "dev/hf1_micro")  # what an epoch can be selected by
 
 
@@ -93,8 +95,11 @@ def check(config: TrainConfig) -> None:
     wandb_mode(config.tracking)
     if not 0 <= config.seed < 2**32:
         raise InputError(f"seed must be from 0 to 2**32 - 1, not {config.seed}.")
-    if config.select not in (None, *DEV_SCORES):
-        raise InputError(f"select must be null or one of {', '.join(DEV_SCORES)}, not {config.select!r}.")
+    if config.select not in (None, *DEV_SCORES) and _rule_and_metric(config.select) is None:
+        raise InputError(
+            f"select must be null, one of {', '.join(DEV_SCORES)}, or dev/RULE/METRIC, such as dev/top_down/f1_macro, not "
+            f"{config.select!r}."
+        )
 
 
 def _train(
@@ -131,14 +136,14 @@ def _train(
         seed=config.seed,
         accelerator=accelerator,
         checkpoints=Checkpoints(run.checkpoints),
-        evaluate=partial(_score_dev, model, objective, dataset, inputs, accelerator),
+        evaluate=partial(_score_dev, config.select, model, objective, dataset, inputs, accelerator),
         select=config.select,
         optimizers=[_optimizer(model, config.training)],
         progress=progress,
     )
     tracker = partial(Tracker, run, config.tracking, job_type="train", name=run.path.name)
     kept = trainer.fit(lambda step: tracker(resume_step=step))
-    scores = _score(model, objective, dataset, inputs, accelerator)
+    scores = _score(run, model, objective, dataset, inputs, accelerator)
     if accelerator.is_main_process:
         save_model(run.path / "model", config, encoder, model, dataset, scores["dev"]["tuned_threshold"])
         run.write_result(dataset=dataset.facts(), loss=config.loss.name, kept=kept, **scores)
@@ -162,24 +167,43 @@ def _loss(objective: Objective, model: Classifier, regularization: float, logits
     return loss
 
 
+def _rule_and_metric(select: str | None) -> tuple[str, str] | None:
+    """The rule and the metric in dev/RULE/METRIC; None for anything else."""
+    match (select or "").split("/"):
+        case ["dev", rule, metric] if rule in ALL_RULES and rule != "tuned_threshold" and metric in SELECTABLE:
+            return rule, metric
+    return None
+
+
 def _score_dev(
-    model: Classifier, objective: Objective, dataset: Dataset, inputs: Inputs, accelerator: Accelerator
+    select: str | None,
+    model: Classifier,
+    objective: Objective,
+    dataset: Dataset,
+    inputs: Inputs,
+    accelerator: Accelerator,
 ) -> dict[str, float]:
     """The scores of one epoch, from which the best epoch is chosen."""
     documents = dataset.splits["dev"]
     probabilities = inputs.probabilities(model, objective, documents, accelerator=accelerator)
     targets = dataset.targets[documents]
+    named = _rule_and_metric(select)
     at_half = decoding.threshold(probabilities, dataset.hierarchy)
-    return {
+    scores = {
         DEV_SCORES[0]: metrics.hf1_auc(targets, probabilities, dataset.hierarchy),
         DEV_SCORES[1]: metrics.hierarchical_precision_recall_f(targets, at_half, dataset.hierarchy)[2],
     }
+    if named is not None and select is not None:
+        check_rule(named[0], objective.one_path)
+        sets = decode(named[0], probabilities, dataset.hierarchy, tuned_threshold=0.5)
+        scores[select] = score_sets(targets, sets, dataset.hierarchy)[named[1]]
+    return scores
 
 
 def _score(
-    model: Classifier, objective: Objective, dataset: Dataset, inputs: Inputs, accelerator: Accelerator
+    run: RunDirectory, model: Classifier, objective: Objective, dataset: Dataset, inputs: Inputs, accelerator: Accelerator
 ) -> dict[str, Any]:
-    """Every metric on dev and test, with the threshold tuned on dev."""
+    """Every metric on dev and test, with the threshold tuned on dev; the scores of each test document go into a file."""
     tuned = 0.5
     scores = {}
     for split in ("dev", "test"):
@@ -188,7 +212,11 @@ def _score(
         targets = dataset.targets[documents]
         if split == "dev":
             tuned = decoding.tune_threshold(probabilities, targets, dataset.hierarchy)
-        scores[split] = evaluate(probabilities, targets, dataset.hierarchy, tuned, objective.one_path)
+        training_counts = dataset.targets[dataset.splits["train"]].sum(0)
+        scores[split] = evaluate(probabilities, targets, dataset.hierarchy, tuned, objective.one_path, training_counts)
+    if accelerator.is_main_process:
+        each = scores_per_document(probabilities, targets, dataset.hierarchy, tuned, objective.one_path)
+        save_file(each, run.path / PER_DOCUMENT)
     return scores
 
 

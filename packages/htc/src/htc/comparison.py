@@ -1,0 +1,58 @@
+"""Which objective wins, under which metric and inference rule, and how surely: from the results of a reproduction."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from common.statistics import Interval, bootstrap, over_seeds
+
+
+class Difference(NamedTuple):
+    """How much better one method is than another, in hF1 per document."""
+
+    better: str
+    worse: str
+    over_documents: Interval  # bootstrap, pairs of the same document
+    over_seeds: Interval  # Student t, pairs of the same seed
+
+    @property
+    def sure(self) -> bool:
+        """Whether neither interval holds zero."""
+        return self.over_documents.low > 0 and not self.over_seeds.low <= 0
+
+
+def winners(scores: Mapping[str, Mapping[str, float]], lower_is_better: bool) -> dict[str, str]:
+    """The best objective under each rule. Args: scores: rule -> objective -> mean score. Returns: rule -> objective."""
+    best = min if lower_is_better else max
+    return {rule: best(by_objective, key=by_objective.__getitem__) for rule, by_objective in scores.items() if by_objective}
+
+
+def ranks(scores: Mapping[str, float], lower_is_better: bool) -> dict[str, int]:
+    """The rank of each objective, 1 for the best; equal scores share the better rank. Args: scores: objective -> mean score."""
+    sign = 1 if lower_is_better else -1
+    ordered = sorted(sign * score for score in scores.values())
+    return {objective: ordered.index(sign * score) + 1 for objective, score in scores.items()}
+
+
+def paired_difference(
+    better: str, worse: str, documents: Mapping[str, Sequence[np.ndarray]], same_documents: bool
+) -> Difference:
+    """The difference between two methods.
+
+    Args:
+        better, worse: two of the methods.
+        documents: method -> for each seed the scores of its test documents, (D,).
+        same_documents: whether all seeds were tested on the same documents: then a document counts once, with its mean over
+            seeds; else every document of every seed counts.
+    """
+    pairs = [a - b for a, b in zip(documents[better], documents[worse], strict=True)]
+    pooled = np.mean(pairs, axis=0) if same_documents else np.concatenate(pairs)
+    return Difference(better, worse, bootstrap(pooled.tolist()), over_seeds([float(pair.mean()) for pair in pairs]))
+
+
+def best_two(documents: Mapping[str, Sequence[np.ndarray]]) -> tuple[str, str]:
+    """The methods with the highest and the second highest mean. Args: as `paired_difference`."""
+    means = {method: float(np.mean([scores.mean() for scores in seeds])) for method, seeds in documents.items()}
+    first, second = sorted(means, key=means.__getitem__, reverse=True)[:2]
+    return first, second
