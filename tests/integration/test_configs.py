@@ -34,7 +34,7 @@ CHOICES = [
     for file in sorted(group.glob("*.yaml"))
 ]
 EXPERIMENTS = sorted(CONF.glob("*/experiment/*.yaml"))
-FILL = {"dataset.dir": "folder", "model": "folder"}
+FILL = {"dataset.dir": "folder", "dataset.file": "table.csv", "model": "folder"}
 
 
 def composed(package, application, *overrides):

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from htc.config import CustomConfig, DatasetConfig, Icd10cmConfig, LossConfig, PublishedConfig
-from htc.datasets import Dataset, load_custom, load_icd10cm, load_published
+from htc.config import CustomConfig, DatasetConfig, Icd10cmConfig, LossConfig, PublishedConfig, TableConfig
+from htc.datasets import Dataset, load_custom, load_icd10cm, load_published, load_table
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
 from htc.losses import OBJECTIVES, Objective, base_rate_log_odds, objective_by_name
@@ -22,6 +22,10 @@ def load_dataset(config: DatasetConfig) -> Dataset:
         return load_icd10cm(max_documents=config.max_documents, **shares)  # type: ignore[arg-type]
     if isinstance(config, PublishedConfig):
         return load_published(config.name, config.dir)
+    if isinstance(config, TableConfig):
+        name = None if config.name == "table" else config.name
+        columns = {"text": config.text, "levels": config.levels, "split": config.split}
+        return load_table(config.file, name=name, **columns, **shares)  # type: ignore[arg-type]
     if isinstance(config, CustomConfig):
         files = {"taxonomy": config.taxonomy, "train": config.train, "dev": config.dev, "test": config.test}
         name = None if config.name == "custom" else config.name

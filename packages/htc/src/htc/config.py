@@ -43,6 +43,16 @@ class CustomConfig(DatasetConfig):
 
 
 @dataclass
+class TableConfig(DatasetConfig):
+    """See htc.datasets.table."""
+
+    file: str = MISSING
+    text: str = "text"
+    levels: list[str] | None = None
+    split: str | None = None
+
+
+@dataclass
 class PublishedConfig(DatasetConfig):
     """See htc.datasets.published; the splits are the official ones, so that shares and seed have no effect."""
 
@@ -175,6 +185,7 @@ def register() -> None:
         store.store(name=name, node=schema)
     store.store(group="dataset", name="icd10cm_schema", node=Icd10cmConfig)
     store.store(group="dataset", name="custom_schema", node=CustomConfig)
+    store.store(group="dataset", name="table_schema", node=TableConfig)
     store.store(group="dataset", name="published_schema", node=PublishedConfig)
     store.store(group="loss", name="loss_schema", node=LossConfig)
     store.store(group="encoder", name="encoder_schema", node=EncoderConfig)
