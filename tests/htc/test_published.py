@@ -126,3 +126,14 @@ def test_a_damaged_bgc(tmp_path, file, content, message):
         (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=message):
         load_published("bgc", tmp_path)
+
+
+def test_a_hierarchy_that_is_cut(tmp_path):
+    """Nodes are numbered by depth, so that those above the cut keep their numbers."""
+    records = [{"doc_token": ["shares"], "doc_label": ["C151", "CCAT", "C15", "ECAT"]}]
+    json_layout(tmp_path, "rcv1", RCV1, records)
+    dataset = load_published("rcv1", tmp_path, max_depth=2)
+    assert dataset.hierarchy.names == ("CCAT", "ECAT", "C15", "C18")
+    assert dataset.hierarchy.decode(dataset.targets[:1]) == [[("ECAT",), ("CCAT", "C15")]]
+    with pytest.raises(InputError, match="max_depth must be at least 1, not 0"):
+        load_published("rcv1", tmp_path, max_depth=0)

@@ -53,6 +53,8 @@ def typed(config):
 def application_of(package, group, choice):
     if group == "experiment":
         return "pretrain" if choice.startswith("pretrain") else "reproduce"
+    if group == "profile":
+        return "reproduce"
     return "train" if package == "htc" else USED_BY[group]
 
 

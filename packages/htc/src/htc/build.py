@@ -21,7 +21,7 @@ def load_dataset(config: DatasetConfig) -> Dataset:
     if isinstance(config, Icd10cmConfig):
         return load_icd10cm(max_documents=config.max_documents, **shares)  # type: ignore[arg-type]
     if isinstance(config, PublishedConfig):
-        return load_published(config.name, config.dir)
+        return load_published(config.name, config.dir, config.max_depth)
     if isinstance(config, TableConfig):
         name = None if config.name == "table" else config.name
         columns = {"text": config.text, "levels": config.levels, "split": config.split}

@@ -57,6 +57,7 @@ class PublishedConfig(DatasetConfig):
     """See htc.datasets.published; the splits are the official ones, so that shares and seed have no effect."""
 
     dir: str = MISSING
+    max_depth: int | None = None
 
 
 @dataclass

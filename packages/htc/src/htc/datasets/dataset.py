@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,6 +32,16 @@ class Dataset:
     targets: Tensor
     splits: dict[str, Tensor]
     places: list[str] = field(default_factory=list)
+
+    def cut(self, max_depth: int) -> "Dataset":
+        """The same documents with the labels down to a depth only. Raises InputError for a depth below 1."""
+        if max_depth < 1:
+            raise InputError(f"dataset.max_depth must be at least 1, not {max_depth}.")
+        kept = (self.hierarchy.depth <= max_depth).nonzero().squeeze(1)
+        upper = Hierarchy(
+            [self.hierarchy.names[node] for node in kept.tolist()], [self.hierarchy.parents[node] for node in kept.tolist()]
+        )
+        return replace(self, hierarchy=upper, targets=self.targets[:, kept])
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of the hierarchy, the texts, the labels and the splits."""

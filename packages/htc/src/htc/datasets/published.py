@@ -69,12 +69,13 @@ PUBLISHED = {
 }
 
 
-def load_published(name: str, directory: str | Path) -> Dataset:
+def load_published(name: str, directory: str | Path, max_depth: int | None = None) -> Dataset:
     """Read a published dataset.
 
     Args:
         name: one of `PUBLISHED`.
         directory: the folder with its files.
+        max_depth: cut the hierarchy, and with it the labels, below this depth.
 
     Raises:
         InputError: for a missing file, saying where to get the dataset, or one that cannot be read, with its line.
@@ -93,7 +94,7 @@ def load_published(name: str, directory: str | Path) -> Dataset:
             )
         dataset = load_custom(folder, name=name, taxonomy=taxonomy, train=train, dev=dev, test=test)
     _compare(dataset, known)
-    return dataset
+    return dataset if max_depth is None else dataset.cut(max_depth)
 
 
 def _compare(dataset: Dataset, known: Published) -> None:
