@@ -130,6 +130,51 @@ def test_a_rule_of_one_path_is_refused_for_probabilities_of_several(place, monke
     assert "decoder must be one of threshold, tuned_threshold" in err
 
 
+@pytest.mark.parametrize("loss", ["conditional_softmax", "conditional_sigmoid"])
+def test_awkward_documents(loss, place, tmp_path, monkeypatch, capsys):
+    """Ragged depths, a name under two parents, a label with one document and one with none, long texts, other scripts."""
+    (tmp_path / "labels.taxonomy").write_text(
+        "Root\tArts\tScience\t科学\nArts\tBasics\tMusic\nScience\tBasics\nArts > Basics\tPaint\n科学\t物理\tунылый\n",
+        encoding="utf-8",
+    )
+    documents = [(f"paint brush {i}", ["Arts", "Basics", "Paint"]) for i in range(12)]
+    documents += [(f"measure weigh {i}", ["Science", "Basics"]) for i in range(12)]
+    documents += [(f"art in general {i}", ["Arts"]) for i in range(12)]
+    documents += [(f"力と光 {i}", ["科学", "物理"]) for i in range(12)]
+    documents += [("song " * 5000, ["Arts", "Music"]), ("!", ["科学"])]
+    lines = [json.dumps({"token": [text], "label": label}, ensure_ascii=False) for text, label in documents]
+    (tmp_path / "documents.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    arguments = [a for a in common_arguments(place, loss) if not a.startswith("dataset.dir=")]
+    arguments += [f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run'}", "training.epochs=30", "training.learning_rate=1e-2"]
+    arguments += ["loss.stop=true"] if loss == "conditional_softmax" else []
+    code, out, err = call(train_app.main, arguments, monkeypatch, capsys)
+    assert code == 0, err
+    assert json.loads((tmp_path / "run/result.json").read_text())["dataset"]["nodes"] == 9
+    decoder = "argmax_end" if loss == "conditional_softmax" else "top_down"
+    arguments = [f"model={tmp_path / 'run/model'}", "format=jsonl", f"decoder={decoder}"]
+    code, out, err = call(
+        predict_app.main, arguments, monkeypatch, capsys, stdin="paint brush\n力と光\n" + "song " * 5000 + "\n"
+    )
+    assert code == 0, err
+    first, second, _ = [json.loads(line)["labels"] for line in out.splitlines()]
+    assert [step["label"] for step in first[0]] == ["Arts", "Basics", "Paint"]
+    assert [step["label"] for step in second[0]][:1] == ["科学"]
+
+
+def test_from_a_table_to_predictions(place, tmp_path, monkeypatch, capsys):
+    rows = [f'"{words} {i}",{area},{topic}' for (area, topic), words in WORDS.items() for i in range(20)]
+    (tmp_path / "mine.csv").write_text("\n".join(["text,area,topic", *rows]))
+    arguments = [a for a in common_arguments(place) if not a.startswith("dataset")]
+    arguments += ["dataset=table", f"dataset.file={tmp_path / 'mine.csv'}", f"run_dir={tmp_path / 'run'}"]
+    code, out, err = call(train_app.main, [*arguments, "training.epochs=20"], monkeypatch, capsys)
+    assert code == 0, err
+    arguments = [f"model={tmp_path / 'run/model'}", "text=gene plant animal"]
+    code, out, err = call(predict_app.main, arguments, monkeypatch, capsys)
+    assert code == 0, err
+    assert "Science" in out
+    assert "Biology" in out
+
+
 @pytest.mark.dist
 @pytest.mark.parametrize("encoder", ["minilm_frozen", "minilm"])
 def test_two_processes_make_the_steps_of_one(encoder, place):
