@@ -3,24 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from hierarchies import compare, hwv, one_path_each, seconds, tree
+from hierarchies import compare, one_path_each, seconds, tree
 
 from htc import decoding, expected, metrics
 from htc.evaluation import evaluate
 from htc.losses import ConditionalSoftmax
 
 DOCUMENTS = 2003
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_core():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-@pytest.fixture(scope="module")
-def hierarchy():
-    return hwv()
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +124,7 @@ METRICS = {
 
 
 @pytest.fixture(scope="module")
-def small_and_large():
+def small_and_large(one_core):
     cases = []
     for times in (1, 100):
         hierarchy = tree((10 * times, 90 * times, 300 * times, 600 * times))

@@ -10,17 +10,6 @@ from htc.losses import CHAMP, OBJECTIVES, ConditionalSoftmax, StopEvent, conditi
 BATCH = 64
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_core():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-@pytest.fixture(scope="module")
-def hierarchy():
-    return hwv()
-
-
 @pytest.fixture(scope="module")
 def targets(hierarchy):
     return one_path_each(hierarchy, BATCH)
@@ -110,7 +99,7 @@ def test_priors(benchmark, hierarchy):
 
 
 @pytest.mark.parametrize("name", [*OBJECTIVES, "stop"])
-def test_cost_per_node_from_1_000_to_100_000_nodes(benchmark, name):
+def test_cost_per_node_from_1_000_to_100_000_nodes(benchmark, one_core, name):
     per_node = []
     for times in (1, 100):
         hierarchy = tree((10 * times, 90 * times, 300 * times, 600 * times))

@@ -26,8 +26,7 @@ def texts():
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    torch.manual_seed(0)
+def encoder(one_core):
     return load_encoder(EncoderConfig(frozen=False, max_length=LIMIT)).train()
 
 

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from hierarchies import hwv
 
 
 @pytest.hookimpl(trylast=True)
@@ -12,3 +14,16 @@ def pytest_terminal_summary(terminalreporter, config):
     if medians:
         more = {bench.name: bench.extra_info for bench in session.benchmarks if bench.extra_info}
         terminalreporter.write_line(json.dumps({"median_seconds": medians, "more": more}))
+
+
+@pytest.fixture(scope="module")
+def one_core():
+    """What is measured is measured on one core, with the same random numbers every time."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def hierarchy(one_core):
+    """Hierarchical WikiVitals' taxonomy, or a tree of its shape."""
+    return hwv()
