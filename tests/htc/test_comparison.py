@@ -6,8 +6,8 @@ from htc.comparison import best_two, paired_difference, ranks, winners
 
 def test_winners_and_ranks():
     scores = {"threshold": {"a": 0.5, "b": 0.7, "c": 0.7}, "top_down": {"a": 0.9, "b": 0.1}, "crm": {}}
-    assert winners(scores, lower_is_better=False) == {"threshold": "b", "top_down": "a"}
-    assert winners(scores, lower_is_better=True) == {"threshold": "a", "top_down": "b"}
+    assert winners(scores, lower_is_better=False) == {"threshold": ["b", "c"], "top_down": ["a"]}
+    assert winners(scores, lower_is_better=True) == {"threshold": ["a"], "top_down": ["b"]}
     assert ranks(scores["threshold"], lower_is_better=False) == {"a": 3, "b": 1, "c": 1}
     assert ranks(scores["threshold"], lower_is_better=True) == {"a": 1, "b": 2, "c": 2}
 

@@ -22,10 +22,13 @@ class Difference(NamedTuple):
         return self.over_documents.low > 0 and not self.over_seeds.low <= 0
 
 
-def winners(scores: Mapping[str, Mapping[str, float]], lower_is_better: bool) -> dict[str, str]:
-    """The best objective under each rule. Args: scores: rule -> objective -> mean score. Returns: rule -> objective."""
-    best = min if lower_is_better else max
-    return {rule: best(by_objective, key=by_objective.__getitem__) for rule, by_objective in scores.items() if by_objective}
+def winners(scores: Mapping[str, Mapping[str, float]], lower_is_better: bool) -> dict[str, list[str]]:
+    """The best objectives under each rule. Args: scores: rule -> objective -> mean score. Returns: rule -> objectives."""
+    return {
+        rule: [objective for objective, rank in ranks(by_objective, lower_is_better).items() if rank == 1]
+        for rule, by_objective in scores.items()
+        if by_objective
+    }
 
 
 def ranks(scores: Mapping[str, float], lower_is_better: bool) -> dict[str, int]:

@@ -31,18 +31,21 @@ def _mean_scores(losses: Losses, metric: str) -> dict[str, dict[str, float]]:
 
 
 def _metrics_of(losses: Losses) -> list[str]:
-    return [m for m in (*SET_METRICS, *ERRORS) if any(_mean_scores(losses, m).values())]
+    """The metrics that some runs have; not incoherence, which most rules make impossible."""
+    compared = [metric for metric in (*SET_METRICS, *ERRORS) if metric != "incoherence_rate"]
+    return [metric for metric in compared if any(_mean_scores(losses, metric).values())]
 
 
 def _winner_table(losses: Losses) -> Table:
     rows = []
     for metric in _metrics_of(losses):
         best = winners(_mean_scores(losses, metric), metric in ERRORS)
-        rows.append([LABELS[metric], *(label(best[rule]) if rule in best else "–" for rule in MAIN_RULES)])
+        rows.append([LABELS[metric], *(" and ".join(map(label, best[rule])) if rule in best else "–" for rule in MAIN_RULES)])
     return Table(
         columns=["metric", *(LABELS[rule] for rule in MAIN_RULES)],
         rows=rows,
         caption="The objective with the best mean over seeds, by metric and inference rule.",
+        texts=set(range(1, len(MAIN_RULES) + 1)),
     )
 
 
@@ -51,12 +54,13 @@ def _winner_changes(losses: Losses) -> list[str]:
     wins: dict[str, int] = {}
     cells = 0
     for metric in _metrics_of(losses):
-        for objective in winners(_mean_scores(losses, metric), metric in ERRORS).values():
-            wins[objective] = wins.get(objective, 0) + 1
+        for objectives in winners(_mean_scores(losses, metric), metric in ERRORS).values():
             cells += 1
+            for objective in objectives:
+                wins[objective] = wins.get(objective, 0) + 1
     ordered = sorted(wins, key=wins.__getitem__, reverse=True)
-    parts = [f"{label(objective)} in {wins[objective]}" for objective in ordered]
-    return [f"Of {cells} combinations of metric and inference rule, {', '.join(parts)} come out first."]
+    parts = [f"{label(objective)} {wins[objective]} times" for objective in ordered]
+    return [f"Of {cells} combinations of metric and inference rule, first are: {', '.join(parts)} (ties count for each)."]
 
 
 def _rank_table(losses: Losses) -> Table:
