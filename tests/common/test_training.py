@@ -254,3 +254,27 @@ def test_what_one_process_does_is_refused_under_torchrun(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="start it without torchrun"):
         refuse_several_processes()
+
+
+def test_a_first_score_that_is_no_number_is_not_kept(tmp_path):
+    kept, _, _ = plain(tmp_path / "run", epochs=4, scores=[float("nan"), 1, 3, 2])
+    assert kept == {"epoch": 3, "score": 3}
+
+
+def test_the_kept_scores_and_weights_are_of_one_epoch_after_a_kill_between_them(tmp_path, monkeypatch):
+    """Killed when the best weights of epoch 2 are saved, before the checkpoint: it is done again, and scores otherwise."""
+    save = Checkpoints.save
+
+    def killed_in_epoch_2(self, step, model, state):
+        if step == 6:
+            raise Killed
+        save(self, step, model, state)
+
+    monkeypatch.setattr(Checkpoints, "save", killed_in_epoch_2)
+    with pytest.raises(Killed):
+        plain(tmp_path / "run", scores=[1, 5, 0])
+    monkeypatch.setattr(Checkpoints, "save", save)
+    kept, _, weights = plain(tmp_path / "run", scores=[0.5, 0])  # epochs 2 and 3, again
+    assert kept == {"epoch": 1, "score": 1}
+    _, _, expected = plain(tmp_path / "whole", scores=[1, 0.5, 0])
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)

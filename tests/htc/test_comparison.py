@@ -12,6 +12,9 @@ def test_winners_and_ranks():
     assert ranks(scores["threshold"], lower_is_better=True) == {"a": 1, "b": 2, "c": 2}
 
 
+SAME = [np.arange(400)] * 3
+
+
 def documents(difference, spread=0.3):
     """Two methods on the same 400 documents with three seeds; they share far more noise than they do not."""
     rng = np.random.default_rng(0)
@@ -24,7 +27,7 @@ def documents(difference, spread=0.3):
 def test_pairs_tell_apart_what_means_do_not():
     scores = documents(0.01)
     assert best_two(scores) == ("a", "b")
-    found = paired_difference("a", "b", scores, same_documents=True)
+    found = paired_difference("a", "b", scores, SAME)
     assert found.over_documents.mean == pytest.approx(0.01, abs=0.003)
     assert found.over_documents.values == 400
     assert found.over_seeds.values == 3
@@ -34,18 +37,29 @@ def test_pairs_tell_apart_what_means_do_not():
 
 
 def test_no_difference_is_not_found():
-    found = paired_difference("a", "b", documents(0.0), same_documents=True)
+    found = paired_difference("a", "b", documents(0.0), SAME)
     assert found.over_documents.low < 0 < found.over_documents.high
     assert not found.sure
 
 
-def test_other_documents_with_every_seed_all_count():
-    found = paired_difference("a", "b", documents(0.01), same_documents=False)
-    assert found.over_documents.values == 1200
+def test_a_document_counts_once_however_many_seeds_tested_it():
+    scores = documents(0.01)
+    assert paired_difference("a", "b", scores, SAME).over_documents.values == 400
+    others = [np.arange(400) + 400 * seed for seed in range(3)]
+    assert paired_difference("a", "b", scores, others).over_documents.values == 1200
+    overlapping = [np.arange(400), np.arange(400), np.arange(200, 600)]
+    found = paired_difference("a", "b", scores, overlapping)
+    assert found.over_documents.values == 600
+    differences = [a - b for a, b in zip(scores["a"], scores["b"], strict=True)]
+    expected = np.nanmean(
+        [np.r_[differences[0], [np.nan] * 200], np.r_[differences[1], [np.nan] * 200], np.r_[[np.nan] * 200, differences[2]]],
+        axis=0,
+    )
+    assert found.over_documents.mean == pytest.approx(expected.mean())
 
 
 def test_one_seed_has_no_interval_over_seeds():
     one = {name: seeds[:1] for name, seeds in documents(0.01).items()}
-    found = paired_difference("a", "b", one, same_documents=True)
+    found = paired_difference("a", "b", one, SAME[:1])
     assert np.isnan(found.over_seeds.low)
-    assert found.sure
+    assert not found.sure

@@ -45,6 +45,8 @@ def test_every_form_gives_the_same_score(make):
         ["Film", "Science"],
         np.array(["Film", "Science"]),
         pandas.Series(["Film", "Science"]),
+        pandas.DataFrame({"a": ["Arts", "Science"], "b": ["Film", pandas.NA]}, dtype="string"),
+        [[["Arts", "Film", None]], [["Science", ""]]],
         (("Arts", "Film"), ("Science",)),
     ],
     ids=lambda form: type(form).__name__,
@@ -85,6 +87,13 @@ def test_names_and_paths_and_nothing(small):
 def test_what_is_no_label_set(small, labels, message):
     with pytest.raises(InputError, match=message):
         metrics.exact_match(small.encode([["Arts"], ["Arts"]]), labels, small)
+
+
+def test_what_is_read_but_once_and_what_is_ragged(small):
+    expected = small.encode([["Arts", "Film"], ["Science"]])
+    assert torch.equal(as_label_sets(iter([["Arts", "Film"], ["Science"]]), small), expected)
+    with pytest.raises(InputError, match="labels: the rows of numbers are not all of one length"):
+        as_label_sets([[1, 0, 0], [1]], small)
 
 
 def test_probabilities_are_no_label_sets(small):

@@ -115,6 +115,18 @@ def test_a_missing_dataset_says_where_to_get_it(tmp_path, name, message):
             "_test.txt:2: the label 'Poems' is not in the taxonomy; did you mean 'Poetry'",
         ),
         ("BlurbGenreCollection_EN_test.txt", None, "_test.txt: cannot read the Blurb Genre Collection: No such file"),
+        (
+            "BlurbGenreCollection_EN_test.txt",
+            BOOK.format(title="", body="Text", topics="<d0>Poetry</d0>").replace("</book>", "") * 2,
+            "_test.txt: 2 books begin and 0 end; the file is cut off",
+        ),
+        (
+            "BlurbGenreCollection_EN_test.txt",
+            BOOK.format(title="", body="One", topics="<d0>Poetry</d0>").replace("</book>", "")
+            + BOOK.format(title="", body="Two", topics="<d0>Poetry</d0>")
+            + "</book>",
+            "_test.txt:1: the book has no </book> before the next one begins",
+        ),
         ("hierarchy.txt", b"Fi\xff", "hierarchy.txt:1: the file is not UTF-8 text"),
     ],
 )

@@ -29,11 +29,15 @@ def test_labels_by_level_and_paths_that_end_early(tmp_path):
         ("a.csv", "\ufefftext;area\nOne, two {};Arts\nThree {};Arts\n"),
         ("a.tsv", "text\tarea\r\nOne, two {}\tArts\r\nThree {}\tArts\r\n"),
         ("a.csv", 'area,text\nArts,"One, two {}"\n\nArts,Three {}\n'),
+        ("a.csv", "sep=;\ntext;area\nOne, two {};Arts\nThree {};Arts\n"),
+        ("a.csv", '"text";"area";"one, two, three"\nOne, two {};Arts;\nThree {};Arts;\n'),
     ],
 )
 def test_separators_and_order(tmp_path, name, content):
-    header, *rows = content.splitlines(keepends=True)
-    file = write(tmp_path, header + "".join("".join(rows).format(i, i) for i in range(20)), name)
+    lines = content.splitlines(keepends=True)
+    start = 2 if lines[0].startswith("sep=") else 1
+    rows = "".join("".join(lines[start:]).format(i, i) for i in range(20))
+    file = write(tmp_path, "".join(lines[:start]) + rows, name)
     dataset = load_table(file, levels=["area"])
     assert dataset.texts[:2] == ["One, two 0", "Three 0"]
 
@@ -74,7 +78,10 @@ def test_given_splits(tmp_path):
         ("text,area\n,X\n", {}, ":2: the text .column 'text'. is empty"),
         ("text,area\nA,\n", {}, ":2: the row has no label"),
         ("text,area,topic\nA,,Y\n", {}, ":2: the label in column 'area' is empty, but there is one below it"),
-        ('text,area\n"A,X\n', {}, "the table is malformed"),
+        ('text,area\nA,X\n"B,X\nC,X\n', {}, ":3: the row that begins here is malformed: .*is a quote left open"),
+        ("text|area\nA|X\n", {}, "separated by neither commas nor semicolons; with tabs, name it .tsv"),
+        ("text,area\nA,X\n", {"levels": ["text"]}, ":1: the column 'text' is given twice"),
+        ("text,area\nA,X\n", {"levels": ["area", "area"]}, ":1: the column 'area' is given twice"),
         (b"text,area\nA\xff,X\n", {}, ":2: the table is not UTF-8 text; save it as UTF-8"),
         ("text,area,part\nA,X,train\nB,X,held out\n", {"split": "part"}, ":3: the split must be one of train, dev, test"),
         ("text,area,part\nA,X,train\nB,X,dev\n", {"split": "part"}, "no row is marked as test"),

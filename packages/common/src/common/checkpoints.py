@@ -1,7 +1,7 @@
 """Checkpoints of a training: weights as safetensors, the rest as tensors and numbers that are loaded with weights_only.
 
 checkpoints/step-00000120/weights.safetensors, state.pt     the last KEEP of these
-checkpoints/best.safetensors                                the weights with the best score so far
+checkpoints/best-00000080.safetensors                       the weights with the best score so far
 """
 
 import random
@@ -22,7 +22,6 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._best = folder / "best.safetensors"
 
     def save(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
         """Write a checkpoint, complete or not at all, and remove all but the last KEEP."""
@@ -47,21 +46,29 @@ class Checkpoints:
         set_random_state(state.pop("random"))
         return state
 
-    def save_best(self, model: nn.Module) -> None:
-        """Replace the best weights."""
+    def save_best(self, step: int, model: nn.Module) -> None:
+        """Save the best weights; those of before stay until `keep_best`, for a process that is killed in between."""
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / ".best.safetensors"
         save_model(model, str(temporary))
-        temporary.replace(self._best)
+        temporary.replace(self._best(step))
 
-    def load_best(self, model: nn.Module, device: torch.device) -> None:
-        """Load the best weights, where any were saved."""
-        if self._best.exists():
-            load_model(model, self._best, device=_name(device))
+    def keep_best(self, step: int) -> None:
+        """Remove all best weights but those of a step."""
+        for other in self.folder.glob("best-*.safetensors"):
+            if other != self._best(step):
+                other.unlink()
+
+    def load_best(self, step: int, model: nn.Module, device: torch.device) -> None:
+        """Load the best weights, which were saved at this step."""
+        load_model(model, self._best(step), device=_name(device))
 
     def remove(self) -> None:
         """Remove the folder: the run is finished and its model is saved."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _best(self, step: int) -> Path:
+        return self.folder / f"best-{step:08d}.safetensors"
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))

@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache, partial
 from types import FrameType
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
@@ -76,7 +77,12 @@ class TrainingConfig:
 
 def make_accelerator(precision: str = "fp32") -> Accelerator:
     """An Accelerator for what this machine has, CUDA if there is any, else the CPU, and for the processes that were started."""
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no" if precision == "fp32" else precision)
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # others wait while one process encodes all texts
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[patient],
+    )
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)  # one process speaks
     return accelerator
@@ -182,7 +188,8 @@ class Trainer:
         self.schedules = [LambdaLR(optimizer, partial(self._rate, decay=decay)) for optimizer in self.optimizers]
         self.step = 0
         self.loss_sum = 0.0  # over the steps of the current epoch
-        self.kept: dict[str, float] = {}
+        self.kept: dict[str, float] = {}  # the scores of the best epoch
+        self.best_step = 0  # at which its weights were saved
 
     def _rate(self, step: int, decay: Callable[[float], float]) -> float:
         warmup = math.ceil(self.config.warmup_fraction * self.total_steps)
@@ -202,6 +209,8 @@ class Trainer:
         Raises:
             InputError: if the loss or its gradient is not finite: the last checkpoint stays.
             KeyboardInterrupt: after Ctrl-C, once a checkpoint of the current step is saved.
+
+        A training that is continued comes to the same numbers with one process; several draw other random numbers then.
         """
         self.model.to(self.accelerator.device)
         resumed = self._resume()
@@ -232,7 +241,8 @@ class Trainer:
                     raise KeyboardInterrupt
             if tracker is not None:
                 tracker.summarize(self.kept)
-        self.checkpoints.load_best(self.model, self.accelerator.device)
+        self.accelerator.unwrap_model(self._trained, keep_fp32_wrapper=False)  # from here on it computes in fp32
+        self.checkpoints.load_best(self.best_step, self.model, self.accelerator.device)
         return self.kept
 
     def _train_epoch(self, epoch: int, bar: "tqdm[None]", interrupted: threading.Event) -> None:
@@ -302,18 +312,20 @@ class Trainer:
         scores = {"epoch": epoch + 1, **self.evaluate()}
         if self.select is not None and self.select not in scores:
             raise InputError(f"cannot select epochs by {self.select!r}; known: {', '.join(sorted(scores))}.")
-        if self.select is None or not self.kept or scores[self.select] > self.kept[self.select]:
-            self.kept = scores
+        best = self.kept.get(self.select, math.nan) if self.select is not None else math.nan
+        if math.isnan(best) or scores[str(self.select)] > best:
+            self.kept, self.best_step = scores, self.step
             if self.accelerator.is_main_process:
-                self.checkpoints.save_best(self.model)
+                self.checkpoints.save_best(self.step, self.model)
         return scores
 
     def _save(self) -> None:
-        state: dict[str, Any] = {"step": self.step, "loss_sum": self.loss_sum, "kept": self.kept}
+        state: dict[str, Any] = {"step": self.step, "loss_sum": self.loss_sum, "kept": self.kept, "best_step": self.best_step}
         state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
         state |= {"schedules": [schedule.state_dict() for schedule in self.schedules]}
         if self.accelerator.is_main_process:
             self.checkpoints.save(self.step, self.model, state)
+            self.checkpoints.keep_best(self.best_step)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> bool:
@@ -321,6 +333,7 @@ class Trainer:
         if state is None:
             return False
         self.step, self.loss_sum, self.kept = state["step"], state["loss_sum"], state["kept"]
+        self.best_step = state["best_step"]
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         for schedule, saved in zip(self.schedules, state["schedules"], strict=True):

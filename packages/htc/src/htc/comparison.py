@@ -18,8 +18,8 @@ class Difference(NamedTuple):
 
     @property
     def sure(self) -> bool:
-        """Whether neither interval holds zero."""
-        return self.over_documents.low > 0 and not self.over_seeds.low <= 0
+        """Whether neither interval holds zero; from one seed, never."""
+        return self.over_documents.low > 0 and self.over_seeds.low > 0
 
 
 def winners(scores: Mapping[str, Mapping[str, float]], lower_is_better: bool) -> dict[str, list[str]]:
@@ -39,19 +39,21 @@ def ranks(scores: Mapping[str, float], lower_is_better: bool) -> dict[str, int]:
 
 
 def paired_difference(
-    better: str, worse: str, documents: Mapping[str, Sequence[np.ndarray]], same_documents: bool
+    better: str, worse: str, documents: Mapping[str, Sequence[np.ndarray]], identities: Sequence[np.ndarray]
 ) -> Difference:
     """The difference between two methods.
+
+    A document counts once, however many seeds had it in their test split: with its mean over them.
 
     Args:
         better, worse: two of the methods.
         documents: method -> for each seed the scores of its test documents, (D,).
-        same_documents: whether all seeds were tested on the same documents: then a document counts once, with its mean over
-            seeds; else every document of every seed counts.
+        identities: for each seed which documents these are, (D,) numbers.
     """
     pairs = [a - b for a, b in zip(documents[better], documents[worse], strict=True)]
-    pooled = np.mean(pairs, axis=0) if same_documents else np.concatenate(pairs)
-    return Difference(better, worse, bootstrap(pooled.tolist()), over_seeds([float(pair.mean()) for pair in pairs]))
+    _, which = np.unique(np.concatenate(identities), return_inverse=True)
+    of_document = np.bincount(which, np.concatenate(pairs)) / np.bincount(which)
+    return Difference(better, worse, bootstrap(of_document.tolist()), over_seeds([float(pair.mean()) for pair in pairs]))
 
 
 def best_two(documents: Mapping[str, Sequence[np.ndarray]]) -> tuple[str, str]:

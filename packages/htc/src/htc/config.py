@@ -149,7 +149,7 @@ class PredictConfig:
     runs: str = "runs"
     text: str | None = None
     input: str | None = None
-    decoder: str = "top_down"
+    decoder: str | None = None  # the rule that suits the model
     format: str = "text"
     batch_size: int = 32
 
@@ -161,6 +161,7 @@ class ReproduceConfig(TrainConfig):
     Attributes:
         title: of the report.
         losses, seeds: the grid; `loss` and `seed` are set from it.
+        size: embedded or paper, set by the profile; for the names of folders.
         split_per_seed: draw the splits anew with each seed, so that intervals hold the luck of the draw too.
         output: the folder of report, figures and summary.
         jobs: runs at a time, each on its share of the cores; null: as many as there are cores, at most four; one on a GPU.
@@ -169,6 +170,7 @@ class ReproduceConfig(TrainConfig):
     title: str = MISSING
     losses: list[LossConfig] = MISSING
     seeds: list[int] = MISSING
+    size: str = "embedded"
     split_per_seed: bool = False
     output: str = MISSING
     jobs: int | None = None

@@ -33,12 +33,13 @@ def confused_siblings(true: Tensor, predicted: Tensor, hierarchy: Hierarchy, mos
         Most frequent first.
     """
     document, missed = (true & ~predicted).nonzero(as_tuple=True)
-    sizes = torch.bincount(hierarchy.sibling_group)
-    first = sizes.cumsum(0) - sizes
-    group = hierarchy.sibling_group[missed]
-    row, sibling = spread(first[group], sizes[group])
-    wrong = (predicted & ~true)[document[row], sibling]
-    pair = missed[row[wrong]] * hierarchy.num_nodes + sibling[wrong]
+    other_document, wrong = (predicted & ~true).nonzero(as_tuple=True)
+    groups = int(hierarchy.sibling_group[-1]) + 1
+    keys = other_document * groups + hierarchy.sibling_group[wrong]  # ascending: nodes of a group stand together
+    wanted = document * groups + hierarchy.sibling_group[missed]
+    first, end = torch.searchsorted(keys, wanted), torch.searchsorted(keys, wanted, right=True)
+    row, at = spread(first, end - first)
+    pair = missed[row] * hierarchy.num_nodes + wrong[at]
     pairs, counts = pair.unique(return_counts=True)
     order = counts.argsort(descending=True, stable=True)[:most]
     with_label = true.sum(0)

@@ -52,7 +52,15 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     vectors = cached_features(model.encoder, [dataset.texts[i] for i in documents.tolist()], config.cache_dir)
     probabilities = model.probabilities(vectors)
     targets = dataset.targets[documents]
-    scores = evaluate(probabilities, targets, dataset.hierarchy, model.tuned_threshold, model.objective.one_path)
+    scores = evaluate(
+        probabilities,
+        targets,
+        dataset.hierarchy,
+        model.tuned_threshold,
+        model.objective.one_path,
+        dataset.targets[dataset.splits["train"]].sum(0),
+        model.decoder,
+    )
     for rule, row in scores["rules"].items():
         sets = decode(rule, probabilities, dataset.hierarchy, model.tuned_threshold)
         interval = bootstrap(metrics.hierarchical_f_per_document(targets, sets, dataset.hierarchy).tolist())

@@ -53,6 +53,19 @@ def check_rule(rule: str, one_path: bool) -> None:
         )
 
 
+def rule_for(one_path: bool, targets: Tensor, hierarchy: Hierarchy) -> str:
+    """The rule that suits an objective and the documents that it is for.
+
+    Args: one_path: the objective's attribute; targets (D, N) bool, closed. Returns: a name from `ALL_RULES`.
+    """
+    specific = hierarchy.most_specific(targets)
+    several = bool((specific.sum(1) > 1).any())
+    inner = bool((specific & ~hierarchy.is_leaf).any())
+    if one_path:
+        return "argmax_end" if inner else "top_down"
+    return "top_down_threshold" if several or inner else "top_down"
+
+
 def decode(rule: str, probabilities: Tensor, hierarchy: Hierarchy, tuned_threshold: float) -> Tensor:
     """Apply an inference rule by name. Args: probabilities (D, N). Returns: (D, N) bool."""
     if rule == "tuned_threshold":
@@ -76,6 +89,7 @@ def evaluate(
     tuned_threshold: float,
     one_path: bool,
     training_counts: Tensor | None = None,
+    decoder: str = "top_down",
 ) -> dict[str, Any]:
     """Score node probabilities under every inference rule.
 
@@ -85,16 +99,18 @@ def evaluate(
         tuned_threshold: from `decoding.tune_threshold` on other documents than these.
         one_path: whether the probabilities are those of one path, see `losses.Objective`.
         training_counts: (N,) how many training documents have each label.
+        decoder: the rule that suits model and documents, see `rule_for`.
 
     Returns:
-        `hf1_auc`; `hierarchical_distance_at` where documents have one label each; `curve` with micro hP, hR and hF1 over
-        thresholds; `rules` with `score_sets` of each rule, and F1 by how frequent labels were in training.
+        `decoder`; `hf1_auc`; `hierarchical_distance_at` where documents have one label each; `curve` with micro hP, hR and hF1
+        over thresholds; `rules` with `score_sets` of each rule, and F1 by how frequent labels were in training.
     """
     ranking = metrics.ProbabilityScores(hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
     ranking.update(targets, probabilities)
     hf1_auc, curve = ranking.compute()
     return {
         "documents": len(targets),
+        "decoder": decoder,
         "hf1_auc": hf1_auc,
         "hierarchical_distance_at": _distances_at_k(probabilities, targets, hierarchy),
         "tuned_threshold": tuned_threshold,

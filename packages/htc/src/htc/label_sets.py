@@ -45,6 +45,7 @@ def as_label_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels")
     """
     if isinstance(labels, Tensor):
         return _as_zero_one(labels, hierarchy, name)
+    labels = labels if hasattr(labels, "__array__") or hasattr(labels, "toarray") else list(labels)
     numbers = as_numbers(labels, hierarchy, name)
     if numbers is not None:
         return _as_zero_one(_as_tensor(numbers), hierarchy, name)
@@ -64,7 +65,12 @@ def as_numbers(labels: LabelSets, hierarchy: Hierarchy | None, name: str) -> np.
         first = next((row for row in labels if not hasattr(row, "__len__") or len(row)), None)
         if isinstance(first, Iterable) and not isinstance(first, str):
             first = next(iter(first), None)
-        return np.asarray(labels) if isinstance(first, NUMBERS) else None
+        if not isinstance(first, NUMBERS):
+            return None
+        try:
+            return np.asarray(labels)
+        except ValueError as error:
+            raise InputError(f"{name}: the rows of numbers are not all of one length.") from error
     array = np.asarray(labels)
     if array.dtype.kind in "biuf":
         return array
@@ -103,11 +109,13 @@ def _as_list(value: Any) -> Any:
         value = sorted(value)
     if not isinstance(value, Sequence):
         raise InputError(f"labels must be names, or lists of names or of paths, not {value!r}.")
-    return [name for name in value if not _fills_up(name)]
+    return [_as_list(name) if isinstance(name, (list, tuple)) else name for name in value if not _fills_up(name)]
 
 
 def _fills_up(name: Any) -> bool:
-    return name is None or (isinstance(name, str) and not name) or (isinstance(name, float) and np.isnan(name))
+    if isinstance(name, str):
+        return not name
+    return name is None or type(name).__name__ == "NAType" or (isinstance(name, float) and np.isnan(name))
 
 
 def _as_zero_one(array: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:

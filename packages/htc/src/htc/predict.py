@@ -4,7 +4,8 @@
     htc-predict input=reports.txt format=jsonl > labels.jsonl          one text a line, or JSON lines with "text"
     some-command | htc-predict model=runs/htc/icd10cm/.../model
 
-Without `model`, the model that was trained last under `runs` is used.
+Without `model`, the model that was trained last under `runs` is used; without `decoder`, the inference rule that suits it: one
+path to a leaf, or one that may end above, or several, as its training documents had them.
 """
 
 import json
@@ -111,26 +112,28 @@ def _task(config: DictConfig) -> None:
     assert isinstance(typed, PredictConfig)
     if typed.format not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, not {typed.format!r}.")
-    check_rule(typed.decoder, one_path=True)  # before anything is loaded
+    if typed.decoder is not None:
+        check_rule(typed.decoder, one_path=True)  # before anything is loaded
     if typed.batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {typed.batch_size}.")
     folder = last_model(typed.runs) if typed.model is None else Path(typed.model)
     model = load_model(folder)
-    check_rule(typed.decoder, model.objective.one_path)
+    decoder = typed.decoder or model.decoder
+    check_rule(decoder, model.objective.one_path)
     if typed.model is None:
         log.warning("model: %s", folder)
     texts = read_texts(typed)
     count = 0
     while batch := list(islice(texts, typed.batch_size)):
-        _print(model, batch, typed)
+        _print(model, batch, decoder, typed.format)
         count += len(batch)
     if not count:
         raise InputError(f"there is no text in {typed.input or 'standard input'}.")
 
 
-def _print(model: SavedModel, texts: list[str], config: PredictConfig) -> None:
-    for prediction in predict(model, texts, config.decoder):
-        print_result(json.dumps(prediction, ensure_ascii=False) if config.format == "jsonl" else as_text(prediction))
+def _print(model: SavedModel, texts: list[str], decoder: str, output_format: str) -> None:
+    for prediction in predict(model, texts, decoder):
+        print_result(json.dumps(prediction, ensure_ascii=False) if output_format == "jsonl" else as_text(prediction))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from common.runs import write_atomically
 from common.statistics import Interval, over_seeds
 from htc.evaluation import ALL_RULES
 from htc.report_comparison import Documents, comparison_section, labels_section
-from htc.report_labels import ERRORS, LABELS, MAIN_RULES, SET_METRICS, Losses, label, over_seeds_of
+from htc.report_labels import ERRORS, LABELS, MAIN_RULES, SET_METRICS, Losses, label, of_own_rule, over_seeds_of, own_rules
 
 EXPECTED_HF = (
     "The rule 'expected hF1' gives each document the label set with the largest expected hF1 under the model's own "
@@ -49,16 +49,14 @@ def write_htc_report(
     title: str,
     summary: dict[str, Any],
     command: str,
-    documents: Documents,
-    same_documents: bool,
+    documents: Documents | None,
     errors: Sequence[Section] = (),
 ) -> Path:
     """Write report.html, table.md and one SVG per figure into a folder.
 
     Args:
         summary: what `summarize` gave.
-        documents: for each loss and seed the scores of the test documents.
-        same_documents: whether these are the same for all seeds.
+        documents: the scores of the test documents, if at hand.
         errors: sections on what one model gets wrong.
 
     Returns:
@@ -81,7 +79,7 @@ def write_htc_report(
         ),
         "accuracy_per_level": (
             _level_figure(losses),
-            "Accuracy at each level of the hierarchy with top-down inference.",
+            f"Accuracy at each level of the hierarchy, each objective under its own rule ({own_rules(losses)}).",
         ),
     }
     pictures = {name: Picture(to_svg(figure), caption) for name, (figure, caption) in figures.items()}
@@ -104,7 +102,7 @@ def write_htc_report(
             [_threshold_table(losses)],
             [pictures["hf1_by_threshold"], pictures["precision_recall"]],
         ),
-        comparison_section(losses, documents, same_documents),
+        comparison_section(losses, documents),
         Section("Levels", [], [], [pictures["accuracy_per_level"]]),
         *([labels] if (labels := labels_section(losses)) is not None else []),
         *errors,
@@ -268,7 +266,7 @@ def _precision_recall_figure(losses: Losses) -> Figure:
 def _level_figure(losses: Losses) -> Figure:
     figure, axes = new_figure()
     for i, (loss, runs) in enumerate(losses.items()):
-        accuracies = [run["rules"]["top_down"]["accuracy_per_level"] for run in runs]
+        accuracies = [of_own_rule(run)["accuracy_per_level"] for run in runs]
         levels = list(range(1, len(accuracies[0]) + 1))
         line_with_band(axes, levels, accuracies, label(loss), COLORS[i], marker="o")
     axes.set_xticks(levels)

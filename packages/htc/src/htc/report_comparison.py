@@ -1,7 +1,7 @@
 """The part of the report that holds objectives against each other: who wins where, how surely, on which labels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,17 +10,26 @@ from common.figures import COLORS, new_figure, to_svg
 from common.report import Picture, Section, Table
 from common.statistics import Interval
 from htc.comparison import best_two, paired_difference, ranks, winners
-from htc.report_labels import ERRORS, LABELS, MAIN_RULES, SET_METRICS, Losses, label, over_seeds_of
-
-Documents = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
-"""For each loss, for each seed: rule -> hF1 of each test document."""
+from htc.report_labels import ERRORS, LABELS, MAIN_RULES, SET_METRICS, Losses, label, of_own_rule, over_seeds_of, own_rules
 
 
-def comparison_section(losses: Losses, documents: Documents, same_documents: bool) -> Section:
+class Documents(NamedTuple):
+    """The scores of the test documents.
+
+    Attributes:
+        scores: for each loss, for each seed: rule -> hF1 of each document.
+        identities: for each seed which documents these are.
+    """
+
+    scores: Mapping[str, Sequence[Mapping[str, np.ndarray]]]
+    identities: Sequence[np.ndarray]
+
+
+def comparison_section(losses: Losses, documents: Documents | None) -> Section:
     """Winners and ranks by metric and rule, and paired differences between the best two under each rule."""
     tables = [_winner_table(losses), _rank_table(losses)]
-    if documents:
-        tables.append(_difference_table(documents, same_documents))
+    if documents is not None:
+        tables.append(_difference_table(documents))
     return Section("Who wins, and where the winner changes", _winner_changes(losses), tables)
 
 
@@ -81,13 +90,15 @@ def _rank_table(losses: Losses) -> Table:
     )
 
 
-def _difference_table(documents: Documents, same_documents: bool) -> Table:
+def _difference_table(documents: Documents) -> Table:
     rows = []
     for rule in MAIN_RULES:
-        scores = {loss: [seed[rule] for seed in seeds] for loss, seeds in documents.items() if all(rule in s for s in seeds)}
+        scores = {
+            loss: [seed[rule] for seed in seeds] for loss, seeds in documents.scores.items() if all(rule in s for s in seeds)
+        }
         if len(scores) < 2:
             continue
-        found = paired_difference(*best_two(scores), scores, same_documents)
+        found = paired_difference(*best_two(scores), scores, documents.identities)
         rows.append(
             [
                 LABELS[rule],
@@ -112,7 +123,7 @@ def _interval(interval: Interval) -> str:
 
 def labels_section(losses: Losses) -> Section | None:
     """Rare labels and deep ones; None for results from before these were kept."""
-    first = next(iter(losses.values()))[0]["rules"]["top_down"]
+    first = of_own_rule(next(iter(losses.values()))[0])
     if "f1_by_frequency" not in first or "hf1_macro_per_depth" not in first:
         return None
     ranges = first["f1_by_frequency"]
@@ -121,11 +132,13 @@ def labels_section(losses: Losses) -> Section | None:
             to_svg(_lines(losses, "f1_by_frequency", _frequency_names(ranges), "training documents of a label", "macro F1")),
             "Macro F1 of the labels that occur in test, by how often training saw them ("
             + ", ".join(f"{row['labels']} labels" for row in ranges)
-            + " in the first split), top-down; mean over seeds.",
+            + " in the first split), each objective under its own rule ("
+            + own_rules(losses)
+            + "); mean over seeds.",
         ),
         Picture(
             to_svg(_lines(losses, "hf1_macro_per_depth", None, "depth", "hF1, macro by class")),
-            "Hierarchical F1 by class at each depth, top-down; mean over seeds.",
+            "Hierarchical F1 by class at each depth, by the same rules; mean over seeds.",
         ),
     ]
     return Section("Rare labels and deep ones", [], [], pictures)
@@ -143,7 +156,7 @@ def _frequency_names(ranges: Sequence[Mapping[str, Any]]) -> list[str]:
 def _lines(losses: Losses, key: str, names: list[str] | None, x_label: str, y_label: str) -> Figure:
     figure, axes = new_figure()
     for i, (loss, runs) in enumerate(losses.items()):
-        of_seeds = [[v["f1"] if isinstance(v, dict) else v for v in run["rules"]["top_down"][key]] for run in runs]
+        of_seeds = [[v["f1"] if isinstance(v, dict) else v for v in of_own_rule(run)[key]] for run in runs]
         values = np.array(of_seeds, dtype=float)  # (seeds, points), NaN where no label is
         shown = ~np.isnan(values).all(0)
         points = np.arange(1, values.shape[1] + 1)[shown]

@@ -10,10 +10,11 @@ from torch import Tensor
 from common.figures import COLORS, new_figure, to_svg
 from common.report import Picture, Section, Table
 from htc.datasets import Dataset
-from htc.decoding import top_down, top_down_threshold
 from htc.error_analysis import Calibration, calibration_per_level, confused_siblings, f1_per_node, worst_documents
+from htc.evaluation import decode
 from htc.hierarchy import Hierarchy
 from htc.metrics import hierarchical_f_per_document
+from htc.report_labels import LABELS
 from htc.taxonomy import PATH_SEPARATOR
 
 LONGEST_TEXT = 240  # characters of a document that are shown
@@ -21,18 +22,19 @@ NARROWEST = 0.0005  # of the figure's width: what is narrower is not drawn
 MAP = colormaps["cividis"]
 
 
-def errors_section(name: str, dataset: Dataset, probabilities: Tensor, one_path: bool) -> Section:
+def errors_section(name: str, dataset: Dataset, probabilities: Tensor, decoder: str, tuned_threshold: float) -> Section:
     """Confused siblings, the worst documents, calibration, and the hierarchy coloured by F1.
 
     Args:
         name: what to call the model.
         dataset: whose test split is looked at.
         probabilities: (D, N) of the test documents.
-        one_path: whether they are those of one path: then decoded top-down to a leaf, else by `top_down_threshold`.
+        decoder: the inference rule to look at, a name from `htc.evaluation.ALL_RULES`.
+        tuned_threshold: for the rule of that name.
     """
     hierarchy, documents = dataset.hierarchy, dataset.splits["test"]
     targets = dataset.targets[documents]
-    predicted = (top_down if one_path else top_down_threshold)(probabilities, hierarchy)
+    predicted = decode(decoder, probabilities, hierarchy, tuned_threshold)
     texts = [dataset.texts[i] for i in documents.tolist()]
     calibration = calibration_per_level(probabilities, targets, hierarchy)
     errors = ", ".join(f"{level.error:.3f}" for level in calibration)
@@ -48,10 +50,9 @@ def errors_section(name: str, dataset: Dataset, probabilities: Tensor, one_path:
             f"Expected calibration errors: {errors}.",
         ),
     ]
-    rule = "top-down" if one_path else "top-down threshold 0.5"
     return Section(
         "What a model gets wrong",
-        [f"{name}, first seed, test split, inference: {rule}."],
+        [f"{name}, first seed, test split, inference: {LABELS[decoder]}."],
         [_confusion_table(hierarchy, targets, predicted), _worst_table(hierarchy, texts, targets, predicted, probabilities)],
         pictures,
     )
@@ -138,7 +139,7 @@ def _icicle(hierarchy: Hierarchy, targets: Tensor, f1: Tensor) -> Figure:
                 name = hierarchy.names[n]
                 fits = max(3, int(150 * width))
                 shown = name if len(name) <= fits else name[: fits - 1] + "…"
-                bright = sum(color[:3]) > 1.5
+                ink = "black" if sum(color[:3]) > 1.5 else "white"
                 axes.text(
                     start + width / 2,
                     0.47 - depth,
@@ -146,7 +147,8 @@ def _icicle(hierarchy: Hierarchy, targets: Tensor, f1: Tensor) -> Figure:
                     ha="center",
                     va="center",
                     fontsize=6,
-                    color="black" if bright else "white",
+                    parse_math=False,
+                    color=ink,
                 )
     axes.set_xlim(0, 1)
     axes.set_ylim(-hierarchy.max_depth - 0.1, 0)

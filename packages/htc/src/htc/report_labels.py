@@ -77,3 +77,13 @@ def over_seeds_of(runs: list[dict[str, Any]], rule: str, metric: str) -> Interva
     if not all(metric in run["rules"].get(rule, {}) for run in runs):
         return None
     return over_seeds([run["rules"][rule][metric] for run in runs])
+
+
+def of_own_rule(run: dict[str, Any]) -> dict[str, Any]:
+    """The scores of a run under the rule that suits its objective and documents."""
+    return run["rules"][run["decoder"]]
+
+
+def own_rules(losses: Losses) -> str:
+    """Which rules these are."""
+    return ", ".join(dict.fromkeys(LABELS[run["decoder"]] for runs in losses.values() for run in runs))

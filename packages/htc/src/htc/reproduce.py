@@ -28,10 +28,11 @@ from htc.build import load_dataset, make_objective
 from htc.config import ReproduceConfig, TrainConfig, register
 from htc.errors import InputError
 from htc.report import summarize, write_htc_report
+from htc.report_comparison import Documents
 from htc.report_errors import errors_section
 from htc.report_labels import label
 from htc.saved_model import load_model
-from htc.train import PER_DOCUMENT, check, check_targets, train
+from htc.train import PER_DOCUMENT, check, check_select, check_targets, train
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ def prepare(runs: list[TrainConfig]) -> None:
     log.info("%s", dataset.describe())
     for run in runs:
         check(run)
-        check_targets(make_objective(run.loss, dataset.hierarchy, None), dataset)
+        objective = make_objective(run.loss, dataset.hierarchy, None)
+        check_targets(objective, dataset)
+        check_select(run, objective)
     if runs[0].encoder.frozen:
         encoder = load_encoder(runs[0].encoder)
         cached_features(encoder, dataset.texts, runs[0].cache_dir, runs[0].encoder.batch_size)
@@ -78,17 +81,17 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     make_folder(output)
     prepare(runs)
     results = run_all(partial(train, progress=False), runs, jobs, "training runs")
-    documents = documents_of(results)
+    documents = documents_of(runs, results)
     summary = summarize(results)
     summary["runs"] = [result["run_dir"] for result in results]
     summary["wall_seconds"] = round(time.monotonic() - started, 1)
     write_json(output / "summary.json", summary)
     errors = [errors_of(runs, results)]
-    return write_htc_report(output, config.title, summary, command, documents, not config.split_per_seed, errors)
+    return write_htc_report(output, config.title, summary, command, documents, errors)
 
 
-def documents_of(results: list[dict[str, Any]]) -> dict[str, list[dict[str, np.ndarray]]]:
-    """The scores of each run's test documents, by loss."""
+def documents_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Documents | None:
+    """The scores of each run's test documents, by loss, and which documents these are."""
     found: dict[str, list[dict[str, np.ndarray]]] = {}
     for result in results:
         file = Path(result["run_dir"]) / PER_DOCUMENT
@@ -96,9 +99,15 @@ def documents_of(results: list[dict[str, Any]]) -> dict[str, list[dict[str, np.n
             log.warning(
                 "%s is missing, so that the report has no intervals over documents; remove the run to run it again", file
             )
-            return {}
+            return None
         found.setdefault(result["loss"], []).append(load_file(file))
-    return found
+    first = next(iter(found))
+    datasets = [run.dataset for run, result in zip(runs, results, strict=True) if result["loss"] == first]
+    hashes: list[np.ndarray] = []
+    for number, dataset in enumerate(datasets):
+        same = number and dataset == datasets[number - 1]
+        hashes.append(hashes[-1] if same else load_dataset(dataset).text_hashes("test").numpy())
+    return Documents(found, hashes)
 
 
 def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Section:
@@ -114,13 +123,10 @@ def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Section
     if run.encoder.frozen:  # the features of all documents are at hand
         vectors = cached_features(model.encoder, dataset.texts, run.cache_dir, run.encoder.batch_size)[test]
     else:
-        vectors = model.encoder.embed(
-            [dataset.texts[i] for i in test.tolist()], run.encoder.batch_size, progress="encoding texts"
-        )
-    probabilities = model.probabilities(vectors)
-    return errors_section(
-        f"The model with the best dev HF1-AUC ({label(best)})", dataset, probabilities, model.objective.one_path
-    )
+        texts = [dataset.texts[i] for i in test.tolist()]
+        vectors = model.encoder.embed(texts, run.encoder.batch_size, progress="encoding texts")
+    name = f"The model with the best dev HF1-AUC ({label(best)})"
+    return errors_section(name, dataset, model.probabilities(vectors), model.decoder, model.tuned_threshold)
 
 
 def _task(config: DictConfig) -> None:

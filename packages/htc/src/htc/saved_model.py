@@ -39,6 +39,7 @@ class SavedModel:
         objective: logits -> node probabilities.
         hierarchy: the labels.
         tuned_threshold: the threshold tuned on the dev split.
+        decoder: the inference rule that suits it, see `htc.evaluation.rule_for`.
         seen: a hash of each training text (`Dataset.text_hashes`).
         dataset: the config of the dataset that it was trained on.
     """
@@ -48,6 +49,7 @@ class SavedModel:
     objective: Objective
     hierarchy: Hierarchy
     tuned_threshold: float
+    decoder: str
     seen: Tensor
     dataset: dict[str, Any]
 
@@ -57,7 +59,13 @@ class SavedModel:
 
 
 def save_model(
-    folder: Path, config: TrainConfig, encoder: TextEncoder, classifier: Classifier, dataset: Dataset, tuned_threshold: float
+    folder: Path,
+    config: TrainConfig,
+    encoder: TextEncoder,
+    classifier: Classifier,
+    dataset: Dataset,
+    tuned_threshold: float,
+    decoder: str,
 ) -> None:
     """Write the folder; config.json goes last, so that a folder without it is unfinished."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,6 +83,7 @@ def save_model(
             "loss": asdict(config.loss),
             "dataset": asdict(config.dataset),
             "tuned_threshold": tuned_threshold,
+            "decoder": decoder,
             "hierarchy_fingerprint": dataset.hierarchy.fingerprint,
         },
     )
@@ -99,6 +108,7 @@ def load_model(folder: str | Path) -> SavedModel:
         objective = make_objective(LossConfig(**config["loss"]), hierarchy, train_targets=None)
         if hierarchy.fingerprint != config["hierarchy_fingerprint"]:
             raise ValueError("hierarchy.json is not the hierarchy that the model was trained on")
+        decoder = str(config.get("decoder", "top_down"))  # models from before it was kept
         tuned_threshold, encoder_fingerprint = float(config["tuned_threshold"]), config["encoder_fingerprint"]
         dataset = dict(config["dataset"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -116,5 +126,12 @@ def load_model(folder: str | Path) -> SavedModel:
         raise InputError(f"{folder}: head.safetensors does not fit config.json and hierarchy.json.") from error
     device = next(encoder.parameters()).device
     return SavedModel(
-        encoder.eval(), classifier.eval().to(device), objective.eval().to(device), hierarchy, tuned_threshold, seen, dataset
+        encoder.eval(),
+        classifier.eval().to(device),
+        objective.eval().to(device),
+        hierarchy,
+        tuned_threshold,
+        decoder,
+        seen,
+        dataset,
     )

@@ -31,7 +31,17 @@ from htc.build import initial_bias, load_dataset, make_objective
 from htc.config import FinetuningConfig, TrainConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError, UnsuitableTargetsError
-from htc.evaluation import ALL_RULES, SELECTABLE, check_rule, decode, evaluate, score_sets, scores_per_document, summary_table
+from htc.evaluation import (
+    ALL_RULES,
+    SELECTABLE,
+    decode,
+    evaluate,
+    rule_for,
+    rules_for,
+    score_sets,
+    scores_per_document,
+    summary_table,
+)
 from htc.inputs import Inputs, TokenInputs, VectorInputs
 from htc.losses import Objective, recursive_regularization
 from htc.model import Classifier
@@ -70,6 +80,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     documents = dataset.splits["train"]
     objective = make_objective(config.loss, dataset.hierarchy, dataset.targets[documents])
     check_targets(objective, dataset)
+    check_select(config, objective)
     identity = asdict(config) | {"data_fingerprint": dataset.fingerprint()}
     with accelerator.main_process_first():
         run = RunDirectory(run_directory(config, identity), identity)
@@ -95,10 +106,22 @@ def check(config: TrainConfig) -> None:
     wandb_mode(config.tracking)
     if not 0 <= config.seed < 2**32:
         raise InputError(f"seed must be from 0 to 2**32 - 1, not {config.seed}.")
+    if config.training.patience and config.select is None:
+        raise InputError("training.patience needs a score that epochs are selected by; set select, or patience=null.")
     if config.select not in (None, *DEV_SCORES) and _rule_and_metric(config.select) is None:
         raise InputError(
             f"select must be null, one of {', '.join(DEV_SCORES)}, or dev/RULE/METRIC, such as dev/top_down/f1_macro, not "
             f"{config.select!r}."
+        )
+
+
+def check_select(config: TrainConfig, objective: Objective) -> None:
+    """Refuse to select epochs by a rule that is not defined for the objective. Raises InputError."""
+    named = _rule_and_metric(config.select)
+    if named is not None and named[0] not in rules_for(objective.one_path):
+        raise InputError(
+            f"select={config.select}: the rule {named[0]} takes the probabilities of one path, and those of "
+            f"{config.loss.name} are of several; use one of {', '.join(rules_for(objective.one_path))}."
         )
 
 
@@ -145,7 +168,8 @@ def _train(
     kept = trainer.fit(lambda step: tracker(resume_step=step))
     scores = _score(run, model, objective, dataset, inputs, accelerator)
     if accelerator.is_main_process:
-        save_model(run.path / "model", config, encoder, model, dataset, scores["dev"]["tuned_threshold"])
+        tuned, decoder = scores["test"]["tuned_threshold"], scores["test"]["decoder"]
+        save_model(run.path / "model", config, encoder, model, dataset, tuned, decoder)
         run.write_result(dataset=dataset.facts(), loss=config.loss.name, kept=kept, **scores)
         Checkpoints(run.checkpoints).remove()
     accelerator.wait_for_everyone()
@@ -194,7 +218,6 @@ def _score_dev(
         DEV_SCORES[1]: metrics.hierarchical_precision_recall_f(targets, at_half, dataset.hierarchy)[2],
     }
     if named is not None and select is not None:
-        check_rule(named[0], objective.one_path)
         sets = decode(named[0], probabilities, dataset.hierarchy, tuned_threshold=0.5)
         scores[select] = score_sets(targets, sets, dataset.hierarchy)[named[1]]
     return scores
@@ -206,14 +229,16 @@ def _score(
     """Every metric on dev and test, with the threshold tuned on dev; the scores of each test document go into a file."""
     tuned = 0.5
     scores = {}
+    training_targets = dataset.targets[dataset.splits["train"]]
+    decoder = rule_for(objective.one_path, training_targets, dataset.hierarchy)
     for split in ("dev", "test"):
         documents = dataset.splits[split]
         probabilities = inputs.probabilities(model, objective, documents, accelerator=accelerator)
         targets = dataset.targets[documents]
         if split == "dev":
             tuned = decoding.tune_threshold(probabilities, targets, dataset.hierarchy)
-        training_counts = dataset.targets[dataset.splits["train"]].sum(0)
-        scores[split] = evaluate(probabilities, targets, dataset.hierarchy, tuned, objective.one_path, training_counts)
+        training_counts = training_targets.sum(0)
+        scores[split] = evaluate(probabilities, targets, dataset.hierarchy, tuned, objective.one_path, training_counts, decoder)
     if accelerator.is_main_process:
         each = scores_per_document(probabilities, targets, dataset.hierarchy, tuned, objective.one_path)
         save_file(each, run.path / PER_DOCUMENT)

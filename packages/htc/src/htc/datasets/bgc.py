@@ -28,6 +28,7 @@ FILES = {split: f"BlurbGenreCollection_EN_{split}.txt" for split in ("train", "d
 TRAINING_FILE = FILES["train"]
 HIERARCHY_FILE = "hierarchy.txt"
 
+BEGIN = re.compile(r"<book\b")
 BOOK = re.compile(r"<book\b[^>]*>(.*?)</book>", re.DOTALL)
 BODY = re.compile(r"<body>(.*?)</body>", re.DOTALL)
 TOPICS = re.compile(r"<topics>(.*?)</topics>", re.DOTALL)
@@ -68,10 +69,13 @@ def _pairs(file: Path) -> Iterator[tuple[str, str]]:
 
 def _books(file: Path, hierarchy: Hierarchy) -> Iterator[Document]:
     content = _read(file)
+    begun, ended = len(BEGIN.findall(content)), content.count("</book>")
     line, counted = 1, 0
     for book in BOOK.finditer(content):
         line, counted = line + content.count("\n", counted, book.start()), book.start()
         place = f"{file}:{line}"
+        if BEGIN.search(book[1]):
+            raise InputError(f"{place}: the book has no </book> before the next one begins.")
         body, topics = BODY.search(book[1]), TOPICS.search(book[1])
         text = html.unescape(body[1]).strip() if body else ""
         names = [html.unescape(name).strip() for _, name in TOPIC.findall(topics[1])] if topics else []
@@ -81,5 +85,7 @@ def _books(file: Path, hierarchy: Hierarchy) -> Iterator[Document]:
             yield Document(place, text, hierarchy.resolve(names))
         except InputError as error:
             raise InputError(f"{place}: {error}") from error
+    if begun != ended:
+        raise InputError(f"{file}: {begun} books begin and {ended} end; the file is cut off.")
     if not counted and not BOOK.search(content):
         raise InputError(f"{file}: the file holds no <book>.")

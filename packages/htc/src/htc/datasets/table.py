@@ -58,6 +58,10 @@ def load_table(
         level_columns = [i for i in range(len(header)) if i not in (text_column, split_column)]
     else:
         level_columns = [_column(file, header, level, "dataset.levels") for level in levels]
+    used = [text_column, *([] if split_column is None else [split_column]), *level_columns]
+    twice = next((column for column in used if used.count(column) > 1), None)
+    if twice is not None:
+        raise InputError(f"{file}:1: the column {header[twice]!r} is given twice; text, split and each level need their own.")
     if not level_columns:
         raise InputError(f"{file}:1: there is no column of labels beside {text!r}; give one for each level.")
     texts, paths, places, named = [], [], [], []
@@ -87,8 +91,7 @@ def _read(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"{file}:{line}: the table is not UTF-8 text; save it as UTF-8 (Excel: CSV UTF-8).") from error
-    first = content.partition("\n")[0]
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else max(",;", key=first.count)
+    delimiter, content = _delimiter(file, content)
     lines = list(_rows(file, content, delimiter))
     if not lines:
         raise InputError(f"{file}: the table is empty.")
@@ -106,15 +109,31 @@ def _read(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, rows
 
 
+def _delimiter(file: Path, content: str) -> tuple[str, str]:
+    """What separates cells: in a .tsv tabs, else what the first line that is not blank has most of. And the content."""
+    if content.startswith("sep="):  # Excel's way to say so
+        first, _, rest = content.partition("\n")
+        return first.strip()[4:] or ",", rest
+    if file.suffix.lower() == ".tsv":
+        return "\t", content
+    header = next((line for line in content.splitlines() if line.strip()), "")
+    unquoted = "".join(header.split('"')[::2])
+    if not any(unquoted.count(mark) for mark in ",;") and any(mark in unquoted for mark in "\t|"):
+        raise InputError(f"{file}: the columns are separated by neither commas nor semicolons; with tabs, name it .tsv.")
+    return max(",;", key=unquoted.count), content
+
+
 def _rows(file: Path, content: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    begins = 1
     try:
         for cells in reader:
+            begins = reader.line_num + 1
             if any(cell.strip() for cell in cells):
                 yield reader.line_num, [cell.strip() for cell in cells]
     except csv.Error as error:
-        raise InputError(f"{file}:{reader.line_num}: the table is malformed: {error}.") from error
+        raise InputError(f"{file}:{begins}: the row that begins here is malformed: {error}; is a quote left open?") from error
 
 
 def _column(file: Path, header: list[str], name: str, key: str) -> int:
