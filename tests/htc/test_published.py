@@ -114,7 +114,7 @@ def test_a_missing_dataset_says_where_to_get_it(tmp_path, name, message):
             "\n" + BOOK.format(title="", body="Text", topics="<d0>Poems</d0>"),
             "_test.txt:2: the label 'Poems' is not in the taxonomy; did you mean 'Poetry'",
         ),
-        ("BlurbGenreCollection_EN_test.txt", None, "_test.txt: cannot read the Blurb Genre Collection: No such file"),
+        ("BlurbGenreCollection_EN_test.txt", None, "_test.txt: cannot read the collection of books: No such file"),
         (
             "BlurbGenreCollection_EN_test.txt",
             BOOK.format(title="", body="Text", topics="<d0>Poetry</d0>").replace("</book>", "") * 2,
@@ -127,7 +127,7 @@ def test_a_missing_dataset_says_where_to_get_it(tmp_path, name, message):
             + "</book>",
             "_test.txt:1: the book has no </book> before the next one begins",
         ),
-        ("hierarchy.txt", b"Fi\xff", "hierarchy.txt:1: the file is not UTF-8 text"),
+        ("hierarchy.txt", b"Fi\xff", "hierarchy.txt:1: the hierarchy is not UTF-8 text"),
     ],
 )
 def test_a_damaged_bgc(tmp_path, file, content, message):

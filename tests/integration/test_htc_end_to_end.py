@@ -1,10 +1,8 @@
 """htc as its users meet it: the console entry points on a small dataset of their own, right and wrong input."""
 
 import fcntl
-import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,73 +10,15 @@ import time
 
 import psutil
 import pytest
-import torch
-from transformers import BertConfig, BertModel
 
-from common.encoders import EncoderConfig, load_encoder
 from htc import evaluate as evaluate_app
 from htc import predict as predict_app
 from htc import reproduce as reproduce_app
 from htc import train as train_app
-from htc.build import LOSSES
 
-WORDS = {
-    ("Arts", "Music"): "song opera violin melody",
-    ("Arts", "Film"): "movie actor camera scene",
-    ("Science", "Physics"): "atom energy light force",
-    ("Science", "Biology"): "cell gene plant animal",
-}
+from .htc_runs import call, common_arguments, place
 
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a dataset of 120 documents and a tiny random encoder."""
-    folder = tmp_path_factory.mktemp("place")
-    data = folder / "data"
-    data.mkdir()
-    (data / "labels.taxonomy").write_text("Root\tArts\tScience\nArts\tMusic\tFilm\nScience\tPhysics\tBiology\n")
-    generator = torch.Generator().manual_seed(0)
-    with (data / "documents.jsonl").open("w") as file:
-        for number in range(120):
-            path = list(WORDS)[number % 4]
-            words = WORDS[path].split()
-            picked = torch.randint(len(words), (3 + number % 9,), generator=generator)
-            text = " ".join(words[i] for i in picked) + f" number {number}"
-            file.write(json.dumps({"token": [text], "label": list(path)}) + "\n")
-    torch.manual_seed(0)
-    minilm = load_encoder(EncoderConfig())
-    config = BertConfig(
-        vocab_size=len(minilm.tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
-    )
-    BertModel(config).save_pretrained(folder / "encoder")
-    minilm.tokenizer.save_pretrained(folder / "encoder")
-    return folder
-
-
-def call(main, arguments, monkeypatch, capsys, stdin=None):
-    """Run an entry point in this process. Returns: exit code, standard output, standard error."""
-    monkeypatch.setattr(sys, "argv", ["prog", *map(str, arguments)])
-    if stdin is not None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-    with pytest.raises(SystemExit) as stop:
-        main()
-    output = capsys.readouterr()
-    return stop.value.code, output.out, output.err
-
-
-def common_arguments(place, loss="conditional_softmax_la"):
-    return [
-        "dataset=custom",
-        f"dataset.dir={place / 'data'}",
-        f"encoder.name={place / 'encoder'}",
-        f"runs={place / 'runs'}",
-        f"cache_dir={place / 'cache'}",
-        f"loss={loss}",
-        "training.epochs=4",
-        "training.batch_size=8",
-        "head.hidden=32",
-        "encoder.max_length=32",
-    ]
+__all__ = ["place"]  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -90,152 +30,6 @@ def trained(place):
     assert done.returncode == 0, done.stderr
     assert "argmax_leaf" in done.stdout
     return place / "trained/model"
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        *([name] for name in LOSSES),
-        ["conditional_softmax", "loss.stop=true"],
-        ["conditional_softmax_la", "loss.stop=true"],
-        ["champ", "loss.recursive_regularization=0.001"],
-    ],
-    ids="-".join,
-)
-def test_every_loss_trains_and_predicts(settings, place, monkeypatch, capsys):
-    run = place / "-".join(["every", *settings]).replace("=", "")
-    arguments = [*common_arguments(place, settings[0]), *settings[1:], f"run_dir={run}", "training.epochs=1"]
-    code, out, err = call(train_app.main, arguments, monkeypatch, capsys)
-    assert code == 0, err
-    assert "top_down_threshold" in out
-    config = json.loads((run / "model/config.json").read_text())["loss"]
-    assert config["name"] == settings[0]
-    assert config["stop"] == ("loss.stop=true" in settings)
-    decoder = "expected_hf" if "softmax" in settings[0] else "top_down_threshold"
-    arguments = [f"model={run / 'model'}", "text=atom energy", f"decoder={decoder}"]
-    code, out, err = call(predict_app.main, arguments, monkeypatch, capsys)
-    assert (code, out.splitlines()[0]) == (0, "atom energy"), err
-
-
-def test_a_rule_of_one_path_is_refused_for_probabilities_of_several(place, monkeypatch, capsys):
-    run = place / "rules"
-    arguments = [*common_arguments(place, "bce"), f"run_dir={run}", "training.epochs=1"]
-    assert call(train_app.main, arguments, monkeypatch, capsys)[0] == 0
-    arguments = [f"model={run / 'model'}", "text=atom"]
-    code, _, err = call(predict_app.main, [*arguments, "decoder=expected_hf"], monkeypatch, capsys)
-    assert code == 2
-    assert "decoder=expected_hf takes the probabilities of one path" in err
-    code, _, err = call(predict_app.main, [*arguments, "decoder=best"], monkeypatch, capsys)
-    assert code == 2
-    assert "decoder must be one of threshold, tuned_threshold" in err
-
-
-@pytest.mark.parametrize("loss", ["conditional_softmax", "conditional_sigmoid"])
-def test_awkward_documents(loss, place, tmp_path, monkeypatch, capsys):
-    """Ragged depths, a name under two parents, a label with one document and one with none, long texts, other scripts."""
-    (tmp_path / "labels.taxonomy").write_text(
-        "Root\tArts\tScience\t科学\nArts\tBasics\tMusic\nScience\tBasics\nArts > Basics\tPaint\n科学\t物理\tунылый\n",
-        encoding="utf-8",
-    )
-    documents = [(f"paint brush {i}", ["Arts", "Basics", "Paint"]) for i in range(12)]
-    documents += [(f"measure weigh {i}", ["Science", "Basics"]) for i in range(12)]
-    documents += [(f"art in general {i}", ["Arts"]) for i in range(12)]
-    documents += [(f"力と光 {i}", ["科学", "物理"]) for i in range(12)]
-    documents += [("song " * 5000, ["Arts", "Music"]), ("!", ["科学"])]
-    lines = [json.dumps({"token": [text], "label": label}, ensure_ascii=False) for text, label in documents]
-    (tmp_path / "documents.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    arguments = [a for a in common_arguments(place, loss) if not a.startswith("dataset.dir=")]
-    arguments += [f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run'}", "training.epochs=30", "training.learning_rate=1e-2"]
-    arguments += ["loss.stop=true"] if loss == "conditional_softmax" else []
-    code, out, err = call(train_app.main, arguments, monkeypatch, capsys)
-    assert code == 0, err
-    assert json.loads((tmp_path / "run/result.json").read_text())["dataset"]["nodes"] == 9
-    decoder = "argmax_end" if loss == "conditional_softmax" else "top_down_threshold"
-    assert json.loads((tmp_path / "run/model/config.json").read_text())["decoder"] == decoder
-    arguments = [f"model={tmp_path / 'run/model'}", "format=jsonl"]
-    arguments += [] if loss == "conditional_softmax" else ["decoder=top_down"]  # too few documents to be sure of anything
-    code, out, err = call(
-        predict_app.main, arguments, monkeypatch, capsys, stdin="paint brush\n力と光\n" + "song " * 5000 + "\n"
-    )
-    assert code == 0, err
-    first, second, _ = [json.loads(line)["labels"] for line in out.splitlines()]
-    assert [step["label"] for step in first[0]] == ["Arts", "Basics", "Paint"]
-    assert [step["label"] for step in second[0]][:1] == ["科学"]
-
-
-def test_from_a_table_to_predictions(place, tmp_path, monkeypatch, capsys):
-    rows = [f'"{words} {i}",{area},{topic}' for (area, topic), words in WORDS.items() for i in range(20)]
-    (tmp_path / "mine.csv").write_text("\n".join(["text,area,topic", *rows]))
-    arguments = [a for a in common_arguments(place) if not a.startswith("dataset")]
-    arguments += ["dataset=table", f"dataset.file={tmp_path / 'mine.csv'}", f"run_dir={tmp_path / 'run'}"]
-    code, out, err = call(train_app.main, [*arguments, "training.epochs=20"], monkeypatch, capsys)
-    assert code == 0, err
-    arguments = [f"model={tmp_path / 'run/model'}", "text=gene plant animal"]
-    code, out, err = call(predict_app.main, arguments, monkeypatch, capsys)
-    assert code == 0, err
-    assert "Science" in out
-    assert "Biology" in out
-
-
-@pytest.mark.dist
-@pytest.mark.parametrize("encoder", ["minilm_frozen", "minilm"])
-def test_two_processes_make_the_steps_of_one(encoder, place):
-    """Without dropout, torchrun gives the same scores; batches of 8, the last one of 4, and micro-batches of 3."""
-    arguments = [*common_arguments(place, "conditional_softmax"), f"encoder={encoder}", "training.epochs=2", "head.dropout=0"]
-    arguments += ["training.micro_batch_size=3", f"encoder.name={place / 'still'}"]
-    still = place / "still"
-    if not still.exists():
-        shutil.copytree(place / "encoder", still)
-        config = json.loads((still / "config.json").read_text())
-        config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        (still / "config.json").write_text(json.dumps(config))
-    results = {}
-    starts = {"one": ["-m"], "two": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]}
-    for name, start in starts.items():
-        run = place / f"{name}-{encoder}"
-        command = [sys.executable, *start, "htc.train", *arguments, f"run_dir={run}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("run: ") == 1  # one process speaks
-        results[name] = json.loads((run / "result.json").read_text())
-        assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
-        assert not (run / "checkpoints").exists()
-    one, two = results["one"]["test"], results["two"]["test"]
-    assert two["hf1_auc"] == pytest.approx(one["hf1_auc"], abs=1e-3)
-    assert two["curve"]["f1"] == pytest.approx(one["curve"]["f1"], abs=0.02)
-    losses = [
-        [json.loads(line)["train/loss"] for line in (place / f"{name}-{encoder}/metrics.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    ]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            ["loss=bce", "select=dev/expected_hf/f1_macro"],
-            "the rule expected_hf takes the probabilities of one path, and those of bce",
-        ),
-        (["select=dev/top_down/tree_distance"], "select must be null, one of dev/hf1_auc, dev/hf1_micro, or dev/RULE/METRIC"),
-        (["select=null", "training.patience=2"], "training.patience needs a score"),
-    ],
-)
-def test_what_cannot_select_epochs_is_refused_at_once(settings, message, place, monkeypatch, capsys):
-    arguments = [*common_arguments(place), f"run_dir={place / 'refused'}", *settings]
-    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
-    assert (code, message in err) == (2, True), err
-    assert not (place / "refused").exists()
-
-
-def test_epochs_are_selected_by_any_metric_of_any_rule(place, monkeypatch, capsys):
-    run = place / "selected"
-    arguments = [*common_arguments(place), f"run_dir={run}", "select=dev/expected_hf/path_f1_macro", "training.patience=3"]
-    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
-    assert code == 0, err
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    kept = json.loads((run / "result.json").read_text())["kept"]
-    assert kept["dev/expected_hf/path_f1_macro"] == max(line["dev/expected_hf/path_f1_macro"] for line in lines)
 
 
 def test_a_run_leaves_what_it_should(trained):

@@ -20,6 +20,11 @@ EXPECTED_HF = (
     "probabilities: it aims at hF1 samples, not at hF1 micro, and needs the probabilities of one path."
 )
 
+SCALES = (
+    "Objectives differ in how their probabilities are scaled: a fixed threshold of 0.5 favours some of them, a tuned one does "
+    "so less."
+)
+
 
 def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Gather the test scores of all runs, seeds side by side.
@@ -63,7 +68,41 @@ def write_htc_report(
         The report.
     """
     losses = summary["losses"]
+    pictures = _pictures(losses)
+    for name, picture in pictures.items():
+        write_atomically(output / f"{name}.svg", picture.svg)
     main_table = _main_table(losses, "hf1_micro")
+    write_atomically(output / "table.md", markdown_table(main_table) + "\n")
+    labels = labels_section(losses)
+    sections = [
+        Section(
+            "The result",
+            [*_findings(losses), EXPECTED_HF],
+            [main_table, _main_table(losses, "hf1_samples")],
+            [pictures["objectives_and_rules"]],
+        ),
+        Section(
+            "Thresholds", [SCALES], [_threshold_table(losses)], [pictures["hf1_by_threshold"], pictures["precision_recall"]]
+        ),
+        comparison_section(losses, documents),
+        Section("Levels", [], [], [pictures["accuracy_per_level"]]),
+        *([] if labels is None else [labels]),
+        *errors,
+        Section("Every metric of every rule", [], _full_tables(losses)),
+    ]
+    facts = [
+        ("command", command),
+        ("commit", str(summary["git_commit"])),
+        ("versions", ", ".join(f"{name} {version}" for name, version in summary["versions"].items())),
+        ("seeds", ", ".join(map(str, summary["seeds"]))),
+        ("time", f"{summary['wall_seconds'] / 60:.1f} minutes, without runs that were finished before"),
+    ]
+    file = output / "report.html"
+    write_report(file, title, _lead(summary), sections, facts)
+    return file
+
+
+def _pictures(losses: Losses) -> dict[str, Picture]:
     figures = {
         "objectives_and_rules": (
             _rules_figure(losses),
@@ -82,42 +121,7 @@ def write_htc_report(
             f"Accuracy at each level of the hierarchy, each objective under its own rule ({own_rules(losses)}).",
         ),
     }
-    pictures = {name: Picture(to_svg(figure), caption) for name, (figure, caption) in figures.items()}
-    for name, picture in pictures.items():
-        write_atomically(output / f"{name}.svg", picture.svg)
-    write_atomically(output / "table.md", markdown_table(main_table) + "\n")
-    sections = [
-        Section(
-            "The result",
-            [*_findings(losses), EXPECTED_HF],
-            [main_table, _main_table(losses, "hf1_samples")],
-            [pictures["objectives_and_rules"]],
-        ),
-        Section(
-            "Thresholds",
-            [
-                "Objectives differ in how their probabilities are scaled: a fixed threshold of 0.5 favours some of them, "
-                "a tuned one does so less."
-            ],
-            [_threshold_table(losses)],
-            [pictures["hf1_by_threshold"], pictures["precision_recall"]],
-        ),
-        comparison_section(losses, documents),
-        Section("Levels", [], [], [pictures["accuracy_per_level"]]),
-        *([labels] if (labels := labels_section(losses)) is not None else []),
-        *errors,
-        Section("Every metric of every rule", [], _full_tables(losses)),
-    ]
-    facts = [
-        ("command", command),
-        ("commit", str(summary["git_commit"])),
-        ("versions", ", ".join(f"{name} {version}" for name, version in summary["versions"].items())),
-        ("seeds", ", ".join(map(str, summary["seeds"]))),
-        ("time", f"{summary['wall_seconds'] / 60:.1f} minutes, without runs that were finished before"),
-    ]
-    file = output / "report.html"
-    write_report(file, title, _lead(summary), sections, facts)
-    return file
+    return {name: Picture(to_svg(figure), caption) for name, (figure, caption) in figures.items()}
 
 
 def _lead(summary: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from htc.errors import InputError
+from htc.text_files import read_text
 
 ROOT = "Root"
 PATH_SEPARATOR = " > "
@@ -42,13 +43,7 @@ def read_taxonomy(file: str | Path) -> list[tuple[str, ...]]:
 
 
 def _read_rows(file: Path) -> list[Row]:
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{file}: cannot read the taxonomy: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(f"{file}:{line}: the taxonomy is not UTF-8 text; save it as UTF-8.") from error
+    text = read_text(file, "the taxonomy")
     rows: list[Row] = []
     for number, raw in enumerate(text.split("\n"), start=1):
         cells = [cell.strip() for cell in raw.split("\t")]

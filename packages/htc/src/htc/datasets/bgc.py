@@ -23,6 +23,7 @@ from htc.datasets.jsonlines import Document, targets_of
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
 from htc.taxonomy import ROOT
+from htc.text_files import read_text
 
 FILES = {split: f"BlurbGenreCollection_EN_{split}.txt" for split in ("train", "dev", "test")}
 TRAINING_FILE = FILES["train"]
@@ -48,18 +49,9 @@ def load_bgc(folder: Path) -> Dataset:
     return Dataset("bgc", hierarchy, texts, targets_of(documents, hierarchy), splits, places)
 
 
-def _read(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{file}: cannot read the Blurb Genre Collection: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}:{error.object[: error.start].count(10) + 1}: the file is not UTF-8 text.") from error
-
-
 def _pairs(file: Path) -> Iterator[tuple[str, str]]:
     """(parent, child) of each line; a line with one name is a top label."""
-    for number, line in enumerate(_read(file).splitlines(), start=1):
+    for number, line in enumerate(read_text(file, "the hierarchy").splitlines(), start=1):
         names = [name.strip() for name in line.split("\t") if name.strip()]
         if len(names) > 2:
             raise InputError(f"{file}:{number}: expected parent<TAB>child, but there are {len(names)} names.")
@@ -68,7 +60,7 @@ def _pairs(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _books(file: Path, hierarchy: Hierarchy) -> Iterator[Document]:
-    content = _read(file)
+    content = read_text(file, "the collection of books")
     begun, ended = len(BEGIN.findall(content)), content.count("</book>")
     line, counted = 1, 0
     for book in BOOK.finditer(content):

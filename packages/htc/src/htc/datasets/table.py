@@ -19,6 +19,7 @@ import torch
 from htc.datasets.dataset import Dataset, split_by_group
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.text_files import read_text
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +85,7 @@ def load_table(
 
 def _read(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The column names, and the cells of each row that is not blank, with the line where it ends."""
-    try:
-        content = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{file}: cannot read the table: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(f"{file}:{line}: the table is not UTF-8 text; save it as UTF-8 (Excel: CSV UTF-8).") from error
+    content = read_text(file, "the table")
     delimiter, content = _delimiter(file, content)
     lines = list(_rows(file, content, delimiter))
     if not lines:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from htc.hierarchy import Hierarchy
 from htc.label_sets import LabelSets
-from htc.metrics.counts import by_class
+from htc.metrics.counts import by_class, count
 from htc.metrics.hierarchical import closed_label_sets
 
 ALPHA_1, ALPHA_2, BETA = 2.0, 2.0, 3.0  # the paper's
@@ -52,8 +52,7 @@ def parent_counts(true: Tensor, hierarchy: Hierarchy) -> Tensor:
     parent, child = hierarchy.edges.to(true.device)
     total = torch.zeros(hierarchy.num_nodes, dtype=torch.long, device=true.device)
     if hierarchy.is_tree:
-        per_node = true.sum(0)
-        total[child] = per_node[parent]
+        total[child] = count(true, (0,)).long()[parent]
     else:
         missing = torch.zeros(hierarchy.num_nodes, len(true), dtype=torch.int32, device=true.device)
         missing.index_add_(0, child, (~true).T[parent].int())

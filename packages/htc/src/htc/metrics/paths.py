@@ -6,13 +6,13 @@ from torch import Tensor
 
 from htc.hierarchy import Hierarchy
 from htc.label_sets import LabelSets, both_label_sets
-from htc.metrics.counts import average_over_classes, by_class
+from htc.metrics.counts import average_over_classes, by_class, count
 
 
 def constrained_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
     """By class, true positives being those whose ancestors are true positives too. Args: (D, N) bool. Returns: (3, N)."""
     counts = by_class(true, predicted)
-    counts[0] = _with_all_ancestors(true & predicted, hierarchy).sum(0)
+    counts[0] = count(_with_all_ancestors(true & predicted, hierarchy), (0,))
     return counts
 
 
@@ -20,7 +20,7 @@ def path_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor
     """By the class where a path ends, paths in place of labels. Args: (D, N) bool. Returns: (3, N), see `path_f1`."""
     true_ends, predicted_ends = hierarchy.most_specific(true), hierarchy.most_specific(predicted)
     counts = by_class(true_ends, predicted_ends)
-    counts[0] = (true_ends & predicted_ends & _with_all_ancestors(predicted, hierarchy)).sum(0)
+    counts[0] = count(true_ends & predicted_ends & _with_all_ancestors(predicted, hierarchy), (0,))
     return counts
 
 

@@ -17,15 +17,14 @@ def single_ends(sets: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:
     Raises:
         InputError: naming the first document with several.
     """
-    specific = hierarchy.most_specific(sets)
-    several = specific.sum(1) > 1
+    document, node = hierarchy.most_specific(sets).nonzero(as_tuple=True)
+    several = torch.bincount(document, minlength=len(sets)) > 1
     if several.any():
-        document = int(several.nonzero()[0])
         raise InputError(
-            f"{name}: document {document} has several labels that are no ancestors of each other, and this metric is of one; "
-            "for several use hierarchical_precision_recall_f or lca_precision_recall_f."
+            f"{name}: document {int(several.nonzero()[0])} has several labels that are no ancestors of each other, and this "
+            "metric is of one; for several use hierarchical_precision_recall_f or lca_precision_recall_f."
         )
-    return torch.where(specific.any(1), specific.to(torch.uint8).argmax(1), hierarchy.num_nodes)
+    return torch.full((len(sets),), hierarchy.num_nodes, device=sets.device).index_put((document,), node)
 
 
 def lowest_common_height(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
@@ -33,8 +32,9 @@ def lowest_common_height(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) 
 
     Args: true, predicted (D, N) bool, closed. Returns: (D,) int64; the root's is the height of the hierarchy.
     """
-    height = hierarchy.height.to(true.device)
-    return torch.where(true & predicted, height, hierarchy.max_depth).amin(1)
+    document, common = (true & predicted).nonzero(as_tuple=True)
+    of_root = torch.full((len(true),), hierarchy.max_depth, device=true.device)
+    return of_root.scatter_reduce(0, document, hierarchy.height.to(true.device)[common], "amin")
 
 
 def mistake_severities(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
@@ -117,8 +117,9 @@ def wu_palmer_similarities(true: Tensor, predicted: Tensor, hierarchy: Hierarchy
     depth = torch.cat([hierarchy.depth, hierarchy.depth.new_zeros(1)]).to(true.device)
     of_true = depth[single_ends(true, hierarchy, "y_true")]
     of_predicted = depth[single_ends(predicted, hierarchy, "y_pred")]
-    common = torch.where(true & predicted, depth[:-1], 0).amax(1)
-    return divide(2 * common, of_true + of_predicted)
+    document, common = (true & predicted).nonzero(as_tuple=True)
+    deepest = torch.zeros_like(of_true).scatter_reduce(0, document, depth[common], "amax")
+    return divide(2 * deepest, of_true + of_predicted)
 
 
 def wu_palmer(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:

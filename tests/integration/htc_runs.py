@@ -1,0 +1,69 @@
+"""What tests of htc's entry points share: a small dataset with a tiny encoder, and calls as from the console."""
+
+import io
+import json
+import sys
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from common.encoders import EncoderConfig, load_encoder
+
+WORDS = {
+    ("Arts", "Music"): "song opera violin melody",
+    ("Arts", "Film"): "movie actor camera scene",
+    ("Science", "Physics"): "atom energy light force",
+    ("Science", "Biology"): "cell gene plant animal",
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a dataset of 120 documents and a tiny random encoder."""
+    folder = tmp_path_factory.mktemp("place")
+    data = folder / "data"
+    data.mkdir()
+    (data / "labels.taxonomy").write_text("Root\tArts\tScience\nArts\tMusic\tFilm\nScience\tPhysics\tBiology\n")
+    generator = torch.Generator().manual_seed(0)
+    with (data / "documents.jsonl").open("w") as file:
+        for number in range(120):
+            path = list(WORDS)[number % 4]
+            words = WORDS[path].split()
+            picked = torch.randint(len(words), (3 + number % 9,), generator=generator)
+            text = " ".join(words[i] for i in picked) + f" number {number}"
+            file.write(json.dumps({"token": [text], "label": list(path)}) + "\n")
+    torch.manual_seed(0)
+    minilm = load_encoder(EncoderConfig())
+    config = BertConfig(
+        vocab_size=len(minilm.tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    )
+    BertModel(config).save_pretrained(folder / "encoder")
+    minilm.tokenizer.save_pretrained(folder / "encoder")
+    return folder
+
+
+def call(main, arguments, monkeypatch, capsys, stdin=None):
+    """Run an entry point in this process. Returns: exit code, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["prog", *map(str, arguments)])
+    if stdin is not None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+    with pytest.raises(SystemExit) as stop:
+        main()
+    output = capsys.readouterr()
+    return stop.value.code, output.out, output.err
+
+
+def common_arguments(place, loss="conditional_softmax_la"):
+    return [
+        "dataset=custom",
+        f"dataset.dir={place / 'data'}",
+        f"encoder.name={place / 'encoder'}",
+        f"runs={place / 'runs'}",
+        f"cache_dir={place / 'cache'}",
+        f"loss={loss}",
+        "training.epochs=4",
+        "training.batch_size=8",
+        "head.hidden=32",
+        "encoder.max_length=32",
+    ]
