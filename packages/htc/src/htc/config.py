@@ -100,10 +100,17 @@ class FinetuningConfig(TrainingConfig):
 
 @dataclass
 class HeadConfig:
-    """The classifier's head."""
+    """The classifier's head.
+
+    Attributes:
+        hidden: the width of its hidden layer.
+        dropout: before it.
+        standardize: shift and scale the text vectors, as measured before training, to mean 0 and variance 1.
+    """
 
     hidden: int = 792
     dropout: float = 0.1
+    standardize: bool = True
 
     def check(self) -> None:
         """Raise InputError for sizes that no head can have."""
@@ -164,6 +171,7 @@ class ReproduceConfig(TrainConfig):
         size: embedded or paper, set by the profile; for the names of folders.
         split_per_seed: draw the splits anew with each seed, so that intervals hold the luck of the draw too.
         output: the folder of report, figures and summary.
+        against: the folder of another reproduction with these seeds and documents, that the report holds this one against.
         jobs: runs at a time, each on its share of the cores; null: as many as there are cores, at most four; one on a GPU.
     """
 
@@ -173,6 +181,7 @@ class ReproduceConfig(TrainConfig):
     size: str = "embedded"
     split_per_seed: bool = False
     output: str = MISSING
+    against: str | None = None
     jobs: int | None = None
 
 

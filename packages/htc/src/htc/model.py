@@ -7,8 +7,9 @@ from torch import Tensor, nn
 class Standardize(nn.Module):
     """Shift and scale each feature to mean 0 and variance 1 over the training documents.
 
-    Features of a frozen encoder come with a scale of their own (0.1 for MiniLM's), which a head trained at 1e-3 is slow to make
-    up for: binary cross-entropy above all. Holds its numbers as buffers, so they are saved with the head.
+    Vectors come with a scale of their own (0.1 for MiniLM's), which a head trained at 1e-3 is slow to make up for: binary
+    cross-entropy above all. Where the encoder is trained they are measured once, before. Its numbers are buffers, so that they
+    are saved with the head.
     """
 
     mean: Tensor
@@ -43,7 +44,7 @@ class Classifier(nn.Module):
         dropout: before the head.
 
     Source: Plaud et al., CoNLL 2024, appendix: dropout, linear, ReLU, linear. The standardisation in front is ours; it does
-    nothing until it is fitted, which is done for frozen encoders only.
+    nothing until it is fitted.
     """
 
     def __init__(self, encoder: nn.Module | None, dim: int, hidden: int, num_outputs: int, dropout: float = 0.1) -> None:
@@ -55,7 +56,7 @@ class Classifier(nn.Module):
         )
 
     def standardize(self, vectors: Tensor) -> None:
-        """Fit the standardisation to the vectors of the training documents. Args: vectors (n, dim)."""
+        """Fit the standardisation to vectors of training documents. Args: vectors (n, dim)."""
         standardize = self.head[0]
         assert isinstance(standardize, Standardize)
         standardize.fit(vectors)

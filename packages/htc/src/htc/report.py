@@ -55,14 +55,14 @@ def write_htc_report(
     summary: dict[str, Any],
     command: str,
     documents: Documents | None,
-    errors: Sequence[Section] = (),
+    more: Sequence[Section] = (),
 ) -> Path:
     """Write report.html, table.md and one SVG per figure into a folder.
 
     Args:
         summary: what `summarize` gave.
         documents: the scores of the test documents, if at hand.
-        errors: sections on what one model gets wrong.
+        more: sections between those on objectives and the full tables.
 
     Returns:
         The report.
@@ -87,7 +87,7 @@ def write_htc_report(
         comparison_section(losses, documents),
         Section("Levels", [], [], [pictures["accuracy_per_level"]]),
         *([] if labels is None else [labels]),
-        *errors,
+        *more,
         Section("Every metric of every rule", [], _full_tables(losses)),
     ]
     facts = [

@@ -112,6 +112,7 @@ def _difference_table(documents: Documents) -> Table:
     return Table(
         columns=["rule", "best", "next", "difference in hF1 samples", "95% over documents", "95% over seeds"],
         rows=rows,
+        texts={1, 2},
         caption="The best two objectives under each rule, paired: bootstrap over documents, Student t over seeds. An interval "
         "that holds 0 does not tell them apart.",
     )

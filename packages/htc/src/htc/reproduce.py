@@ -28,6 +28,7 @@ from htc.build import load_dataset, make_objective
 from htc.config import ReproduceConfig, TrainConfig, register
 from htc.errors import InputError
 from htc.report import summarize, write_htc_report
+from htc.report_against import against_section, load_other
 from htc.report_comparison import Documents
 from htc.report_errors import errors_section
 from htc.report_labels import label
@@ -77,6 +78,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     started = time.monotonic()
     jobs = number_of_jobs(config.jobs)
     runs = grid(config)
+    other = None if config.against is None else load_other(config.against, config.seeds)
     output = Path(config.output)
     make_folder(output)
     prepare(runs)
@@ -86,8 +88,10 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     summary["runs"] = [result["run_dir"] for result in results]
     summary["wall_seconds"] = round(time.monotonic() - started, 1)
     write_json(output / "summary.json", summary)
-    errors = [errors_of(runs, results)]
-    return write_htc_report(output, config.title, summary, command, documents, errors)
+    more = [errors_of(runs, results)]
+    if other is not None and config.against is not None:
+        more.insert(0, against_section(summary, other, config.against))
+    return write_htc_report(output, config.title, summary, command, documents, more)
 
 
 def documents_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Documents | None:

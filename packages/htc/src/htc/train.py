@@ -8,6 +8,7 @@ torchrun --nproc-per-node 2 -m htc.train encoder=minilm            two processes
 """
 
 import logging
+import math
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -50,6 +51,7 @@ from htc.saved_model import save_model
 log = logging.getLogger(__name__)
 
 PER_DOCUMENT = "documents.safetensors"  # name of a rule, or hf1_auc -> the score of each test document
+MEASURED = 2000  # documents whose vectors tell mean and variance
 DEV_SCORES = ("dev/hf1_auc", "dev/hf1_micro")  # what an epoch can be selected by
 
 
@@ -66,6 +68,15 @@ def make_inputs(config: TrainConfig, encoder: TextEncoder, texts: list[str]) -> 
     if config.encoder.frozen:
         return VectorInputs(cached_features(encoder, texts, config.cache_dir, config.encoder.batch_size))
     return TokenInputs(encoder, texts)
+
+
+def first_vectors(config: TrainConfig, encoder: TextEncoder, inputs: Inputs, dataset: Dataset) -> Tensor:
+    """Vectors of training documents before training, (n, dim): of all where the encoder is frozen, else of some."""
+    documents = dataset.splits["train"]
+    if isinstance(inputs, VectorInputs):
+        return inputs.batch(documents)
+    some = documents[:: math.ceil(len(documents) / MEASURED)].tolist()
+    return cached_features(encoder, [dataset.texts[i] for i in some], config.cache_dir, config.encoder.batch_size)
 
 
 def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
@@ -136,12 +147,13 @@ def _train(
     encoder = load_encoder(config.encoder)
     with accelerator.main_process_first():  # which computes features for all
         inputs = make_inputs(config, encoder, dataset.texts)
+        vectors = first_vectors(config, encoder, inputs, dataset)
     documents = dataset.splits["train"]
     torch.manual_seed(config.seed)
     trained_encoder = None if config.encoder.frozen else encoder
     model = Classifier(trained_encoder, encoder.dim, config.head.hidden, objective.num_outputs, config.head.dropout)
-    if isinstance(inputs, VectorInputs):
-        model.standardize(inputs.batch(documents))
+    if config.head.standardize:
+        model.standardize(vectors)
     bias = initial_bias(config.loss, dataset.targets[documents])
     if bias is not None:
         model.set_output_bias(bias)

@@ -1,0 +1,56 @@
+"""make benchmark: memory and time of one htc-train on 100,000 documents and 10,000 nodes."""
+
+import json
+import random
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from hierarchies import tree
+
+from htc import Hierarchy
+from htc.taxonomy import ROOT
+
+LEVELS, DOCUMENTS = (20, 300, 2000, 7680), 100_000
+SYLLABLES = ("ba", "de", "fi", "go", "lu", "ma", "ne", "pi", "ro", "su", "ta", "ve", "wi", "xo", "yu", "za")
+GIGABYTES = 8
+
+
+def word(number: int) -> str:
+    """A word of four syllables for each number below 65,536."""
+    return "".join(SYLLABLES[(number >> shift) % 16] for shift in (12, 8, 4, 0))
+
+
+def write_documents(folder: Path, hierarchy: Hierarchy) -> None:
+    """Texts of the words of the document's own labels, and of others'; one path to a leaf each."""
+    rng = random.Random(0)
+    leaves = hierarchy.leaves.tolist()
+    below: dict[str, list[str]] = {}
+    for name, parents in zip(hierarchy.names, hierarchy.parents, strict=True):
+        below.setdefault(hierarchy.names[parents[0]] if parents else ROOT, []).append(name)
+    rows = ("\t".join([parent, *children]) for parent, children in below.items())
+    (folder / "large.taxonomy").write_text("\n".join(rows), encoding="utf-8")
+    with (folder / "large.json").open("w", encoding="utf-8") as file:
+        for _ in range(DOCUMENTS):
+            path = hierarchy.paths[rng.choice(leaves)]
+            numbers = [int(name[1:]) for name in path] + [rng.randrange(65_536) for _ in range(4)]
+            rng.shuffle(numbers)
+            file.write(json.dumps({"token": [" ".join(map(word, numbers))], "label": list(path)}) + "\n")
+
+
+def test_many_documents_and_nodes(benchmark, tmp_path):
+    hierarchy = tree(LEVELS)
+    write_documents(tmp_path, hierarchy)
+    options = ["dataset=custom", f"dataset.dir='{tmp_path}'", f"runs='{tmp_path}'", f"cache_dir='{tmp_path}'"]
+    options += ["loss=conditional_softmax", "encoder.max_length=32", "training.epochs=4", "training.batch_size=256"]
+    command = [sys.executable, "-m", "htc.train", *options, "tracking.mode=disabled"]
+    benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=1)
+    gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    result = json.loads(next(tmp_path.glob("htc/*/*/result.json")).read_text(encoding="utf-8"))
+    benchmark.extra_info.update(
+        gigabytes=round(gigabytes, 2),
+        minutes=round(benchmark.stats.stats.median / 60, 1),
+        hf1_micro_top_down=round(result["test"]["rules"]["top_down"]["hf1_micro"], 3),
+    )
+    assert gigabytes < GIGABYTES, f"{gigabytes:.1f} GB"

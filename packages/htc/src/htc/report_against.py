@@ -1,0 +1,90 @@
+"""The part of the report that holds a reproduction against another one, with another encoder or recipe: paired over seeds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from common.report import Section, Table
+from common.statistics import Interval, over_seeds
+from htc.errors import InputError
+from htc.report_labels import LABELS, MAIN_RULES, label
+
+SAME = ("train", "dev", "test", "hierarchy_fingerprint")
+Differences = list[Interval | None]
+
+
+def load_other(folder: str, seeds: list[int]) -> dict[str, Any]:
+    """The summary of the reproduction that another one wrote into a folder.
+
+    Raises:
+        InputError: if there is none, or it has other seeds.
+    """
+    file = Path(folder) / "summary.json"
+    try:
+        other = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"against={folder}: cannot read {file}; name the folder of a reproduction that has ended.") from error
+    if other["seeds"] != seeds:
+        raise InputError(f"against={folder}: its seeds are {other['seeds']}, these are {seeds}; runs are paired by seed.")
+    return other
+
+
+def against_section(summary: dict[str, Any], other: dict[str, Any], folder: str) -> Section:
+    """Differences of the objectives that both have.
+
+    Args:
+        summary, other: what `htc.report.summarize` gave.
+        folder: what to call the other one.
+
+    Raises:
+        InputError: if the two are not on the same documents and labels, or have no objective in common.
+    """
+    for fact in SAME:
+        if summary["dataset"][fact] != other["dataset"][fact]:
+            raise InputError(
+                f"against={folder}: its {fact} is {other['dataset'][fact]}, here it is {summary['dataset'][fact]}."
+            )
+    shared = [loss for loss in summary["losses"] if loss in other["losses"]]
+    if not shared:
+        raise InputError(f"against={folder}: it has none of the objectives {', '.join(summary['losses'])}.")
+    pairs = {loss: list(zip(summary["losses"][loss], other["losses"][loss], strict=True)) for loss in shared}
+    return Section(
+        f"Against {Path(folder).name}", [], [_table(pairs, metric, folder) for metric in ("hf1_micro", "hf1_samples")]
+    )
+
+
+def _table(pairs: dict[str, list[tuple[Any, Any]]], metric: str, folder: str) -> Table:
+    rows: list[tuple[str, Differences]] = [
+        (
+            label(loss),
+            [
+                over_seeds([here["hf1_auc"] - there["hf1_auc"] for here, there in runs]),
+                *(_difference(runs, rule, metric) for rule in MAIN_RULES),
+            ],
+        )
+        for loss, runs in pairs.items()
+    ]
+    return Table(
+        columns=["objective", "hF1-AUC", *(LABELS[rule] for rule in MAIN_RULES)],
+        rows=[[name, *map(_cell, differences)] for name, differences in rows],
+        caption=f"HF1-AUC and {LABELS[metric]}: how much higher than in {folder}, with the 95% interval of the paired "
+        "differences over seeds; where the interval leaves out 0, it is stressed.",
+        best={
+            (row, column)
+            for row, (_, differences) in enumerate(rows)
+            for column, found in enumerate(differences, start=1)
+            if found is not None and (found.low > 0 or found.high < 0)
+        },
+    )
+
+
+def _difference(runs: list[tuple[Any, Any]], rule: str, metric: str) -> Interval | None:
+    if not all(rule in run["rules"] for pair in runs for run in pair):
+        return None
+    return over_seeds([here["rules"][rule][metric] - there["rules"][rule][metric] for here, there in runs])
+
+
+def _cell(difference: Interval | None) -> str:
+    if difference is None:
+        return "–"
+    return f"{difference.mean:+.3f}" + (f" ± {difference.half_width:.3f}" if difference.values > 1 else "")
