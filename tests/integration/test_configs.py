@@ -9,6 +9,8 @@ from omegaconf.errors import MissingMandatoryValue
 
 import htc.config
 import rlkl.config
+from rlkl.finetune import check
+from rlkl.reproduce import axis_of, grid
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 HTC = {
@@ -101,9 +103,15 @@ def test_losses_of_experiments_are_those_of_the_loss_group():
             assert loss == typed(composed("htc", "train", f"loss={loss.name}")).loss
 
 
-def test_penalties_of_experiments_are_those_of_the_penalty_group():
-    for penalty in typed(composed("rlkl", "reproduce")).penalties:
-        assert penalty == typed(composed("rlkl", "finetune", f"penalty={penalty.weighting}")).penalty
+def test_every_grid_of_rlkl_can_be_run():
+    for file in (CONF / "rlkl").glob("experiment/*.yaml"):
+        if not file.stem.startswith("pretrain"):
+            config = typed(composed("rlkl", "reproduce", f"experiment={file.stem}"))
+            runs = grid(config)
+            assert len(runs) == len(config.methods) * len(config.seeds)
+            axis_of(config, runs)
+            for run in runs:
+                check(run)
 
 
 @pytest.mark.parametrize(

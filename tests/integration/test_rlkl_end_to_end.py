@@ -17,12 +17,15 @@ from common.errors import InputError as CommonInputError
 from common.tracking import TrackingConfig
 from rlkl import evaluate as evaluate_app
 from rlkl import finetune as finetune_app
+from rlkl import learner
 from rlkl import pretrain as pretrain_app
 from rlkl import reproduce as reproduce_app
 from rlkl.addition import completion
-from rlkl.config import A2CConfig, ArchitectureConfig, EvaluateConfig, FinetuneConfig, PretrainConfig, PretrainingConfig
+from rlkl.algorithms.by_name import ALGORITHMS
+from rlkl.config import AlgorithmConfig, ArchitectureConfig, EvaluateConfig, FinetuneConfig, PretrainConfig, PretrainingConfig
 from rlkl.errors import InputError
-from rlkl.penalty import Penalty
+from rlkl.learner import Learner
+from rlkl.penalty import NAMES, Penalty
 from rlkl.texts import END_TOKEN, encode
 
 OFF = TrackingConfig("disabled")
@@ -51,7 +54,7 @@ def small(pretrained, tmp_path):
     return FinetuneConfig(
         model=str(pretrained / "model"),
         penalty=Penalty("prioritized", beta=10.0),
-        algorithm=A2CConfig(episodes=6, collects=4, minibatch_size=3, learning_rate=1e-3),
+        algorithm=AlgorithmConfig(episodes=6, collects=4, minibatch_size=3, learning_rate=1e-3),
         evaluate_every=2,
         evaluation_examples=3,
         run_dir=str(tmp_path / "run"),
@@ -115,7 +118,7 @@ def test_rows_begin_at_random_positions_and_often_at_the_first():
     assert not torch.equal(again["input_ids"][:, :10], inputs["input_ids"][:, :10])
 
 
-@pytest.mark.parametrize("weighting", ["none", "standard", "prioritized", "matched_mean"])
+@pytest.mark.parametrize("weighting", NAMES)
 @pytest.mark.parametrize("estimator", ["k2", "exact"])
 def test_every_penalty_trains(small, weighting, estimator, tmp_path):
     result = finetune_app.finetune(replace(small, penalty=Penalty(weighting, estimator=estimator, beta=2.0)), progress=False)
@@ -127,6 +130,21 @@ def test_every_penalty_trains(small, weighting, estimator, tmp_path):
     assert len(shares) == 10
     assert sum(shares) == pytest.approx(1.0, abs=1e-5)
     assert last["losses/kl"] != 0
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    "penalty", [Penalty("standard", placement="reward", estimator="k1"), Penalty("standard", target_kl=1e-9)]
+)
+def test_every_algorithm_trains_with_every_place_of_the_penalty(small, name, penalty):
+    algorithm = replace(small.algorithm, name=name, group_size=2 if name in ("grpo", "rloo") else None, passes=2)
+    result = finetune_app.finetune(replace(small, algorithm=algorithm, penalty=penalty), progress=False)
+    last = result["history"][-1]
+    assert last["losses/kl"] > 0
+    assert ("losses/kl_loss" in last) == (penalty.placement == "loss")
+    assert ("losses/value_loss" in last) == (name in ("a2c", "ppo"))
+    adapted_four_times = 5.0 * 1.02**4 if penalty.target_kl else 5.0
+    assert last["losses/alpha"] == pytest.approx(adapted_four_times)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(small, tmp_path):
@@ -141,14 +159,14 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(small, tmp_pa
 def test_a_finetuning_that_is_killed_goes_on_to_the_same_numbers(small, collect, tmp_path, monkeypatch):
     whole = replace(small, run_dir=str(tmp_path / "whole"))
     finetune_app.finetune(whole, progress=False)
-    update = finetune_app.Finetuning.update
+    update = Learner.update
 
     def dies(self, number, *rest):
         if number == collect:
             raise MemoryError
         return update(self, number, *rest)
 
-    monkeypatch.setattr(finetune_app.Finetuning, "update", dies)
+    monkeypatch.setattr(Learner, "update", dies)
     with pytest.raises(MemoryError):
         finetune_app.finetune(small, progress=False)
     monkeypatch.undo()
@@ -158,7 +176,7 @@ def test_a_finetuning_that_is_killed_goes_on_to_the_same_numbers(small, collect,
 
 
 def test_a_loss_that_is_no_number_is_told_and_the_last_checkpoint_stays(small, tmp_path, monkeypatch):
-    terms = finetune_app.loss_terms
+    terms = learner.loss_terms
     calls = 0
 
     def becomes_nan(*arguments):
@@ -167,7 +185,7 @@ def test_a_loss_that_is_no_number_is_told_and_the_last_checkpoint_stays(small, t
         found = terms(*arguments)
         return found | {"kl_loss": found["kl_loss"] * float("nan")} if calls == 4 else found
 
-    monkeypatch.setattr(finetune_app, "loss_terms", becomes_nan)
+    monkeypatch.setattr(learner, "loss_terms", becomes_nan)
     with pytest.raises(InputError, match="the loss became nan in collect 2 of 4; the last checkpoint is kept"):
         finetune_app.finetune(small, progress=False)
     (kept,) = (tmp_path / "run" / "checkpoints").glob("step-*")
@@ -301,21 +319,21 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
         "algorithm.episodes=4",
         "evaluation_examples=2",
         "evaluate_every=1",
-        "penalties=[{weighting: none}, {weighting: prioritized}]",
+        "methods=[{name: free, penalty: {weighting: none}}, {name: ours, penalty: {beta: 10}}]",
         f"runs={tmp_path / 'runs'}",
         f"output={tmp_path / 'output'}",
         "tracking.mode=disabled",
     ]
     code, out, err = call(reproduce_app.main, arguments, monkeypatch, capsys)
     assert code == 0, err
-    assert "| prioritized KL |" in out
+    assert "| ours |" in out
     page = (tmp_path / "output" / "report.html").read_text()
     assert page.count("<svg") == 9
     assert page.count("<pre") == 3
     assert "(95% interval" in page
     summary = json.loads((tmp_path / "output" / "summary.json").read_text())
     assert summary["seeds"] == [0, 1]
-    assert list(summary["penalties"]) == ["none", "prioritized"]
+    assert list(summary["methods"]) == ["free", "ours"]
     assert {file.stem for file in (tmp_path / "output").glob("*.svg")} >= {"success", "critical_commas", "weights"}
     results = [file.stat().st_mtime_ns for file in sorted((tmp_path / "runs").rglob("result.json"))]
     assert len(results) == 4 + 8  # fine-tunings, and rows of the evaluation before

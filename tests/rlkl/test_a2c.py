@@ -25,7 +25,7 @@ def test_gae_is_its_definition(seed, discounts):
     values, rewards = torch.randn(4, 9, generator=generator), torch.randn(4, generator=generator)
     place = torch.arange(9)
     mask = (place >= starts[:, None]) & (place < (starts + lengths)[:, None])
-    advantages = a2c.gae(rewards, values, mask, gamma, lam)
+    advantages = a2c.gae(a2c.at_last_token(rewards, mask), values, mask, gamma, lam)
     assert not advantages[~mask].any()
     for row in range(4):
         expected = gae_of_one(rewards[row].item(), values[row][mask[row]].tolist(), gamma, lam)
@@ -34,9 +34,15 @@ def test_gae_is_its_definition(seed, discounts):
 
 def test_without_discounts_the_advantage_is_the_return_minus_the_value():
     values, mask = torch.randn(2, 4), torch.ones(2, 4, dtype=torch.bool)
-    torch.testing.assert_close(
-        a2c.gae(torch.tensor([1.0, -1.0]), values, mask, 1.0, 1.0), torch.tensor([[1.0], [-1.0]]) - values
-    )
+    rewards = a2c.at_last_token(torch.tensor([1.0, -1.0]), mask)
+    torch.testing.assert_close(a2c.gae(rewards, values, mask, 1.0, 1.0), torch.tensor([[1.0], [-1.0]]) - values)
+
+
+def test_rewards_of_tokens_reach_back():
+    mask = torch.tensor([[False, True, True, True]])
+    rewards, values = torch.tensor([[0.0, 1.0, -2.0, 4.0]]), torch.tensor([[9.0, 0.5, 0.25, 1.0]])
+    advantages = a2c.gae(rewards, values, mask, 0.5, 1.0)
+    assert advantages[0].tolist() == pytest.approx([0.0, 1.0 - 1.0 + 1.0 - 0.5, -2.0 + 2.0 - 0.25, 4.0 - 1.0])
 
 
 def test_losses_by_hand():

@@ -4,9 +4,9 @@ import torch
 from rlkl import kl
 from rlkl.certainty import CERTAINTIES
 from rlkl.errors import InputError
-from rlkl.penalty import ESTIMATORS, Penalty
+from rlkl.penalty import ESTIMATORS, NAMES, Penalty, adapted
 from rlkl.sequences import token_log_probs
-from rlkl.weighting import WEIGHTINGS, masked_mean, matched_mean, prioritized, uniform
+from rlkl.weighting import WEIGHTINGS, covariances, masked_mean, matched_mean, prioritized, shuffled, top_share, uniform
 
 B, T, V = 3, 5, 7
 
@@ -25,7 +25,7 @@ def batch():
 def test_weight_one_is_the_standard_kl_bit_for_bit(batch, estimator):
     logits, reference, targets, mask = batch
     divergence = Penalty(estimator=estimator).divergence(logits, reference, targets)
-    standard = 5.0 * masked_mean(divergence, mask)
+    standard = masked_mean(divergence, mask)
     for penalty in (Penalty("standard", estimator=estimator), Penalty("prioritized", estimator=estimator, beta=0.0)):
         weights = penalty.weights(reference, mask)
         assert torch.equal(penalty.loss(logits, reference, targets, weights, mask), standard)
@@ -34,11 +34,12 @@ def test_weight_one_is_the_standard_kl_bit_for_bit(batch, estimator):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("weighting", NAMES)
 def test_masked_tokens_get_no_gradient(batch, estimator, weighting):
     logits, reference, targets, mask = batch
     penalty = Penalty(weighting, estimator=estimator)
-    penalty.loss(logits, reference, targets, penalty.weights(reference, mask), mask).backward()
+    weights = penalty.weights(reference, mask, log_probs=token_log_probs(logits, targets), advantages=torch.randn(B, T))
+    penalty.loss(logits, reference, targets, weights, mask).backward()
     assert not logits.grad[~mask].any()
     assert bool(logits.grad[mask].any()) == (weighting != "none")
 
@@ -54,9 +55,9 @@ def test_the_loss_by_hand(batch):
     logits, reference, targets, mask = batch
     certainty = CERTAINTIES["min_entropy"](reference, 2.0)
     terms = certainty**10 * kl.k2(token_log_probs(logits, targets), token_log_probs(reference, targets))
-    penalty = Penalty("prioritized", alpha=3.0, certainty="min_entropy", certainty_temperature=2.0, beta=10.0)
+    penalty = Penalty("prioritized", certainty="min_entropy", certainty_temperature=2.0, beta=10.0)
     loss = penalty.loss(logits, reference, targets, penalty.weights(reference, mask), mask)
-    assert loss.item() == pytest.approx(3.0 * terms[mask].mean().item(), rel=1e-5)
+    assert loss.item() == pytest.approx(terms[mask].mean().item(), rel=1e-5)
 
 
 def test_the_control_has_the_same_mean_weight_and_no_preference(batch):
@@ -84,9 +85,59 @@ def test_weights_are_constants_of_the_loss(batch):
         ({"alpha": -1.0}, "must not be negative"),
         ({"alpha": float("nan")}, "must not be negative"),
         ({"beta": -1.0}, "must not be negative"),
+        ({"share": 1.5}, "penalty.share must be from 0 to 1"),
+        ({"placement": "both"}, "penalty.placement must be one of loss, reward"),
+        ({"weighting": "kl_cov", "placement": "reward"}, "needs advantages"),
+        ({"target_kl": 0.0}, "must be positive"),
+        ({"target_kl": 0.1, "alpha": 0.0}, "must be positive"),
         ({"certainty_temperature": 0.0}, "must be positive"),
     ],
 )
 def test_bad_values(change, message):
     with pytest.raises(InputError, match=message):
         Penalty(**change).check()
+
+
+def test_shuffled_weights_are_the_same_on_other_tokens(batch):
+    mask = batch[3]
+    weights = torch.rand(B, T, requires_grad=True)
+    moved = shuffled(weights, mask, torch.Generator().manual_seed(0))
+    assert torch.equal(moved[mask].sort().values, weights[mask].sort().values)
+    assert not torch.equal(moved[mask], weights[mask])
+    assert torch.equal(moved[~mask], weights[~mask])
+    assert not moved.requires_grad
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_top_share_holds_the_highest_values(batch, share):
+    values, mask = torch.rand(B, T), batch[3]
+    top = top_share(values, mask, share)
+    assert top.sum() == round(share * int(mask.sum()))
+    assert not (top & ~mask).any()
+    if 0 < share < 1:
+        assert values[top].min() >= values[mask & ~top].max()
+
+
+def test_no_kl_where_the_reference_is_least_certain(batch):
+    _, reference, _, mask = batch
+    weights = Penalty("certain_tokens", share=0.3).weights(reference, mask)
+    certainty = CERTAINTIES["negentropy"](reference)
+    free = mask & (weights == 0)
+    assert free.sum() == round(0.3 * int(mask.sum()))
+    assert certainty[free].max() <= certainty[mask & ~free].min()
+
+
+def test_covariances_are_those_of_the_definition(batch):
+    log_probs, advantages, mask = torch.randn(B, T), torch.randn(B, T), batch[3]
+    found = covariances(log_probs, advantages, mask)[mask]
+    expected = torch.stack([log_probs[mask], advantages[mask]]).cov(correction=0)[0, 1]
+    torch.testing.assert_close(found.mean(), expected)
+    weights = Penalty("kl_cov", share=0.3).weights(batch[1], mask, log_probs=log_probs, advantages=advantages)
+    assert found[weights[mask] == 1].min() >= found[weights[mask] == 0].max()
+
+
+def test_the_coefficient_goes_where_the_target_is():
+    assert adapted(5.0, 0.3, 0.1) == pytest.approx(5.1)
+    assert adapted(5.0, 0.0, 0.1) == pytest.approx(4.9)
+    assert adapted(5.0, 0.11, 0.1) == pytest.approx(5.05)
+    assert adapted(5.0, 0.1, 0.1) == 5.0

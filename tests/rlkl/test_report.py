@@ -2,60 +2,74 @@
 
 import pytest
 
-from rlkl.report import COLUMNS, before_finetuning, compare, comparison_table, findings, result_table
+from rlkl.report_methods import COLUMNS, before_finetuning, comparison_table, difference, findings, result_table, weights_figure
+
+LONGER = "eval/accuracy_longer"
 
 
-def run(longer, success=0.5):
+def run(longer, success=0.5, shares=(0.0, 1.0)):
     first = {"step": 0, **{key: 0.1 for key, _ in COLUMNS}}
-    last = {"step": 2, **{key: 0.9 for key, _ in COLUMNS}, "eval/accuracy_longer": longer, "rollout/success": success}
-    return {"history": [first, {"step": 1, "rollout/success": 0.0}, last]}
+    weights = {f"weights/share_{number}": share for number, share in enumerate(shares)}
+    middle = {"step": 1, "rollout/success": 0.0, **weights}
+    last = {"step": 2, **{key: 0.9 for key, _ in COLUMNS}, LONGER: longer, "rollout/success": success, **weights}
+    return {"history": [first, middle, last], "trained_digits": 5, "digits": 7, "model": "m"}
 
 
 RUNS = {
-    "standard": [run(0.2), run(0.3), run(0.25)],
-    "prioritized": [run(0.6), run(0.72), run(0.64)],
-    "matched_mean": [run(0.7), run(0.6), run(0.66)],
+    "standard KL": [run(0.2), run(0.3), run(0.25)],
+    "prioritized KL": [run(0.6), run(0.72), run(0.64)],
+    "matched mean": [run(0.7), run(0.6), run(0.66)],
 }
+PAIRS = [["prioritized KL", "standard KL"], ["prioritized KL", "matched mean"]]
 
 
 def test_differences_are_paired_over_seeds():
-    difference = compare(RUNS, "prioritized", "standard", "eval/accuracy_longer")
-    assert difference.mean == pytest.approx((0.4 + 0.42 + 0.39) / 3)
-    assert difference.low > 0.3
-    assert compare(RUNS, "prioritized", "none", "eval/accuracy_longer") is None
-    assert compare({name: runs[:1] for name, runs in RUNS.items()}, "prioritized", "standard", "eval/accuracy_longer") is None
+    found = difference(RUNS, "prioritized KL", "standard KL", LONGER)
+    assert found.mean == pytest.approx((0.4 + 0.42 + 0.39) / 3)
+    assert found.low > 0.3
+    assert difference({name: runs[:1] for name, runs in RUNS.items()}, *PAIRS[0], LONGER) is None
 
 
 def test_findings_say_what_can_be_told():
-    sentences = [sentence for sentence in findings(RUNS, extra=2) if sentence.startswith("N+2 accuracy")]
+    sentences = findings(RUNS, PAIRS)
     assert sentences[0].startswith("N+2 accuracy: prioritized KL is above standard KL, by +0.403")
-    assert sentences[1].startswith("N+2 accuracy: prioritized KL is not told apart from uniform KL, matched mean, by +0.000")
-    assert findings({"standard": RUNS["standard"]}) == []
+    assert sentences[1].startswith("N+2 accuracy: prioritized KL is not told apart from matched mean, by +0.000")
+    assert findings({name: runs[:1] for name, runs in RUNS.items()}, PAIRS) == []
 
 
 def test_every_difference_is_in_the_table():
-    table = comparison_table(RUNS, extra=2)
+    table = comparison_table(RUNS, PAIRS)
     assert len(table.rows) == 2 * len(COLUMNS)
-    assert ["N+2 accuracy", "standard KL", "+0.403", "+0.365 to +0.441", "above"] in table.rows
-    assert ["N accuracy", "standard KL", "+0.000", "+0.000 to +0.000", "not told apart from"] in table.rows
+    assert ["N+2 accuracy", "prioritized KL", "above", "standard KL", "+0.403", "+0.365 to +0.441"] in table.rows
+    same = ["N accuracy", "prioritized KL", "not told apart from", "standard KL", "+0.000", "+0.000 to +0.000"]
+    assert same in table.rows
 
 
 def test_the_table_holds_the_means_and_marks_the_best():
-    before = {key: 0.123 for key, _ in COLUMNS}
-    table = result_table(RUNS, before, extra=2)
+    before = {"before": [0.123] * len(COLUMNS)}
+    table = result_table(RUNS, before)
     assert table.columns[2] == "N+2 accuracy"
     assert table.rows[0][:3] == ["before", "0.123", "0.123"]
-    assert [row[0] for row in table.rows[1:]] == ["standard KL", "prioritized KL", "uniform KL, matched mean"]
+    assert [row[0] for row in table.rows[1:]] == list(RUNS)
     assert [row[2].split(" ")[0] for row in table.rows[1:]] == ["0.250", "0.653", "0.653"]
     assert (2, 2) in table.best or (3, 2) in table.best
     assert (1, 2) not in table.best
+    assert {(1, 1), (2, 1), (3, 1)} <= table.best  # all as good
 
 
 def test_what_was_before_comes_from_the_large_evaluation():
     rows = [
         {"operands": kind, "digits": digits, "accuracy": value}
-        for kind, digits, value in (("identical", 5, 0.8), ("varying", 5, 0.9), ("varying", 6, 0.3))
+        for kind, digits, value in (("identical", 5, 0.8), ("varying", 5, 0.9), ("varying", 7, 0.3))
     ]
-    summary = {"penalties": RUNS, "start": {"rows": rows}, "trained_digits": 5, "digits": 6}
-    found = before_finetuning(summary)
-    assert (found["eval/accuracy_N"], found["eval/accuracy_longer"], found["critical/comma"]) == (0.9, 0.3, 0.1)
+    assert before_finetuning(RUNS, {"m": {"rows": rows}}) == {"before": [0.9, 0.3, 0.1, 0.1]}
+    others = {"another": [run(0.2) | {"model": "n"}], **RUNS}
+    found = before_finetuning(others, {"m": {"rows": rows}, "n": {"rows": []}})
+    assert list(found) == ["before: m", "before: n"]
+    assert found["before: n"] == pytest.approx([0.1] * 4)  # from the small one at the start of its runs
+
+
+def test_the_histogram_is_of_a_method_whose_weights_differ():
+    assert weights_figure(RUNS) is None
+    figure = weights_figure(RUNS | {"shuffled": [run(0.2, shares=(0.25, 0.75))]})
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [0.25, 0.75]

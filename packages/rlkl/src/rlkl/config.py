@@ -5,12 +5,14 @@ The values and their reasons are in conf/rlkl.
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from common.tracking import TrackingConfig
 from common.training import TrainingConfig
+from rlkl.algorithms.by_name import ALGORITHMS
 from rlkl.errors import InputError
 from rlkl.penalty import Penalty
 
@@ -75,40 +77,74 @@ class PretrainConfig:
 
 
 @dataclass
-class A2CConfig:
-    """Advantage actor-critic, and how its steps are made.
+class AlgorithmConfig:
+    """An algorithm, and how its steps are made.
 
     Attributes:
-        episodes: additions in a collect.
-        collects: how often episodes are collected; each collect is trained on once.
+        name: `a2c`, `ppo`, `grpo` or `rloo` (rlkl.algorithms).
+        episodes: in a collect.
+        group_size: episodes of one prompt; null for the algorithm's own: 5 where they are compared with each other, else 1.
+        collects: how often episodes are collected.
+        passes: over the episodes of a collect.
         minibatch_size: episodes in a step.
+        micro_batch_size: episodes that go through the model at a time, where memory holds no more: their gradients are added up
+            to that of the step. Null for all of them.
         learning_rate: constant.
         max_grad_norm: gradients are scaled down to this norm.
         temperature: of the policy, in rollouts and in every term of the loss.
-        gamma, gae_lambda: of the advantages.
+        gamma, gae_lambda: of the advantages of a2c and ppo.
+        clip_range: of ppo and grpo.
+        policy_share: the share of tokens that the policy learns from: those of which it is least sure (the policy gradient on
+            "forking tokens", Wang et al. 2025, arXiv 2506.01939, takes 0.2). 1 for all.
         value_coefficient, entropy_coefficient: weights of the terms of the loss.
+        precision: `fp32`, or `bf16` for rollouts and mixed precision in training.
     """
 
+    name: str = "a2c"
     episodes: int = 50
+    group_size: int | None = None
     collects: int = 12
-    minibatch_size: int = 10
+    passes: int = 1
+    minibatch_size: int = 5
+    micro_batch_size: int | None = None
     learning_rate: float = 3e-5
     max_grad_norm: float = 1.0
     temperature: float = 1.0
     gamma: float = 1.0
     gae_lambda: float = 1.0
+    clip_range: float = 0.2
+    policy_share: float = 1.0
     value_coefficient: float = 0.1
     entropy_coefficient: float = 0.0005
+    precision: str = "fp32"
+
+    @property
+    def episodes_per_prompt(self) -> int:
+        """`group_size`, or the algorithm's own."""
+        return ALGORITHMS[self.name].group_size if self.group_size is None else self.group_size
 
     def check(self) -> None:
         """Raise InputError for values that no training can have."""
-        positive = ("episodes", "collects", "minibatch_size", "learning_rate", "max_grad_norm", "temperature")
-        for name in positive:
+        for name, known in (("name", tuple(ALGORITHMS)), ("precision", ("fp32", "bf16"))):
+            if getattr(self, name) not in known:
+                raise InputError(f"algorithm.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}.")
+        for name in (
+            *("episodes", "collects", "passes", "minibatch_size", "learning_rate", "max_grad_norm", "temperature"),
+            *("clip_range", "policy_share", "episodes_per_prompt"),
+        ):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"algorithm.{name} must be positive, not {getattr(self, name)}.")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise InputError(f"algorithm.micro_batch_size must be positive or null, not {self.micro_batch_size}.")
         if self.episodes < 2:
             raise InputError("algorithm.episodes must be at least 2: advantages are measured in deviations of the reward.")
-        for name in ("gamma", "gae_lambda"):
+        group = self.episodes_per_prompt
+        if self.episodes % group or (group < 2 and not ALGORITHMS[self.name].has_critic):
+            raise InputError(
+                f"algorithm.episodes must be a multiple of algorithm.group_size, and {self.name} needs groups of at least "
+                f"{1 if ALGORITHMS[self.name].has_critic else 2}; they are {self.episodes} and {group}."
+            )
+        for name in ("gamma", "gae_lambda", "policy_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"algorithm.{name} must be from 0 to 1, not {getattr(self, name)}.")
         for name in ("value_coefficient", "entropy_coefficient"):
@@ -130,7 +166,7 @@ class FinetuneConfig:
     model: str = "addition-n5"
     extra_digits: int = 1
     penalty: Penalty = field(default_factory=Penalty)
-    algorithm: A2CConfig = field(default_factory=A2CConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     evaluate_every: int = 4
     evaluation_examples: int = 100
     seed: int = 0
@@ -167,19 +203,24 @@ class EvaluateConfig:
 
 @dataclass
 class ReproduceConfig(FinetuneConfig):
-    """python -m rlkl.reproduce: every penalty with every seed from one model, and a report on them.
+    """python -m rlkl.reproduce: several methods with every seed, and a report on them.
 
     Attributes:
         title: of the report.
-        penalties, seeds: the grid; `penalty` and `seed` are set from it.
+        methods: for each its `name` in the report, and how it differs from this config: {name: weak, penalty: {alpha: 1}}, say.
+        seeds: every method is run with each.
+        axis: a key of the config, such as penalty.beta: the report draws what is reached against it.
+        compare: which methods' differences are of interest: pairs of names; null for the first method against each other one.
         examples: additions of each kind and number of digits that the model is evaluated on before.
         output: the folder of report, figures and summary.
         jobs: runs at a time, each on its share of the cores; null: as many as there are cores, at most four; one on a GPU.
     """
 
     title: str = MISSING
-    penalties: list[Penalty] = MISSING
+    methods: list[dict[str, Any]] = MISSING
     seeds: list[int] = MISSING
+    axis: str | None = None
+    compare: list[list[str]] | None = None
     examples: int = 1000
     output: str = MISSING
     jobs: int | None = None
@@ -192,7 +233,7 @@ def register() -> None:
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="reproduce_schema", node=ReproduceConfig)
     store.store(name="finetune_schema", node=FinetuneConfig)
-    store.store(group="algorithm", name="a2c_schema", node=A2CConfig)
+    store.store(group="algorithm", name="algorithm_schema", node=AlgorithmConfig)
     store.store(group="penalty", name="penalty_schema", node=Penalty)
     store.store(group="architecture", name="architecture_schema", node=ArchitectureConfig)
     store.store(group="training", name="pretraining_schema", node=PretrainingConfig)

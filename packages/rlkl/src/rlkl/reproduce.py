@@ -1,4 +1,4 @@
-"""make reproduce-rl: evaluate a pre-trained model, fine-tune it with every penalty and seed, and write a report.
+"""make reproduce-rl: evaluate a pre-trained model, fine-tune it by several methods with every seed, and write a report.
 
     python -m rlkl.reproduce
     python -m rlkl.reproduce seeds=[0,1,2,3,4,5,6,7,8] algorithm.collects=40 jobs=8
@@ -8,12 +8,15 @@ Finished runs are not run again, and a killed one continues, so the same command
 
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from transformers import GPT2LMHeadModel
 
 from common.cli import print_result, run_application
 from common.parallel import number_of_jobs, run_all
@@ -24,8 +27,8 @@ from rlkl.evaluate import evaluate_setting, gather, settings
 from rlkl.evaluation import check_positions
 from rlkl.finetune import check, finetune
 from rlkl.language_model import load_model
-from rlkl.penalty import Penalty
 from rlkl.report import summarize, write_rl_report
+from rlkl.report_start import Start
 
 
 def grid(config: ReproduceConfig) -> list[FinetuneConfig]:
@@ -34,19 +37,43 @@ def grid(config: ReproduceConfig) -> list[FinetuneConfig]:
     Raises:
         InputError: for an empty grid, or one that names a run twice.
     """
-    names = [penalty.weighting for penalty in config.penalties]
-    if not names or not config.seeds:
-        raise InputError("penalties and seeds must each hold at least one entry.")
-    if len(set(names)) < len(names) or len(set(config.seeds)) < len(config.seeds):
-        raise InputError("penalties must hold each weighting only once, and seeds each seed.")
-    if config.penalty != Penalty("standard"):
-        raise InputError("a reproduction takes penalties=[...]; penalty alone changes nothing there.")
+    if not config.methods or not config.seeds:
+        raise InputError("methods and seeds must each hold at least one entry.")
+    if len(set(config.seeds)) < len(config.seeds):
+        raise InputError("seeds must hold each seed only once.")
+    names = names_of(config)
+    unknown = {name for pair in config.compare or [] for name in pair} - set(names)
+    if unknown or any(len(pair) != 2 for pair in config.compare or []):
+        raise InputError(f"compare must hold pairs of methods, of {', '.join(names)}; it is {config.compare}.")
     if config.run_dir is not None or config.seed != FinetuneConfig.seed:
         raise InputError("a reproduction takes seeds=[...], and neither seed nor run_dir.")
-    shared: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(FinetuneConfig)}
-    return [
-        FinetuneConfig(**shared | {"penalty": penalty, "seed": seed}) for seed in config.seeds for penalty in config.penalties
-    ]
+    shared = FinetuneConfig(**{field.name: getattr(config, field.name) for field in fields(FinetuneConfig)})
+    methods = [_changed(shared, method) for method in config.methods]
+    same = [f"{a} and {b}" for (a, one), (b, other) in combinations(zip(names, methods, strict=True), 2) if one == other]
+    if same:
+        raise InputError(f"methods: {same[0]} do not differ.")
+    return [replace(method, seed=seed) for seed in config.seeds for method in methods]
+
+
+def names_of(config: ReproduceConfig) -> list[str]:
+    """What the methods are called. Raises InputError where one has no name of its own."""
+    names = [str(method.get("name") or "") for method in config.methods]
+    if not all(names) or len(set(names)) < len(names):
+        raise InputError("methods: each must have a `name` of its own.")
+    return names
+
+
+def _changed(config: FinetuneConfig, method: dict[str, Any]) -> FinetuneConfig:
+    """The config as a method changes it. Raises InputError for keys and values that it cannot have."""
+    change = {key: value for key, value in method.items() if key != "name"}
+    if "seed" in change or "run_dir" in change:
+        raise InputError(f"methods: {method['name']} must have neither seed nor run_dir.")
+    try:
+        changed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config), change))
+    except OmegaConfBaseException as error:
+        raise InputError(f"methods: {method['name']}: {str(error).splitlines()[0]}") from error
+    assert isinstance(changed, FinetuneConfig)
+    return changed
 
 
 def reproduce(config: ReproduceConfig, command: str) -> Path:
@@ -54,21 +81,43 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     started = time.monotonic()
     jobs = number_of_jobs(config.jobs)
     runs = grid(config)
+    axis = axis_of(config, runs)
     for run in runs:
         check(run)
-    model = load_model(config.model)
-    check_positions(model.config.n_positions, model.config.trained_digits + config.extra_digits)
+    models = {run.model: load_model(run.model) for run in runs}
+    for run in runs:
+        longest = models[run.model].config.trained_digits + run.extra_digits
+        check_positions(models[run.model].config.n_positions, longest)
     output = Path(config.output)
     make_folder(output)
-    evaluation = EvaluateConfig(model=config.model, examples=config.examples, show=3)
-    chosen = settings(evaluation, model)
-    rows = run_all(partial(evaluate_setting, evaluation, config.runs), chosen, jobs, "evaluation before")
-    start = gather(model, evaluation, rows)
+    starts = {name: evaluation_before(config, name, model, jobs) for name, model in models.items()}
     results = run_all(partial(finetune, progress=False), runs, jobs, "fine-tuning runs")
-    summary = summarize(start, results)
+    summary = summarize(starts, names_of(config), results)
+    first, *others = names_of(config)
+    summary["compare"] = config.compare or [[first, other] for other in others]
+    summary["axis"] = axis
     summary["wall_seconds"] = round(time.monotonic() - started, 1)
     write_json(output / "summary.json", summary)
     return write_rl_report(output, config.title, summary, command)
+
+
+def axis_of(config: ReproduceConfig, runs: list[FinetuneConfig]) -> dict[str, Any] | None:
+    """The key that the report draws results against, and its value for each method. Raises InputError where it has none."""
+    if config.axis is None:
+        return None
+    values = {
+        name: OmegaConf.select(OmegaConf.structured(run), config.axis) for name, run in zip(config.methods, runs, strict=False)
+    }
+    if not all(isinstance(value, (int, float)) for value in values.values()):
+        raise InputError(f"axis must be a key whose values are numbers, such as penalty.beta; {config.axis} gives {values}.")
+    return {"key": config.axis, "values": values}
+
+
+def evaluation_before(config: ReproduceConfig, name: str, model: GPT2LMHeadModel, jobs: int) -> Start:
+    """How well a model that runs start from does before."""
+    evaluation = EvaluateConfig(model=name, examples=config.examples, show=3)
+    rows = run_all(partial(evaluate_setting, evaluation, config.runs), settings(evaluation, model), jobs, "evaluation before")
+    return gather(model, evaluation, rows)
 
 
 def _task(config: DictConfig) -> None:

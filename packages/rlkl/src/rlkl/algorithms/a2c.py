@@ -9,11 +9,17 @@ from torch import Tensor
 from rlkl.weighting import masked_mean
 
 
+def at_last_token(rewards: Tensor, mask: Tensor) -> Tensor:
+    """Rewards of episodes as rewards of tokens: 0 but for each episode's last one. Args: rewards (B,). Returns: (B, T)."""
+    last = mask & ~torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
+    return torch.where(last, rewards[:, None], 0.0)
+
+
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 0.95) -> Tensor:
     """Generalised advantage estimation (Schulman et al. 2016). After an episode's last token, nothing more is expected.
 
     Args:
-        rewards: (B,) given at the end of each episode.
+        rewards: (B, T) given for each token.
         values: (B, T) what the critic expected before each token.
         mask: (B, T)
         gamma, lam: discount, and weight of longer returns.
@@ -22,9 +28,8 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: 
         (B, T) advantages, 0 outside the mask, without a gradient.
     """
     values = values.detach().masked_fill(~mask, 0.0)
-    last = mask & ~torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
-    following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1).masked_fill(last, 0.0)
-    errors = (torch.where(last, rewards[:, None], 0.0) + gamma * following - values).masked_fill(~mask, 0.0)
+    following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)  # 0 behind the last token, as it is masked
+    errors = (rewards + gamma * following - values).masked_fill(~mask, 0.0)
     advantages = torch.zeros_like(values)
     ahead = torch.zeros_like(values[:, 0])
     for step in reversed(range(values.shape[1])):
@@ -33,14 +38,14 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: 
     return advantages.masked_fill(~mask, 0.0)
 
 
-def policy_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
-    """The policy gradient as a loss: -mean(log p * advantage). Args: all (B, T). Returns: a scalar."""
-    return -masked_mean(log_probs * advantages.detach(), mask)
+def policy_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor, total: Tensor | None = None) -> Tensor:
+    """The policy gradient as a loss: -mean(log p * advantage). Args: (B, T); total: see `masked_mean`. Returns: a scalar."""
+    return -masked_mean(log_probs * advantages.detach(), mask, total)
 
 
-def value_loss(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """The mean squared error of the critic. Args: all (B, T). Returns: a scalar."""
-    return masked_mean((values - returns.detach()).square(), mask)
+def value_loss(values: Tensor, returns: Tensor, mask: Tensor, total: Tensor | None = None) -> Tensor:
+    """The mean squared error of the critic. Args: (B, T); total: see `masked_mean`. Returns: a scalar."""
+    return masked_mean((values - returns.detach()).square(), mask, total)
 
 
 def entropy(logits: Tensor) -> Tensor:

@@ -1,0 +1,130 @@
+"""What a collect gives to learn from: episodes, what policy, critic and reference said about them, and what follows from it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from rlkl.actor_critic import ActorCritic
+from rlkl.algorithms import a2c
+from rlkl.algorithms.by_name import ALGORITHMS
+from rlkl.config import AlgorithmConfig
+from rlkl.penalty import Penalty
+from rlkl.sequences import Sequences, next_token_logits, token_log_probs
+from rlkl.weighting import top_share
+
+SMALLEST_DEVIATION = 0.1  # advantages are not scaled up beyond ten times, where nearly all episodes end alike
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was said about B episodes of T predictions each, before anything was learnt from them.
+
+    Attributes:
+        log_probs: (B, T) of the sampled tokens, under the policy.
+        entropies: (B, T) of the policy.
+        values: (B, T) that the critic expected.
+        divergences: (B, T) the KL to the reference, by the penalty's estimator.
+        reference_logits: (B, T, V)
+    """
+
+    log_probs: Tensor
+    entropies: Tensor
+    values: Tensor
+    divergences: Tensor
+    reference_logits: Tensor
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What B episodes of T predictions each give to learn from.
+
+    Attributes:
+        sequences: the episodes.
+        log_probs: (B, T) of the sampled tokens, under the policy that acted.
+        advantages: (B, T), scaled.
+        returns: (B, T) what the critic should have expected.
+        reference_logits: (B, T, V)
+        weights: (B, T) of the KL.
+        learns: (B, T) bool, the tokens that the policy learns from.
+    """
+
+    sequences: Sequences
+    log_probs: Tensor
+    advantages: Tensor
+    returns: Tensor
+    reference_logits: Tensor
+    weights: Tensor
+    learns: Tensor
+
+    def __getitem__(self, rows: Tensor) -> "Experience":
+        """Some of the episodes, without columns that only pad. Args: rows (b,) int64."""
+        sequences = self.sequences[rows]
+        width = sequences.inputs.shape[1]
+        tensors = (self.log_probs, self.advantages, self.returns, self.reference_logits, self.weights, self.learns)
+        return Experience(sequences, *(tensor[rows, :width] for tensor in tensors))
+
+
+@torch.no_grad()
+def score(sequences: Sequences, model: ActorCritic, reference: GPT2LMHeadModel, penalty: Penalty, temperature: float) -> Scores:
+    """One pass over episodes with the policy as it was when it acted, and one with the reference."""
+    logits, values = model(sequences)
+    logits = logits / temperature
+    reference_logits = next_token_logits(reference, sequences)
+    return Scores(
+        token_log_probs(logits, sequences.targets),
+        a2c.entropy(logits),
+        values,
+        penalty.divergence(logits, reference_logits / temperature, sequences.targets),
+        reference_logits,
+    )
+
+
+def learn_from(
+    sequences: Sequences,
+    rewards: Tensor,
+    scores: Scores,
+    penalty: Penalty,
+    alpha: float,
+    algorithm: AlgorithmConfig,
+    generator: torch.Generator,
+) -> Experience:
+    """Advantages, and the weights of the KL.
+
+    Args:
+        sequences: B episodes, those of one prompt next to each other.
+        rewards: (B,)
+        scores: of the episodes.
+        alpha: the coefficient of the KL, where it is taken from the rewards.
+        generator: for weights that are drawn.
+    """
+    mask = sequences.mask
+    of_tokens = a2c.at_last_token(rewards, mask)  # (B, T)
+    if penalty.placement == "reward":
+        weights = penalty.weights(scores.reference_logits, mask, generator=generator)
+        of_tokens = of_tokens - alpha * weights * scores.divergences.masked_fill(~mask, 0.0)
+    advantages, returns = advantages_of(of_tokens, scores.values, mask, algorithm)
+    if penalty.placement == "loss":
+        weights = penalty.weights(
+            scores.reference_logits, mask, log_probs=scores.log_probs, advantages=advantages, generator=generator
+        )
+    learns = top_share(scores.entropies, mask, algorithm.policy_share)
+    return Experience(sequences, scores.log_probs, advantages, returns, scores.reference_logits, weights, learns)
+
+
+def advantages_of(rewards: Tensor, values: Tensor, mask: Tensor, algorithm: AlgorithmConfig) -> tuple[Tensor, Tensor]:
+    """The advantages of tokens, and the returns that the critic should have expected.
+
+    All are measured in deviations of the episodes' returns, GRPO's in those of each group: so one learning rate suits all.
+
+    Args: rewards, values, mask (B, T). Returns: (B, T) each, 0 outside the mask.
+    """
+    of_episodes = rewards.masked_fill(~mask, 0.0).sum(1)  # (B,)
+    scale = max(of_episodes.std().item(), SMALLEST_DEVIATION)
+    of_group = ALGORITHMS[algorithm.name].group_advantages
+    if of_group is None:
+        advantages = a2c.gae(rewards, values, mask, algorithm.gamma, algorithm.gae_lambda)
+        return advantages / scale, (values + advantages).masked_fill(~mask, 0.0)
+    of_members = of_group(of_episodes / scale, algorithm.episodes_per_prompt)  # (B,)
+    return of_members[:, None] * mask, torch.zeros_like(values)

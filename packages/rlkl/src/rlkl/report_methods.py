@@ -1,0 +1,262 @@
+"""The part of the report on what fine-tuning makes of a model, by method and seed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from common.figures import COLORS, line_with_interval, new_figure, to_svg
+from common.report import Picture, Table
+from common.statistics import Interval, over_seeds
+from rlkl.report_start import Start
+
+COLUMNS = (
+    ("eval/accuracy_N", "N accuracy"),
+    ("eval/accuracy_longer", "N+{extra} accuracy"),
+    ("critical/comma", "probability on critical commas"),
+    ("critical/lists", "probability of copying all operand lists"),
+)
+SMOOTHED = 5  # collects that the curve of successes is averaged over
+CURVES = len(COLORS)  # lines in a figure that can be told apart
+
+Run = dict[str, Any]
+"""What is kept of a run: `history`, one dict of what was logged for each collect, `digits`, `trained_digits`, `model`, ..."""
+Runs = dict[str, list[Run]]
+"""By method, the runs of its seeds."""
+Pairs = Sequence[Sequence[str]]
+"""Methods to compare."""
+
+
+def column_names(runs: Runs) -> list[str]:
+    """What the columns are called: N+1, where all methods are on one digit more."""
+    extras = {run["digits"] - run["trained_digits"] for seeds in runs.values() for run in seeds}
+    return [name.format(extra=extras.copy().pop() if len(extras) == 1 else "k") for _, name in COLUMNS]
+
+
+def logged(run: Run, key: str) -> list[tuple[int, float]]:
+    """When something was logged, and its value."""
+    return [(line["step"], line[key]) for line in run["history"] if line.get(key) is not None]
+
+
+def final(runs: Sequence[Run], key: str) -> Interval:
+    """The last value, over seeds."""
+    return over_seeds([logged(run, key)[-1][1] for run in runs])
+
+
+def _cell(interval: Interval) -> str:
+    return f"{interval.mean:.3f}" if interval.values == 1 else f"{interval.mean:.3f} ± {interval.half_width:.3f}"
+
+
+def before_finetuning(runs: Runs, starts: dict[str, Start]) -> dict[str, list[float]]:
+    """The columns for each model that runs start from, under the name of the row; its accuracies on many examples."""
+    rows = {}
+    for model, start in starts.items():
+        first = next((run for seeds in runs.values() for run in seeds if run["model"] == model), None)
+        if first is None:
+            continue
+        varying = {row["digits"]: row["accuracy"] for row in start["rows"] if row["operands"] == "varying"}
+        values = dict(first["history"][0])
+        for key, digits in (("eval/accuracy_N", first["trained_digits"]), ("eval/accuracy_longer", first["digits"])):
+            values[key] = varying.get(digits, values[key])
+        rows["before" if len(starts) == 1 else f"before: {model}"] = [values[key] for key, _ in COLUMNS]
+    return rows
+
+
+def result_table(runs: Runs, before: dict[str, list[float]]) -> Table:
+    """Method x what it reaches, after rows for the models that it starts from."""
+    rows = [[name, *(f"{value:.3f}" for value in values), "–"] for name, values in before.items()]
+    means = []
+    for method, seeds in runs.items():
+        columns = [final(seeds, key) for key, _ in COLUMNS]
+        columns.append(over_seeds([_last_successes(run) for run in seeds]))
+        rows.append([method, *map(_cell, columns)])
+        means.append([interval.mean for interval in columns])
+    best = {
+        (len(before) + row, 1 + index)
+        for index, column in enumerate(zip(*means, strict=True))
+        for row, value in enumerate(column)
+        if value == max(column)
+    }
+    return Table(
+        columns=["method", *column_names(runs), "success of sampled episodes"],
+        rows=rows,
+        caption="Greedy accuracy on varying operands after the last collect; successes over the last five. Best: stressed.",
+        best=best,
+    )
+
+
+def _last_successes(run: Run) -> float:
+    return float(np.mean([value for _, value in logged(run, "rollout/success")][-SMOOTHED:]))
+
+
+def difference(runs: Runs, one: str, other: str, key: str) -> Interval | None:
+    """How much higher one method ends than another, paired over seeds; None from a single seed."""
+    if len(runs[one]) < 2:
+        return None
+    pairs = zip(runs[one], runs[other], strict=True)
+    return over_seeds([logged(a, key)[-1][1] - logged(b, key)[-1][1] for a, b in pairs])
+
+
+def verdict(difference: Interval) -> str:
+    """What a difference's interval tells."""
+    return "above" if difference.low > 0 else "below" if difference.high < 0 else "not told apart from"
+
+
+def findings(runs: Runs, pairs: Pairs) -> list[str]:
+    """Which method ends above which in accuracy on more digits."""
+    name = column_names(runs)[1]
+    found = [(one, other, difference(runs, one, other, COLUMNS[1][0])) for one, other in pairs]
+    sentences = [
+        f"{name}: {one} is {verdict(interval)} {other}, by {interval.mean:+.3f} (95% interval {_range(interval)}, paired over "
+        f"{interval.values} seeds)."
+        for one, other, interval in found
+        if interval is not None
+    ]
+    if sentences:
+        sentences.append(
+            "Intervals hold the luck of RL, from one pre-trained model and on one set of test examples. Each stands for "
+            "itself: of twenty comparisons one is expected to miss by chance."
+        )
+    return sentences
+
+
+def comparison_table(runs: Runs, pairs: Pairs) -> Table:
+    """How methods differ, in everything that the result's table shows."""
+    rows = []
+    for (key, _), name in zip(COLUMNS, column_names(runs), strict=True):
+        for one, other in pairs:
+            interval = difference(runs, one, other, key)
+            if interval is not None:
+                rows.append([name, one, verdict(interval), other, f"{interval.mean:+.3f}", _range(interval)])
+    columns = ["", "method", "is", "the other", "difference", "95% interval"]
+    return Table(columns, rows, "Methods against each other, paired over seeds.", texts={1, 2, 3})
+
+
+def _range(interval: Interval) -> str:
+    return f"{interval.low:+.3f} to {interval.high:+.3f}"
+
+
+def curve_pictures(runs: Runs) -> dict[str, Picture]:
+    """What happens during fine-tuning."""
+    _, longer, *_ = column_names(runs)
+    drawn = {
+        "success": (success_figure(runs), f"Right answers among the sampled episodes, averaged over {SMOOTHED} collects."),
+        "accuracy_longer": (
+            history_figure(runs, "eval/accuracy_longer", longer),
+            f"Greedy {longer} on varying operands during fine-tuning (figure 4, top).",
+        ),
+        "critical_commas": (
+            history_figure(runs, "critical/comma", "probability of the comma"),
+            "Probability that the policy gives to the critical commas, by teacher forcing (figure 4, bottom).",
+        ),
+        "operand_lists": (
+            history_figure(runs, "critical/lists", "probability"),
+            "Probability that the policy copies every operand list right, by teacher forcing.",
+        ),
+        "retention": (
+            history_figure(runs, "eval/accuracy_N", "accuracy on N digits"),
+            "What becomes of the skill that was there before: accuracy on varying operands of N digits.",
+        ),
+        "kl": (
+            history_figure(runs, "losses/kl", "nats per token"),
+            "KL from the policy to the model that it started from, exact, on the sampled episodes.",
+        ),
+    }
+    return {name: Picture(to_svg(figure), caption) for name, (figure, caption) in drawn.items()}
+
+
+def history_figure(runs: Runs, key: str, label: str) -> Figure:
+    """What was logged against collects, for the first methods that fit."""
+    figure, axes = new_figure()
+    for index, (method, seeds) in enumerate(list(runs.items())[:CURVES]):
+        x = [step for step, _ in logged(seeds[0], key)]
+        curves = [[value for _, value in logged(run, key)] for run in seeds]
+        line_with_interval(axes, x, curves, method, COLORS[index], marker="o" if len(x) <= 20 else None)
+    axes.set_xlabel("collects")
+    axes.set_ylabel(label)
+    if not key.startswith("losses/"):
+        _within_probabilities(axes)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def success_figure(runs: Runs) -> Figure:
+    """Successes of sampled episodes, as a moving average."""
+    figure, axes = new_figure()
+    for index, (method, seeds) in enumerate(list(runs.items())[:CURVES]):
+        curves = [[value for _, value in logged(run, "rollout/success")] for run in seeds]
+        window = min(SMOOTHED, len(curves[0]))
+        smooth = [np.convolve(curve, np.ones(window) / window, mode="valid").tolist() for curve in curves]
+        line_with_interval(axes, list(range(window, len(curves[0]) + 1)), smooth, method, COLORS[index])
+    axes.set_xlabel("collects")
+    axes.set_ylabel("success of sampled episodes")
+    _within_probabilities(axes)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _within_probabilities(axes: Axes) -> None:
+    """Bands of few seeds may reach beyond 0 and 1; the axis does not."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -0.02), min(high, 1.02))
+
+
+def axis_figure(runs: Runs, key: str, values: dict[str, float]) -> Figure:
+    """What methods reach against a value of their configs (figure 6).
+
+    Args: key: the value's name in the config; values: of the methods that have it.
+    """
+    figure, axes = new_figure()
+    methods = sorted((method for method in runs if method in values), key=values.__getitem__)
+    x = [values[method] for method in methods]
+    for index, ((column, _), name) in enumerate(zip(COLUMNS, column_names(runs), strict=True)):
+        intervals = [final(runs[method], column) for method in methods]
+        axes.plot(x, [interval.mean for interval in intervals], marker="o", markersize=4, color=COLORS[index], label=name)
+        axes.fill_between(
+            x, [i.low for i in intervals], [i.high for i in intervals], color=COLORS[index], alpha=0.15, linewidth=0
+        )
+    if min(x) > 0 and max(x) > 20 * min(x):
+        axes.set_xscale("log")
+    axes.set_xlabel(key)
+    axes.set_ylabel("after fine-tuning")
+    _within_probabilities(axes)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def comma_pictures(runs: Runs) -> dict[str, Picture]:
+    """One figure for each critical comma that all methods have (figure 7): scratchpad line and operand."""
+    of_runs = [{key for key in seeds[0]["history"][0] if key.startswith("critical/comma_")} for seeds in runs.values()]
+    pictures = {}
+    for key in sorted(set.intersection(*of_runs)):
+        step, operand = key.removeprefix("critical/comma_step").split("_operand")
+        caption = f"The comma before digit N+1 in scratchpad line {step}, operand {operand}."
+        picture = Picture(to_svg(history_figure(runs, key, "probability of the comma")), caption)
+        pictures[key.replace("critical/", "critical_")] = picture
+    return pictures
+
+
+def weights_figure(runs: Runs) -> Figure | None:
+    """The histogram of the KL's weights of the first method that has several; None where all weigh all tokens alike."""
+    for seeds in runs.values():
+        keys = sorted(key for key in seeds[0]["history"][1] if key.startswith("weights/share_"))
+        shares = [float(np.mean([value for run in seeds for _, value in logged(run, key)])) for key in keys]
+        if max(shares) < 1:
+            break
+    else:
+        return None
+    figure, axes = new_figure()
+    axes.bar(np.arange(len(keys)) / len(keys) + 0.5 / len(keys), shares, 0.9 / len(keys), color=COLORS[0])
+    axes.set_yscale("log")
+    axes.set_xlabel("weight of the KL")
+    axes.set_ylabel("share of tokens")
+    return figure
+
+
+def weights_text(runs: Runs) -> list[str]:
+    """The mean weight of the KL at first, by method."""
+    means = {name: over_seeds([logged(run, "weights/mean")[0][1] for run in seeds]) for name, seeds in runs.items()}
+    cells = "; ".join(f"{name} {_cell(mean)}" for name, mean in means.items())
+    return [f"Mean weight in the first collect: {cells}."]

@@ -1,0 +1,107 @@
+"""The part of the report on a model before fine-tuning: how well it adds, where it errs, and where it is unsure."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from common.figures import COLORS, new_figure, to_svg
+from common.report import Picture, Section, Table
+from rlkl.scratchpad_view import to_html
+
+Start = dict[str, Any]
+"""What `rlkl.evaluate.gather` says about a model."""
+
+SCRATCHPADS_TEXT = (
+    "What the model writes before fine-tuning: the stronger the colour, the less certain it was of the character; boxes are "
+    "critical tokens; the first wrong character is underlined."
+)
+
+
+def start_sections(start: Start) -> list[Section]:
+    """What is known of a model that runs start from, and a few of its scratchpads."""
+    tables = [_accuracy_table(start), _errors_table(start), _certainty_table(start), _unsure_table(start)]
+    digits = Picture(to_svg(digits_figure(start)), "Accuracy before fine-tuning, with 95% bootstrap intervals.")
+    pads = [
+        Picture(to_html(pad), "right answer" if pad["right"] else "wrong answer", wide=True) for pad in start["scratchpads"]
+    ]
+    name = start["model"]
+    return [
+        Section(f"The starting point: {name}", [], tables, [digits]),
+        Section(f"Scratchpads of {name}", [SCRATCHPADS_TEXT], [], pads),
+    ]
+
+
+def digits_figure(start: Start) -> Figure:
+    """Accuracy by digits and kind of operands."""
+    figure, axes = new_figure()
+    for index, kind in enumerate(dict.fromkeys(row["operands"] for row in start["rows"])):
+        rows = [row for row in start["rows"] if row["operands"] == kind]
+        means = np.array([row["accuracy"] for row in rows])
+        bars = [means - [row["low"] for row in rows], [row["high"] for row in rows] - means]
+        digits = [row["digits"] for row in rows]
+        axes.errorbar(digits, means, bars, marker="o", capsize=3, color=COLORS[index], label=f"{kind} operands")
+        axes.set_xticks(digits)
+    axes.set_xlabel("digits")
+    axes.set_ylabel("accuracy")
+    axes.legend(fontsize=9)
+    return figure
+
+
+def _accuracy_table(start: Start) -> Table:
+    trained = start["trained_digits"]
+    rows = []
+    for row in start["rows"]:
+        beyond = row["digits"] - trained
+        shares = [f"{row[key]:.0%}" if row["wrong"] else "-" for key in ("critical", "operand_lists")]
+        interval = f"{row['low']:.3f} to {row['high']:.3f}"
+        name = f"{row['digits']} (N{beyond:+d})" if beyond else f"{trained} (N)"
+        rows.append([row["operands"], name, f"{row['accuracy']:.3f}", interval, str(row["wrong"]), *shares])
+    return Table(
+        columns=[
+            "operands",
+            "digits",
+            "accuracy",
+            "95% interval",
+            "wrong",
+            "begin at a critical token",
+            "begin in an operand list",
+        ],
+        rows=rows,
+        caption=(
+            f"The model before fine-tuning, {start['examples']:,} additions a row, and where it errs (tables 4, 5). "
+            f"Where all are wrong, resampling cannot tell how sure that is: up to {3 / start['examples']:.3f} may be right."
+        ),
+    )
+
+
+def _errors_table(start: Start) -> Table:
+    longer = [row for row in start["rows"] if row["digits"] == start["trained_digits"] + 1]
+    rows = []
+    for row in longer:
+        by_field: dict[str, int] = {}
+        for place in row["fields"]:
+            by_field[place["field"]] = by_field.get(place["field"], 0) + place["count"]
+        often = sorted(by_field.items(), key=lambda item: -item[1])
+        rows += [[row["operands"], name, str(count), f"{count / row['wrong']:.0%}"] for name, count in often]
+    return Table(
+        ["operands", "first wrong character is in", "answers", "share"], rows, "Where wrong answers on N+1 digits begin."
+    )
+
+
+def _certainty_table(start: Start) -> Table:
+    names = {"critical": "critical tokens", "operand lists": "other characters of the operand lists"}
+    gaps = start["certainty"]["gaps"]
+    return Table(
+        columns=["characters", "certainty against all others"],
+        rows=[[names[name], f"{gap['mean']:+.4f} ± {gap['deviation']:.4f}"] for name, gap in gaps.items()],
+        caption=f"Certainty gap on {start['certainty']['additions']} additions of N+1 digits: mean and deviation (table 1).",
+    )
+
+
+def _unsure_table(start: Start) -> Table:
+    rows = [
+        [place["field"], str(place["step"]) if place["step"] else "-", f"{place['certainty']:.4f}"]
+        for place in start["certainty"]["places"][:8]
+    ]
+    return Table(["characters", "scratchpad line", "mean certainty"], rows, "Where the model is least certain on N+1 digits.")
