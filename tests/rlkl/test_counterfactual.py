@@ -70,7 +70,8 @@ def test_a_model_that_never_recovers_makes_every_place_matter(model, monkeypatch
 def test_a_model_that_goes_on_unmoved_makes_only_the_answer_matter(model, monkeypatch):
     """The scratchpad is not graded, so what is wrong there counts for nothing if the rest is as it would have been."""
     monkeypatch.setattr(counterfactual.rollout, "generate", plays(lambda pair, written: completion(pair)[len(written) :]))
-    places = [place for place in every_place(PAIRS) if alternatives(model, PAIRS, [place])[1] != [""]][::7]
+    places = every_place(PAIRS)
+    places = [place for place, wrong in zip(places, alternatives(model, PAIRS, places)[1], strict=True) if wrong][::7]
     for outcome in counterfactuals(model, PAIRS, places, samples=1):
         pair, position = PAIRS[outcome.place.row], outcome.place.position
         graded = position >= completion(pair).index(addition.ANSWER_MARK)
@@ -141,7 +142,7 @@ def test_batches_give_what_each_place_gives_by_itself(embedded):
 
 
 def test_the_same_seed_gives_the_same_outcomes(embedded):
-    places = [Place(0, position, "a") for position in range(11, 29, 2)]
+    places = [Place(0, position, "a") for position in range(300, 340, 10)]
     pairs = [Operands(123456, 654321)]
     first = counterfactuals(embedded, pairs, places, samples=2, seed=1)
     assert first == counterfactuals(embedded, pairs, places, samples=2, seed=1)

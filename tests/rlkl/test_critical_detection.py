@@ -99,6 +99,13 @@ def test_uncertainties_are_those_of_each_token_however_batched(model):
         assert len(found["negentropy"][row]) == len(completion(pair)) + 1
 
 
+def test_certainties_that_are_functions_of_each_other_find_the_same(model):
+    found = detect(model, PAIRS, [completion(pair)[:40] for pair in PAIRS], 2)
+    for question in ("critical", "first_error"):
+        by_certainty = found[question]
+        assert by_certainty["min_entropy"] == by_certainty["max_probability"] != by_certainty["negentropy"]
+
+
 class Unsure(torch.nn.Module):
     """A model that is certain of every token but those at critical places, where it is uniform."""
 

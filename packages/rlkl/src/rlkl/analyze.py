@@ -169,13 +169,7 @@ def summary(result: dict[str, Any]) -> str:
         for name, found in result["detection"].get(question, {}).items():
             scores = f"{found['base_rate']:9.4f} {found['average_precision']:7.3f} {found['r_precision']:8.3f}"
             lines.append(f"  {title:24} {name:16} {scores}")
-    lines.append(
-        f"right answers after the right and the wrong character, on {beyond} ({result['additions']} additions, 95% interval)"
-    )
-    for row in result["counterfactual"]["groups"]:
-        right, wrong, importance = (row[name] for name in ("right", "wrong", "importance"))
-        gain = f"{importance['mean']:+.3f} ({importance['low']:+.3f} to {importance['high']:+.3f})"
-        lines.append(f"  {row['group']:14} {row['places']:5} places {right['mean']:8.3f} {wrong['mean']:7.3f}   {gain}")
+    lines += _counterfactual_lines(result, beyond)
     for name, moved in (result["drift"] or {}).items():
         lines.append(
             f"drift from {result['reference']} on {name} digits: KL per character, share of likeliest characters changed"
@@ -183,6 +177,20 @@ def summary(result: dict[str, Any]) -> str:
         for field, scores in {"all": moved, **moved["fields"]}.items():
             lines.append(f"  {field:14} {scores['kl']:9.2e} {scores['changed']:8.4f}")
     return "\n".join(lines)
+
+
+def _counterfactual_lines(result: dict[str, Any], digits: str) -> list[str]:
+    lines = [
+        f"right answers after the right and the wrong character, on {digits} ({result['additions']} additions)",
+        f"  {'':14} {'places':>6} {'right':>7} {'wrong':>7}   {'difference (95% interval)':27}   lost",
+    ]
+    for row in result["counterfactual"]["groups"]:
+        importance = row["importance"]
+        gain = f"{importance['mean']:+.3f} ({importance['low']:+.3f} to {importance['high']:+.3f})"
+        lost = "-" if row["lost"] is None else f"{row['lost']:.0%}"
+        means = f"{row['right']['mean']:7.3f} {row['wrong']['mean']:7.3f}"
+        lines.append(f"  {row['group']:14} {row['places']:6} {means}   {gain:27} {lost:>6}")
+    return lines
 
 
 def _task(config: DictConfig) -> None:

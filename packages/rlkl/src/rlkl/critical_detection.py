@@ -3,6 +3,7 @@
 Critical tokens are defined by the task (`rlkl.critical_tokens`); the prioritized KL finds them by the reference's certainty.
 Here the score of a character is 1 - certainty, on right completions by teacher forcing, and the label what it should find: that
 the character is critical, or that a wrong greedy answer went wrong there, which takes no knowledge of where that would be.
+Only the order of scores counts, so `max_probability` and `min_entropy`, one a function of the other, find the same.
 """
 
 from collections import Counter
