@@ -23,6 +23,7 @@ RLKL = {
     "pretrain": rlkl.config.PretrainConfig,
     "finetune": rlkl.config.FinetuneConfig,
     "evaluate": rlkl.config.EvaluateConfig,
+    "analyze": rlkl.config.AnalyzeConfig,
     "reproduce": rlkl.config.ReproduceConfig,
 }
 APPLICATIONS = [(package, name) for package, names in (("htc", HTC), ("rlkl", RLKL)) for name in names]

@@ -26,6 +26,9 @@ LIBRARY_OF_RLKL = [  # these build on transformers
     "rlkl.texts",
     "rlkl.evaluation",
     "rlkl.analysis",
+    "rlkl.drift",
+    "rlkl.critical_detection",
+    "rlkl.counterfactual",
     "rlkl.scratchpad_view",
 ]
 TENSORS_ONLY = ["rlkl.certainty", "rlkl.kl", "rlkl.weighting", "rlkl.addition", "rlkl.critical_tokens", "rlkl.algorithms.a2c"]

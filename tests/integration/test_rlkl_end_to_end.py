@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common.errors import InputError as CommonInputError
 from common.tracking import TrackingConfig
+from rlkl import analyze as analyze_app
 from rlkl import evaluate as evaluate_app
 from rlkl import finetune as finetune_app
 from rlkl import learner
@@ -22,7 +23,16 @@ from rlkl import pretrain as pretrain_app
 from rlkl import reproduce as reproduce_app
 from rlkl.addition import completion
 from rlkl.algorithms.by_name import ALGORITHMS
-from rlkl.config import AlgorithmConfig, ArchitectureConfig, EvaluateConfig, FinetuneConfig, PretrainConfig, PretrainingConfig
+from rlkl.config import (
+    AlgorithmConfig,
+    AnalyzeConfig,
+    ArchitectureConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    PretrainingConfig,
+)
+from rlkl.counterfactual import Outcome, Place
 from rlkl.errors import InputError
 from rlkl.learner import Learner
 from rlkl.penalty import NAMES, Penalty
@@ -231,6 +241,45 @@ def test_evaluation_of_a_model(pretrained, tmp_path, capsys):
         evaluate_app.check(replace(config, output=str(tmp_path / "out" / "evaluation.json")))
 
 
+def test_analysis_of_a_model_against_itself(pretrained, tmp_path, monkeypatch, capsys):
+    config = AnalyzeConfig(model=str(pretrained / "model"), examples=6, additions=2, samples=2)
+    alone = analyze_app.analyze(config, progress=False)
+    assert alone["drift"] is None
+    output = tmp_path / "out" / "analysis.json"
+    values = {"model": config.model, "reference": config.model, "examples": 6, "additions": 2, "samples": 2, "output": output}
+    arguments = [f"{key}={value}" for key, value in values.items()]
+    code, printed, err = call(analyze_app.main, arguments, monkeypatch, capsys)
+    assert code == 0, err
+    result = json.loads(output.read_text())
+    assert {key: value for key, value in result.items() if alone[key] != value}.keys() == {
+        "reference",
+        "reference_fingerprint",
+        "drift",
+    }
+    for digits in ("N", "N+1"):
+        assert (result["drift"][digits]["kl"], result["drift"][digits]["changed"]) == (0, 0)
+        assert sum(part["tokens"] for part in result["drift"][digits]["positions"]) == result["drift"][digits]["tokens"]
+    rows = {row["group"]: row for row in result["counterfactual"]["groups"]}
+    assert set(rows) == {"critical", "operand lists", "others", "least certain"}
+    assert sum(row["places"] for row in rows.values()) == len(result["counterfactual"]["places"])
+    for place in result["counterfactual"]["places"]:
+        assert place["character"] != place["wrong_character"]
+        assert (place["field"].startswith("operand")) or place["group"] not in ("critical", "operand lists")
+    assert "critical tokens" in printed
+    assert "drift from" in printed
+    code, _, err = call(analyze_app.main, arguments, monkeypatch, capsys)
+    assert (code, "exists; choose another output" in err) == (2, True)
+
+
+def test_a_group_without_right_answers_has_none_to_lose():
+    outcome = Outcome(Place(0, 3, "others"), "1", "2", 0.9, 0.0, 0.0)
+    better = outcome._replace(place=Place(0, 3, "critical"), right=0.75, wrong=0.25)
+    nothing, something = analyze_app.group_rows([outcome, better])
+    assert nothing["lost"] is None
+    assert something["lost"] == pytest.approx(2 / 3)
+    assert something["importance"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
+
+
 def call(main, arguments, monkeypatch, capsys):
     """Run an entry point in this process. Returns: exit code, standard output, standard error."""
     monkeypatch.setattr(sys, "argv", ["prog", *map(str, arguments)])
@@ -265,6 +314,11 @@ def call(main, arguments, monkeypatch, capsys):
         (evaluate_app, ["digits=[12]"], "additions of 12 digits need"),
         (evaluate_app, ["operands=[equal]"], "operands must be a list of identical, varying"),
         (evaluate_app, ["examples=0"], "examples must be at least 1"),
+        (analyze_app, ["additions=0"], "additions must be at least 1, not 0"),
+        (analyze_app, ["operands=equal"], "operands must be identical or varying, not 'equal'"),
+        (analyze_app, ["temperature=-1"], "temperature must be a number of at least 0"),
+        (analyze_app, ["reference=addition-n5"], "was pre-trained on 1 digits and addition-n5 on 5: choose the reference"),
+        (analyze_app, ["example=2"], "did you mean 'examples'?"),
         (reproduce_app, ["seeds=[]"], "must each hold at least one entry"),
         (reproduce_app, ["seeds=[1,1]"], "each weighting only once"),
         (reproduce_app, ["run_dir=somewhere"], "takes seeds=[...]"),

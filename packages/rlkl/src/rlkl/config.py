@@ -202,6 +202,32 @@ class EvaluateConfig:
 
 
 @dataclass
+class AnalyzeConfig:
+    """python -m rlkl.analyze.
+
+    Attributes:
+        model: a folder, or the name of a model that comes with the package.
+        reference: the model that it was fine-tuned from, to measure drift; null for no drift.
+        operands: `identical` or `varying`, see `EvaluateConfig`.
+        examples: additions for drift and detection.
+        additions: those for counterfactual rollouts; this and `samples` are what takes the time.
+        samples: continuations after each character that is forced.
+        temperature: of the continuations.
+        output: a JSON file to write.
+    """
+
+    model: str = "addition-n5"
+    reference: str | None = None
+    operands: str = "varying"
+    examples: int = 100
+    additions: int = 20
+    samples: int = 4
+    temperature: float = 1.0
+    seed: int = 1
+    output: str | None = None
+
+
+@dataclass
 class ReproduceConfig(FinetuneConfig):
     """python -m rlkl.reproduce: several methods with every seed, and a report on them.
 
@@ -231,6 +257,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="pretrain_schema", node=PretrainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="analyze_schema", node=AnalyzeConfig)
     store.store(name="reproduce_schema", node=ReproduceConfig)
     store.store(name="finetune_schema", node=FinetuneConfig)
     store.store(group="algorithm", name="algorithm_schema", node=AlgorithmConfig)
