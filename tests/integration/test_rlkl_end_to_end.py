@@ -101,17 +101,17 @@ def test_pretraining_that_is_killed_goes_on_to_the_same_model(pretrained, tmp_pa
 
 def test_rows_begin_at_random_positions_and_often_at_the_first():
     config = replace(PRETRAIN, training=replace(PRETRAIN.training, examples_per_epoch=400))
-    data = pretrain_app.fresh_additions(config, 0)
+    data = pretrain_app.fresh_problems(config, 0)
     inputs, targets = data.collate(torch.arange(400))
     starts = inputs["position_ids"][:, 0]
     assert 0.15 < (starts == 0).float().mean() < 0.35
     assert inputs["position_ids"].max() == config.architecture.positions - 1
     assert (targets != pretrain_app.IGNORED).any(1).all()
-    operands = data.collate.args[0]
+    operands = data.collate.args[1]
     for row in range(20):  # the prompt is not learnt, the completion and its end are
         learnt = targets[row][targets[row] != pretrain_app.IGNORED].tolist()
         assert learnt == encode([completion(operands[row])])[0] + [END_TOKEN]
-    again = pretrain_app.fresh_additions(config, 1).collate(torch.arange(400))[0]
+    again = pretrain_app.fresh_problems(config, 1).collate(torch.arange(400))[0]
     assert not torch.equal(again["input_ids"][:, :10], inputs["input_ids"][:, :10])
 
 

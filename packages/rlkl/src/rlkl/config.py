@@ -31,7 +31,7 @@ class PretrainingConfig(TrainingConfig):
     """How a model is pre-trained.
 
     Attributes:
-        examples_per_epoch: additions between two evaluations; they are new in every epoch.
+        examples_per_epoch: problems between two evaluations; they are new in every epoch.
         final_fraction: what the learning rates end at, relative to their peak.
         adam_beta2: AdamW's second momentum.
         muon_learning_rate: of Muon on the matrices of the blocks; null for AdamW on everything.
@@ -61,8 +61,16 @@ class PretrainingConfig(TrainingConfig):
 
 @dataclass
 class PretrainConfig:
-    """rlkl-pretrain."""
+    """rlkl-pretrain.
 
+    Attributes:
+        task: one of `rlkl.tasks.TASKS`; the model remembers it.
+        trained_digits: N; operands have up to so many digits.
+        evaluation_examples: problems in each evaluation set.
+        saved_dtype: of the weights on disk.
+    """
+
+    task: str = "addition"
     trained_digits: int = 5
     architecture: ArchitectureConfig = MISSING
     training: PretrainingConfig = field(default_factory=PretrainingConfig)
@@ -79,7 +87,7 @@ class A2CConfig:
     """Advantage actor-critic, and how its steps are made.
 
     Attributes:
-        episodes: additions in a collect.
+        episodes: problems in a collect.
         collects: how often episodes are collected; each collect is trained on once.
         minibatch_size: episodes in a step.
         learning_rate: constant.
@@ -124,7 +132,7 @@ class FinetuneConfig:
         model: a pre-trained model: a folder, or the name of one that comes with the package.
         extra_digits: the model is fine-tuned on so many more digits than it was pre-trained on.
         evaluate_every: collects between evaluations; there is always one before the first and one after the last.
-        evaluation_examples: additions in each evaluation set.
+        evaluation_examples: problems in each evaluation set.
     """
 
     model: str = "addition-n5"
@@ -147,8 +155,8 @@ class EvaluateConfig:
         model: a folder, or the name of a model that comes with the package.
         digits: of the operands; null for N to N + 3.
         operands: `identical` (both have so many digits) and `varying` (one has, the other at most).
-        examples: additions of each kind and number of digits.
-        generations: additions that certainty is measured on.
+        examples: problems of each kind and number of digits.
+        generations: problems that certainty is measured on.
         temperature: 0 takes the most likely character each time.
         show: how many coloured scratchpads to print.
         output: a JSON file to write.
@@ -172,7 +180,7 @@ class ReproduceConfig(FinetuneConfig):
     Attributes:
         title: of the report.
         penalties, seeds: the grid; `penalty` and `seed` are set from it.
-        examples: additions of each kind and number of digits that the model is evaluated on before.
+        examples: problems of each kind and number of digits that the model is evaluated on before.
         output: the folder of report, figures and summary.
         jobs: runs at a time, each on its share of the cores; null: as many as there are cores, at most four; one on a GPU.
     """

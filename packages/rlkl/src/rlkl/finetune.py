@@ -1,4 +1,4 @@
-"""rlkl-finetune: reinforcement learning on longer additions than the model was pre-trained on.
+"""rlkl-finetune: reinforcement learning on longer numbers than the model was pre-trained on.
 
 rlkl-finetune                                        the embedded model on N + 1 digits, prioritized KL
 rlkl-finetune penalty=standard seed=1
@@ -24,14 +24,14 @@ from common.cli import print_result, run_application
 from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker, wandb_mode
 from common.training import ctrl_c_waits, refuse_several_processes
-from rlkl import addition, kl
+from rlkl import kl
 from rlkl.actor_critic import ActorCritic
 from rlkl.algorithms import a2c
 from rlkl.config import A2CConfig, FinetuneConfig, register
 from rlkl.critical_evaluation import CriticalProbabilities
 from rlkl.errors import InputError
 from rlkl.evaluation import accuracy, check_positions, grades, roll_out, sample
-from rlkl.language_model import fingerprint, load_model, move, save_model
+from rlkl.language_model import fingerprint, load_model, move, save_model, task_of
 from rlkl.penalty import Penalty
 from rlkl.sequences import Sequences, from_rollouts, next_token_logits, token_log_probs
 from rlkl.texts import END_TOKEN, decode
@@ -88,6 +88,7 @@ class Finetuning:
 
     def __init__(self, config: FinetuneConfig, reference: GPT2LMHeadModel, device: torch.device) -> None:
         self.config, self.device = config, device
+        self.task = task_of(reference)
         self.trained_digits: int = reference.config.trained_digits
         self.digits = self.trained_digits + config.extra_digits
         torch.manual_seed(config.seed)
@@ -95,17 +96,17 @@ class Finetuning:
         self.reference = move(reference.requires_grad_(False), device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.algorithm.learning_rate)
         self.critical = CriticalProbabilities(
-            sample("identical", self.digits, config.evaluation_examples, seed=0), self.trained_digits
+            self.task, sample(self.task, "identical", self.digits, config.evaluation_examples, seed=0), self.trained_digits
         )
 
     def collect(self, number: int) -> tuple[Sequences, Tensor]:
-        """Let the policy add, and grade it. Returns: the episodes, and (B,) their rewards."""
+        """Let the policy calculate, and grade it. Returns: the episodes, and (B,) their rewards."""
         algorithm = self.config.algorithm
         rng = Random(f"{self.config.seed}-{number}")
-        operands = [addition.longer(self.trained_digits, self.digits, rng) for _ in range(algorithm.episodes)]
+        operands = [self.task.longer(self.trained_digits, self.digits, rng) for _ in range(algorithm.episodes)]
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
         prompts, rollouts = roll_out(self.model.policy, operands, algorithm.temperature, generator)
-        right = torch.tensor(grades(operands, decode(rollouts)))
+        right = torch.tensor(grades(self.task, operands, decode(rollouts)))
         rewards = torch.where(right, REWARD, PUNISHMENT)
         return from_rollouts(prompts, rollouts, END_TOKEN).to(self.device), rewards.to(self.device)
 
@@ -152,8 +153,8 @@ class Finetuning:
         """Greedy accuracy on N and on more digits, and the probability of the right character on critical commas."""
         policy, examples = self.model.policy.eval(), self.config.evaluation_examples
         scores = {
-            "eval/accuracy_N": accuracy(policy, sample("varying", self.trained_digits, examples, seed=0)),
-            "eval/accuracy_longer": accuracy(policy, sample("varying", self.digits, examples, seed=0)),
+            "eval/accuracy_N": accuracy(policy, sample(self.task, "varying", self.trained_digits, examples, seed=0)),
+            "eval/accuracy_longer": accuracy(policy, sample(self.task, "varying", self.digits, examples, seed=0)),
         }
         return scores | self.critical.scores(policy)
 
@@ -180,7 +181,7 @@ def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
     """Fine-tune as the config says; a finished run is not run again. Returns: the run's result, and `run_dir`."""
     check(config)
     reference = load_model(config.model)
-    check_positions(reference.config.n_positions, reference.config.trained_digits + config.extra_digits)
+    check_positions(task_of(reference), reference.config.n_positions, reference.config.trained_digits + config.extra_digits)
     identity = asdict(config) | {"model": fingerprint(reference)}
     name = f"{config.penalty.weighting}-seed{config.seed}-{config_hash(identity)}"
     run = RunDirectory(config.run_dir or Path(config.runs) / "rlkl" / "finetune" / name, identity)

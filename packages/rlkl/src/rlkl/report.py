@@ -12,6 +12,7 @@ from common.report import Picture, Section, Table, markdown_table, write_report
 from common.runs import write_atomically
 from common.statistics import Interval, over_seeds
 from rlkl.scratchpad_view import to_html
+from rlkl.tasks import task_named
 
 LABELS = {
     "none": "no KL",
@@ -28,7 +29,7 @@ COLUMNS = (
 SMOOTHED = 5  # collects that the curve of successes is averaged over
 
 COMMAS_TEXT = (
-    "The probability of the right character at the comma before digit N+1 of a list (figure 7), measured on the same additions "
+    "The probability of the right character at the comma before digit N+1 of a list (figure 7), measured on the same problems "
     "throughout, with the right text before it."
 )
 
@@ -72,7 +73,7 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
         ),
         "accuracy_longer": (
             _history_figure(runs, "eval/accuracy_longer", f"accuracy on N+{extra} digits"),
-            f"Greedy accuracy on varying additions of N+{extra} digits during fine-tuning (figure 4, top).",
+            f"Greedy accuracy on varying operands of N+{extra} digits during fine-tuning (figure 4, top).",
         ),
         "critical_commas": (
             _history_figure(runs, "critical/comma", "probability of the comma"),
@@ -80,11 +81,11 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
         ),
         "operand_lists": (
             _history_figure(runs, "critical/lists", "probability"),
-            "Probability that the policy copies every operand list of an addition right, by teacher forcing.",
+            "Probability that the policy copies every operand list of a problem right, by teacher forcing.",
         ),
         "retention": (
             _history_figure(runs, "eval/accuracy_N", "accuracy on N digits"),
-            "What becomes of the skill that was there before: accuracy on varying additions of N digits.",
+            "What becomes of the skill that was there before: accuracy on varying operands of N digits.",
         ),
         "weights": (_weights_figure(runs), "Weights of the KL, over all tokens and collects: share of tokens in each tenth."),
         "accuracy_by_digits": (_digits_figure(summary["start"]), "Accuracy before fine-tuning, with 95% bootstrap intervals."),
@@ -119,10 +120,10 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
 
 
 def _lead(summary: dict[str, Any]) -> str:
-    count = len(summary["seeds"])
+    count, plural = len(summary["seeds"]), task_named(summary["start"]["task"]).PLURAL
     over = f"the mean over {count} seeds with its 95% interval (Student t)" if count > 1 else "from one seed"
     return (
-        f"A model pre-trained on additions of up to {summary['trained_digits']} digits is fine-tuned by reinforcement learning "
+        f"A model pre-trained on {plural} of up to {summary['trained_digits']} digits is fine-tuned by reinforcement learning "
         f"on {summary['digits']} digits, with several KL penalties to the model as it was. What fine-tuning reaches is {over}."
     )
 
@@ -155,7 +156,7 @@ def _cell(interval: Interval) -> str:
 
 
 def before_finetuning(summary: dict[str, Any]) -> dict[str, float]:
-    """The columns of the result for the model that all runs start from, its accuracies on many additions."""
+    """The columns of the result for the model that all runs start from, its accuracies on many problems."""
     first = next(iter(summary["penalties"].values()))[0]["history"][0]
     varying = {row["digits"]: row["accuracy"] for row in summary["start"]["rows"] if row["operands"] == "varying"}
     accuracies = {
@@ -179,7 +180,7 @@ def result_table(runs: Runs, before: dict[str, float], extra: int = 1) -> Table:
     return Table(
         columns=["penalty", *(name.replace("N+1", f"N+{extra}") for _, name in COLUMNS), "success of sampled episodes"],
         rows=[first, *rows],
-        caption="Greedy accuracy on varying additions after the last collect; successes over the last five. Best: stressed.",
+        caption="Greedy accuracy on varying operands after the last collect; successes over the last five. Best: stressed.",
         best=best,
     )
 
@@ -206,7 +207,7 @@ def findings(runs: Runs, extra: int = 1) -> list[str]:
     ]
     if sentences:
         sentences.append(
-            "Intervals hold the luck of RL, from one pre-trained model and on one set of test additions. Each stands for "
+            "Intervals hold the luck of RL, from one pre-trained model and on one set of test problems. Each stands for "
             "itself: of twenty comparisons one is expected to miss by chance."
         )
     return sentences
@@ -343,7 +344,7 @@ def _accuracy_table(start: dict[str, Any]) -> Table:
         ],
         rows=rows,
         caption=(
-            f"The model before fine-tuning, {start['examples']:,} additions a row, and where it errs (tables 4, 5). "
+            f"The model before fine-tuning, {start['examples']:,} problems a row, and where it errs (tables 4, 5). "
             f"Where all are wrong, resampling cannot tell how sure that is: up to {3 / start['examples']:.3f} may be right."
         ),
     )
@@ -369,7 +370,7 @@ def _certainty_table(start: dict[str, Any]) -> Table:
     return Table(
         columns=["characters", "certainty against all others"],
         rows=[[names[name], f"{gap['mean']:+.4f} ± {gap['deviation']:.4f}"] for name, gap in gaps.items()],
-        caption=f"Certainty gap on {start['certainty']['additions']} additions of N+1 digits: mean and deviation (table 1).",
+        caption=f"Certainty gap on {start['certainty']['problems']} problems of N+1 digits: mean and deviation (table 1).",
     )
 
 

@@ -23,7 +23,7 @@ from rlkl.errors import InputError
 from rlkl.evaluate import evaluate_setting, gather, settings
 from rlkl.evaluation import check_positions
 from rlkl.finetune import check, finetune
-from rlkl.language_model import load_model
+from rlkl.language_model import load_model, task_of
 from rlkl.penalty import Penalty
 from rlkl.report import summarize, write_rl_report
 
@@ -57,7 +57,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     for run in runs:
         check(run)
     model = load_model(config.model)
-    check_positions(model.config.n_positions, model.config.trained_digits + config.extra_digits)
+    check_positions(task_of(model), model.config.n_positions, model.config.trained_digits + config.extra_digits)
     output = Path(config.output)
     make_folder(output)
     evaluation = EvaluateConfig(model=config.model, examples=config.examples, show=3)
