@@ -17,12 +17,16 @@ from common.errors import InputError as CommonInputError
 from common.tracking import TrackingConfig
 from rlkl import evaluate as evaluate_app
 from rlkl import finetune as finetune_app
+from rlkl import multiplication, subtraction
 from rlkl import pretrain as pretrain_app
 from rlkl import reproduce as reproduce_app
 from rlkl.addition import completion
 from rlkl.config import A2CConfig, ArchitectureConfig, EvaluateConfig, FinetuneConfig, PretrainConfig, PretrainingConfig
 from rlkl.errors import InputError
+from rlkl.language_model import load_model, task_of
+from rlkl.operands import Operands
 from rlkl.penalty import Penalty
+from rlkl.report import summarize, write_rl_report
 from rlkl.texts import END_TOKEN, encode
 
 OFF = TrackingConfig("disabled")
@@ -213,6 +217,36 @@ def test_evaluation_of_a_model(pretrained, tmp_path, capsys):
         evaluate_app.check(replace(config, output=str(tmp_path / "out" / "evaluation.json")))
 
 
+@pytest.mark.parametrize(("task", "sign", "tokens"), [(subtraction, "-", 41), (multiplication, "*", 42)])
+def test_another_task_from_pretraining_to_its_report(task, sign, tokens, small, tmp_path):
+    config = replace(PRETRAIN, task=task.NAME, runs=str(tmp_path / "runs"), training=replace(PRETRAIN.training, epochs=1))
+    run = pretrain_app.pretrain(config)
+    assert run["task"] == task.NAME
+    assert f"{task.NAME}-n1-seed0" in run["run_dir"]
+    folder = f"{run['run_dir']}/model"
+    assert task_of(load_model(folder)) is task
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert len(tokenizer) == AutoModelForCausalLM.from_pretrained(folder).config.vocab_size == tokens
+    text = task.prompt(Operands(38, 4)) + task.completion(Operands(38, 4))
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+    evaluation = evaluate_app.evaluate(EvaluateConfig(model=folder, digits=[1, 2], examples=4, show=1), progress=False)
+    assert evaluation["task"] == task.NAME
+    assert f"(50 {task.NAME}s)" in evaluate_app.summary(evaluation)
+    assert sign in evaluation["scratchpads"][0]["prompt"]
+    assert [row["digits"] for row in evaluation["rows"]] == [1, 2, 1, 2]
+
+    result = finetune_app.finetune(replace(small, model=folder), progress=False)
+    assert task_of(load_model(f"{result['run_dir']}/model")) is task
+    assert {"eval/accuracy_longer", "critical/comma_step1_operand1"} <= set(result["history"][-1])
+    assert ("critical/comma_step1_operand2" in result["history"][-1]) == (task is subtraction)
+
+    summary = summarize(evaluation, [result]) | {"wall_seconds": 1.0}
+    page = write_rl_report(tmp_path, "a title", summary, "a command").read_text()
+    assert f"pre-trained on {task.NAME}s of up to 1 digits" in page
+    assert "addition" not in page
+
+
 def call(main, arguments, monkeypatch, capsys):
     """Run an entry point in this process. Returns: exit code, standard output, standard error."""
     monkeypatch.setattr(sys, "argv", ["prog", *map(str, arguments)])
@@ -227,6 +261,8 @@ def call(main, arguments, monkeypatch, capsys):
     [
         (pretrain_app, ["trained_digits=0"], "trained_digits must be at least 1, not 0"),
         (pretrain_app, ["trained_digits=8"], "additions of 9 digits need 823 positions and the model has 768"),
+        (pretrain_app, ["task=division"], "task must be one of addition, subtraction, multiplication, not 'division'"),
+        (pretrain_app, ["task=multiplication", "trained_digits=11"], "multiplications of 12 digits need"),
         (pretrain_app, ["seed=-1"], "seed must be from 0"),
         (pretrain_app, ["architecture.dropout=1.5"], "architecture.dropout must be at least 0"),
         (pretrain_app, ["training.adam_beta2=1"], "training.adam_beta2 must be between 0 and 1"),
@@ -277,11 +313,22 @@ def copy_model(pretrained, folder, **changes):
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [("vocabulary", "has another vocabulary"), ("digits", "trained_digits is missing"), ("weights", "cannot load the weights")],
+    [
+        ("vocabulary", "has another vocabulary than the 41 tokens of additions"),
+        ("another task", "has another vocabulary than the 42 tokens of multiplications"),
+        ("no task", "config.json: task must be one of addition, subtraction, multiplication, not 'division'"),
+        ("digits", "trained_digits is missing"),
+        ("weights", "cannot load the weights"),
+    ],
 )
 def test_a_model_that_cannot_be_used_is_told(damage, message, pretrained, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "model"
-    copy_model(pretrained, folder, **({"trained_digits": None} if damage == "digits" else {}))
+    changes = {
+        "another task": {"task": "multiplication"},
+        "no task": {"task": "division"},
+        "digits": {"trained_digits": None},
+    }
+    copy_model(pretrained, folder, **changes.get(damage, {}))
     if damage == "vocabulary":
         tokenizer = (folder / "tokenizer.json").read_text()
         (folder / "tokenizer.json").write_text(tokenizer.replace('"u":', '"x":'))

@@ -5,7 +5,7 @@ from rlkl import addition, evaluation, multiplication
 from rlkl.addition import Operands
 from rlkl.errors import InputError
 from rlkl.evaluation import accuracy, check_positions, complete, completes_right, grades, sample
-from rlkl.language_model import load_model
+from rlkl.language_model import load_model, task_of
 from rlkl.sequences import next_token_logits, token_log_probs
 from rlkl.tasks import TASKS
 from rlkl.texts import decode, encode, positions_needed, right_sequences
@@ -20,6 +20,8 @@ def embedded():
 
 def test_the_embedded_model_adds_what_it_was_trained_on_and_some_of_what_it_was_not(embedded):
     assert embedded.config.trained_digits == 5
+    assert not hasattr(embedded.config, "task"), "it was made when there was no other"
+    assert task_of(embedded) is addition
     for digits, low, high in ((5, 0.9, 1.0), (6, 0.1, 0.8), (7, 0.0, 0.1)):
         operands = sample(addition, "varying", digits, 30, seed=5)
         assert low <= sum(grades(addition, operands, complete(embedded, operands))) / 30 <= high
