@@ -52,7 +52,7 @@ def test_rollouts_by_transformers_generate(benchmark, model, operands):
     width = max(map(len, prompts))
     inputs = torch.tensor([[END_TOKEN] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    limit = longest_completion(operands)
+    limit = longest_completion(addition, operands)
 
     def run():
         torch.manual_seed(0)

@@ -10,7 +10,10 @@ import pytest
 PACKAGES = Path(__file__).resolve().parents[2] / "packages"
 LIBRARY_OF_RLKL = [  # these build on transformers
     "rlkl",
+    "rlkl.tasks",
     "rlkl.addition",
+    "rlkl.subtraction",
+    "rlkl.multiplication",
     "rlkl.tokenizer",
     "rlkl.certainty",
     "rlkl.kl",
@@ -31,7 +34,15 @@ LIBRARY_OF_RLKL = [  # these build on transformers
     "rlkl.counterfactual",
     "rlkl.scratchpad_view",
 ]
-TENSORS_ONLY = ["rlkl.certainty", "rlkl.kl", "rlkl.weighting", "rlkl.addition", "rlkl.critical_tokens", "rlkl.algorithms.a2c"]
+TENSORS_ONLY = [
+    "rlkl.certainty",
+    "rlkl.kl",
+    "rlkl.weighting",
+    "rlkl.tasks",
+    "rlkl.addition",
+    "rlkl.critical_tokens",
+    "rlkl.algorithms.a2c",
+]
 LIBRARY = [
     "htc",
     "htc.hierarchy",

@@ -18,7 +18,7 @@ from common.tracking import TrackingConfig
 from rlkl import analyze as analyze_app
 from rlkl import evaluate as evaluate_app
 from rlkl import finetune as finetune_app
-from rlkl import learner
+from rlkl import learner, multiplication, subtraction
 from rlkl import pretrain as pretrain_app
 from rlkl import reproduce as reproduce_app
 from rlkl.addition import completion
@@ -34,8 +34,11 @@ from rlkl.config import (
 )
 from rlkl.counterfactual import Outcome, Place
 from rlkl.errors import InputError
+from rlkl.language_model import load_model, task_of
 from rlkl.learner import Learner
+from rlkl.operands import Operands
 from rlkl.penalty import NAMES, Penalty
+from rlkl.report import summarize, write_rl_report
 from rlkl.texts import END_TOKEN, encode
 
 OFF = TrackingConfig("disabled")
@@ -114,17 +117,17 @@ def test_pretraining_that_is_killed_goes_on_to_the_same_model(pretrained, tmp_pa
 
 def test_rows_begin_at_random_positions_and_often_at_the_first():
     config = replace(PRETRAIN, training=replace(PRETRAIN.training, examples_per_epoch=400))
-    data = pretrain_app.fresh_additions(config, 0)
+    data = pretrain_app.fresh_problems(config, 0)
     inputs, targets = data.collate(torch.arange(400))
     starts = inputs["position_ids"][:, 0]
     assert 0.15 < (starts == 0).float().mean() < 0.35
     assert inputs["position_ids"].max() == config.architecture.positions - 1
     assert (targets != pretrain_app.IGNORED).any(1).all()
-    operands = data.collate.args[0]
+    operands = data.collate.args[1]
     for row in range(20):  # the prompt is not learnt, the completion and its end are
         learnt = targets[row][targets[row] != pretrain_app.IGNORED].tolist()
         assert learnt == encode([completion(operands[row])])[0] + [END_TOKEN]
-    again = pretrain_app.fresh_additions(config, 1).collate(torch.arange(400))[0]
+    again = pretrain_app.fresh_problems(config, 1).collate(torch.arange(400))[0]
     assert not torch.equal(again["input_ids"][:, :10], inputs["input_ids"][:, :10])
 
 
@@ -242,11 +245,11 @@ def test_evaluation_of_a_model(pretrained, tmp_path, capsys):
 
 
 def test_analysis_of_a_model_against_itself(pretrained, tmp_path, monkeypatch, capsys):
-    config = AnalyzeConfig(model=str(pretrained / "model"), examples=6, additions=2, samples=2)
+    config = AnalyzeConfig(model=str(pretrained / "model"), examples=6, problems=2, samples=2)
     alone = analyze_app.analyze(config, progress=False)
     assert alone["drift"] is None
     output = tmp_path / "out" / "analysis.json"
-    values = {"model": config.model, "reference": config.model, "examples": 6, "additions": 2, "samples": 2, "output": output}
+    values = {"model": config.model, "reference": config.model, "examples": 6, "problems": 2, "samples": 2, "output": output}
     arguments = [f"{key}={value}" for key, value in values.items()]
     code, printed, err = call(analyze_app.main, arguments, monkeypatch, capsys)
     assert code == 0, err
@@ -280,6 +283,36 @@ def test_a_group_without_right_answers_has_none_to_lose():
     assert something["importance"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
 
 
+@pytest.mark.parametrize(("task", "sign", "tokens"), [(subtraction, "-", 41), (multiplication, "*", 42)])
+def test_another_task_from_pretraining_to_its_report(task, sign, tokens, small, tmp_path):
+    config = replace(PRETRAIN, task=task.NAME, runs=str(tmp_path / "runs"), training=replace(PRETRAIN.training, epochs=1))
+    run = pretrain_app.pretrain(config)
+    assert run["task"] == task.NAME
+    assert f"{task.NAME}-n1-seed0" in run["run_dir"]
+    folder = f"{run['run_dir']}/model"
+    assert task_of(load_model(folder)) is task
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert len(tokenizer) == AutoModelForCausalLM.from_pretrained(folder).config.vocab_size == tokens
+    text = task.prompt(Operands(38, 4)) + task.completion(Operands(38, 4))
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+    evaluation = evaluate_app.evaluate(EvaluateConfig(model=folder, digits=[1, 2], examples=4, show=1), progress=False)
+    assert evaluation["task"] == task.NAME
+    assert f"(50 {task.NAME}s)" in evaluate_app.summary(evaluation)
+    assert sign in evaluation["scratchpads"][0]["prompt"]
+    assert [row["digits"] for row in evaluation["rows"]] == [1, 2, 1, 2]
+
+    result = finetune_app.finetune(replace(small, model=folder), progress=False)
+    assert task_of(load_model(f"{result['run_dir']}/model")) is task
+    assert {"eval/accuracy_longer", "critical/comma_step1_operand1"} <= set(result["history"][-1])
+    assert ("critical/comma_step1_operand2" in result["history"][-1]) == (task is subtraction)
+
+    summary = summarize({folder: evaluation}, ["ours"], [result]) | {"wall_seconds": 1.0, "compare": [], "axis": None}
+    page = write_rl_report(tmp_path, "a title", summary, "a command").read_text()
+    assert f"Pre-trained on {task.NAME}s of up to N = 1 digits" in page
+    assert "addition" not in page
+
+
 def call(main, arguments, monkeypatch, capsys):
     """Run an entry point in this process. Returns: exit code, standard output, standard error."""
     monkeypatch.setattr(sys, "argv", ["prog", *map(str, arguments)])
@@ -294,6 +327,8 @@ def call(main, arguments, monkeypatch, capsys):
     [
         (pretrain_app, ["trained_digits=0"], "trained_digits must be at least 1, not 0"),
         (pretrain_app, ["trained_digits=8"], "additions of 9 digits need 823 positions and the model has 768"),
+        (pretrain_app, ["task=division"], "task must be one of addition, subtraction, multiplication, not 'division'"),
+        (pretrain_app, ["task=multiplication", "trained_digits=11"], "multiplications of 12 digits need"),
         (pretrain_app, ["seed=-1"], "seed must be from 0"),
         (pretrain_app, ["architecture.dropout=1.5"], "architecture.dropout must be at least 0"),
         (pretrain_app, ["training.adam_beta2=1"], "training.adam_beta2 must be between 0 and 1"),
@@ -314,7 +349,7 @@ def call(main, arguments, monkeypatch, capsys):
         (evaluate_app, ["digits=[12]"], "additions of 12 digits need"),
         (evaluate_app, ["operands=[equal]"], "operands must be a list of identical, varying"),
         (evaluate_app, ["examples=0"], "examples must be at least 1"),
-        (analyze_app, ["additions=0"], "additions must be at least 1, not 0"),
+        (analyze_app, ["problems=0"], "problems must be at least 1, not 0"),
         (analyze_app, ["operands=equal"], "operands must be identical or varying, not 'equal'"),
         (analyze_app, ["temperature=-1"], "temperature must be a number of at least 0"),
         (analyze_app, ["reference=addition-n5"], "was pre-trained on 1 digits and addition-n5 on 5: choose the reference"),
@@ -349,11 +384,22 @@ def copy_model(pretrained, folder, **changes):
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [("vocabulary", "has another vocabulary"), ("digits", "trained_digits is missing"), ("weights", "cannot load the weights")],
+    [
+        ("vocabulary", "has another vocabulary than the 41 tokens of additions"),
+        ("another task", "has another vocabulary than the 42 tokens of multiplications"),
+        ("no task", "config.json: task must be one of addition, subtraction, multiplication, not 'division'"),
+        ("digits", "trained_digits is missing"),
+        ("weights", "cannot load the weights"),
+    ],
 )
 def test_a_model_that_cannot_be_used_is_told(damage, message, pretrained, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "model"
-    copy_model(pretrained, folder, **({"trained_digits": None} if damage == "digits" else {}))
+    changes = {
+        "another task": {"task": "multiplication"},
+        "no task": {"task": "division"},
+        "digits": {"trained_digits": None},
+    }
+    copy_model(pretrained, folder, **changes.get(damage, {}))
     if damage == "vocabulary":
         tokenizer = (folder / "tokenizer.json").read_text()
         (folder / "tokenizer.json").write_text(tokenizer.replace('"u":', '"x":'))

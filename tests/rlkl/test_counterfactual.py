@@ -12,7 +12,7 @@ from rlkl.counterfactual import (
     Place,
     alternatives,
     counterfactuals,
-    mean_by_addition,
+    mean_by_problem,
     sample_places,
 )
 from rlkl.critical_tokens import critical_tokens, piece_at
@@ -93,7 +93,7 @@ def test_a_character_is_where_it_is_said_to_be(model, monkeypatch):
 def test_the_wrong_character_is_the_most_likely_of_the_others(model):
     places = [*every_place(PAIRS)[::11], Place(0, 0, "again"), Place(0, 0, "and again")]
     probability, wrong = alternatives(model, PAIRS, places, batch_size=2)
-    logits = next_token_logits(model, right_sequences(PAIRS))
+    logits = next_token_logits(model, right_sequences(addition, PAIRS))
     for place, p, character in zip(places, probability, wrong, strict=True):
         distribution = logits[place.row, len(prompt(PAIRS[place.row])) + place.position - 1].softmax(-1)
         right = encode([completion(PAIRS[place.row])[place.position]])[0][0]
@@ -135,7 +135,7 @@ def test_batches_give_what_each_place_gives_by_itself(embedded):
         pair = pairs[outcome.place.row]
         for character, share in ((outcome.character, outcome.right), (outcome.wrong_character, outcome.wrong)):
             begun = completion(pair)[: outcome.place.position] + character
-            room = longest_completion([pair]) - len(begun)
+            room = longest_completion(addition, [pair]) - len(begun)
             rest = generate(embedded, encode([prompt(pair) + begun]), max_new_tokens=room, end_token=END_TOKEN, temperature=0.0)
             assert share == grade(pair, begun + decode(rest)[0])
     assert {outcome.importance for outcome in found} == {0.0, 1.0}
@@ -154,12 +154,12 @@ def test_batches_leave_room_and_leave_nobody_out():
         Branch(i, 1, place.row, completion(pairs[place.row])[: place.position + 1])
         for i, place in enumerate(every_place(pairs))
     ]
-    needed = max(len(prompt(pair)) + longest_completion([pair]) for pair in pairs)
-    batches = list(counterfactual._batches(branches, pairs, needed, 64))
+    needed = max(len(prompt(pair)) + longest_completion(addition, [pair]) for pair in pairs)
+    batches = list(counterfactual._batches(addition, branches, pairs, needed, 64))
     assert sorted(branch for batch in batches for branch in batch) == sorted(branches)
     for batch in batches:
         assert len(batch) <= 64
-        room = max(longest_completion([pairs[branch.row]]) - len(branch.text) for branch in batch)
+        room = max(longest_completion(addition, [pairs[branch.row]]) - len(branch.text) for branch in batch)
         assert max(len(prompt(pairs[branch.row]) + branch.text) for branch in batch) + room <= needed
 
 
@@ -168,9 +168,9 @@ def test_places_of_each_kind_as_many_as_are_critical(model):
     places = sample_places(model, PAIRS, 2, Random(0), batch_size=2)
     assert places == sample_places(model, PAIRS, 2, Random(0))
     assert places != sample_places(model, PAIRS, 2, Random(1))
-    certainty = negentropy(next_token_logits(model, right_sequences(PAIRS)))
+    certainty = negentropy(next_token_logits(model, right_sequences(addition, PAIRS)))
     for row, pair in enumerate(PAIRS):
-        critical = {token.position for token in critical_tokens(pair, 2)}
+        critical = {token.position for token in critical_tokens(addition, pair, 2)}
         groups = {}
         for place in places:
             if place.row == row:
@@ -180,8 +180,8 @@ def test_places_of_each_kind_as_many_as_are_critical(model):
             assert set(groups.pop("critical")) == critical
             assert all(len(set(positions)) == len(critical) for positions in groups.values())
             assert not critical & {position for positions in groups.values() for position in positions}
-            assert all(piece_at(pair, position).field in OPERAND_LISTS for position in groups["operand lists"])
-            assert all(piece_at(pair, position).field not in OPERAND_LISTS for position in groups["others"])
+            assert all(piece_at(addition, pair, position).field in OPERAND_LISTS for position in groups["operand lists"])
+            assert all(piece_at(addition, pair, position).field not in OPERAND_LISTS for position in groups["others"])
             start = len(prompt(pair)) - 1
             rest = [p for p in range(len(completion(pair))) if p not in critical | set(groups["least certain"])]
             unsure = max(certainty[row, start + position] for position in groups["least certain"])
@@ -195,7 +195,7 @@ def test_additions_count_alike_however_many_places_they_have():
         Outcome(Place(1, 1, "critical"), ",", "]", 1.0, 1.0, 0.5),
         Outcome(Place(1, 9, "others"), " ", "+", 1.0, 0.25, 0.5),
     ]
-    found = mean_by_addition(outcomes)
+    found = mean_by_problem(outcomes)
     assert found == {
         "critical": {"right": [0.75, 1.0], "wrong": [0.25, 0.5], "importance": [0.5, 0.5], "probability": [0.6, 1.0]},
         "others": {"right": [0.25], "wrong": [0.5], "importance": [-0.25], "probability": [1.0]},

@@ -4,7 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
+from transformers import GPT2Config
 
+from rlkl import addition
 from rlkl.addition import Operands, completion
 from rlkl.certainty import CERTAINTIES
 from rlkl.critical_detection import (
@@ -63,7 +65,7 @@ def test_the_best_the_worst_and_the_blind_order():
 
 
 def test_labels_are_the_critical_characters():
-    long, _, short = critical_labels(PAIRS, 2)
+    long, _, short = critical_labels(addition, PAIRS, 2)
     text = completion(PAIRS[0])
     assert [text[index] for index in np.flatnonzero(long)] == [",", "3"]
     assert len(long) == len(text) + 1
@@ -75,7 +77,7 @@ def test_labels_are_the_first_errors_of_wrong_answers():
     early = text.replace("[1,2,3]", "[1,2]", 1).replace("1 6 8", "6 8")
     slip = text.replace("[1,2,3]", "[1,2]", 1)
     cut, longer = text[:-3], text + "0"
-    right, wrong, unharmed, short, after = first_error_labels([pair] * 5, [text, early, slip, cut, longer])
+    right, wrong, unharmed, short, after = first_error_labels(addition, [pair] * 5, [text, early, slip, cut, longer])
     assert len(right) == len(text) + 1
     assert not right.any()
     place = text.index("[1,2,3]") + len("[1,2")
@@ -91,7 +93,7 @@ def test_labels_are_the_first_errors_of_wrong_answers():
 def test_uncertainties_are_those_of_each_token_however_batched(model):
     found = uncertainties(model, PAIRS, batch_size=2)
     assert list(found) == list(CERTAINTIES)
-    sequences = right_sequences(PAIRS)
+    sequences = right_sequences(addition, PAIRS)
     probabilities = next_token_logits(model, sequences).softmax(-1)
     for row, pair in enumerate(PAIRS):
         top = 1 - probabilities[row].amax(-1)[sequences.mask[row]]
@@ -109,13 +111,13 @@ def test_certainties_that_are_functions_of_each_other_find_the_same(model):
 class Unsure(torch.nn.Module):
     """A model that is certain of every token but those at critical places, where it is uniform."""
 
-    device = torch.device("cpu")
+    device, config = torch.device("cpu"), GPT2Config()
 
     def __init__(self, pairs, trained):
         super().__init__()
-        sequences = right_sequences(pairs)
+        sequences = right_sequences(addition, pairs)
         self.logits = torch.nn.functional.one_hot(sequences.targets, 41) * 100.0
-        for row, column, _ in critical_places(pairs, trained):
+        for row, column, _ in critical_places(addition, pairs, trained):
             self.logits[row, column] = 0.0
 
     def forward(self, input_ids, use_cache):
@@ -127,14 +129,14 @@ def test_a_model_that_is_unsure_of_nothing_else_finds_all():
     wrong = completion(PAIRS[0]).replace("[1,2,3]", "[1,2]", 1).replace("1 6 8", "6 8")
     texts = [wrong, completion(PAIRS[1]), completion(PAIRS[2])]
     found = detect(Unsure(PAIRS, 2), PAIRS, texts, 2)
-    critical = sum(row.sum() for row in critical_labels(PAIRS, 2))
+    critical = sum(row.sum() for row in critical_labels(addition, PAIRS, 2))
     for result in found["critical"].values():
         assert (result["average_precision"], result["r_precision"], result["labelled"]) == (1.0, 1.0, critical)
         assert all(point["precision"] == 1 for point in result["curve"])
         assert set(result["fields"]) == {"operand 1", "operand 2"}
     for result in found["first_error"].values():
         assert result["labelled"] == 1
-        assert result["r_precision"] == pytest.approx(1 / (1 + critical_labels(PAIRS, 2)[1].sum()))
+        assert result["r_precision"] == pytest.approx(1 / (1 + critical_labels(addition, PAIRS, 2)[1].sum()))
     assert list(detect(Unsure(PAIRS, 3), PAIRS, [completion(pair) for pair in PAIRS], 3)) == []
 
 

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 
+from rlkl import addition
 from rlkl.addition import Operands, completion
 from rlkl.drift import Comparison, compare, drift, kl_by_position, right_fields
 from rlkl.texts import right_sequences
@@ -32,7 +33,7 @@ def kl_the_slow_way(policy, reference, sequences):
 
 @torch.no_grad()
 def test_it_is_the_kl_of_each_prediction_however_batched(model, policy):
-    sequences = right_sequences(PAIRS)
+    sequences = right_sequences(addition, PAIRS)
     found = compare(policy, model, sequences, batch_size=2)
     expected = kl_the_slow_way(policy, model, sequences)
     assert found.kl[found.mask].numpy() == pytest.approx(expected[found.mask].numpy(), rel=1e-3, abs=1e-5)
@@ -46,16 +47,16 @@ def test_it_is_the_kl_of_each_prediction_however_batched(model, policy):
 
 
 def test_a_copy_has_not_moved(model):
-    found = compare(copy.deepcopy(model), model, right_sequences(PAIRS))
+    found = compare(copy.deepcopy(model), model, right_sequences(addition, PAIRS))
     assert (found.kl[found.mask] == 0).all()
     assert not found.changed[found.mask].any()
     assert all(part["kl"] == 0 for part in kl_by_position(found))
-    total = drift(found, right_fields(PAIRS))
+    total = drift(found, right_fields(addition, PAIRS))
     assert (total["kl"], total["changed"]) == (0, 0)
 
 
 def test_fields_are_those_of_the_characters():
-    (row,) = right_fields([Operands(12, 9)])
+    (row,) = right_fields(addition, [Operands(12, 9)])
     text = completion(Operands(12, 9))
     assert len(row) == len(text) + 1
     assert row[-1] == "end"
@@ -83,15 +84,15 @@ def test_positions_are_relative_to_each_completion():
 
 
 def test_parts_and_fields_put_the_whole_together(model, policy):
-    comparison = compare(policy, model, right_sequences(PAIRS))
-    total = drift(comparison, right_fields(PAIRS))
+    comparison = compare(policy, model, right_sequences(addition, PAIRS))
+    total = drift(comparison, right_fields(addition, PAIRS))
     assert total["kl"] == pytest.approx(comparison.kl[comparison.mask].mean().item())
     assert total["tokens"] == sum(len(completion(pair)) + 1 for pair in PAIRS)
     for parts in (total["fields"].values(), kl_by_position(comparison, bins=7)):
         assert sum(part["tokens"] for part in parts) == total["tokens"]
         assert sum(part["kl"] * part["tokens"] for part in parts) / total["tokens"] == pytest.approx(total["kl"], rel=1e-5)
     with pytest.raises(ValueError, match="needs a field"):
-        drift(comparison, right_fields(PAIRS[::-1]))
+        drift(comparison, right_fields(addition, PAIRS[::-1]))
 
 
 def test_drift_tells_the_field_that_moved():

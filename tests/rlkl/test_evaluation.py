@@ -1,12 +1,16 @@
 import pytest
 import torch
 
-from rlkl import addition, evaluation
+from rlkl import addition, evaluation, multiplication
 from rlkl.addition import Operands
 from rlkl.errors import InputError
-from rlkl.evaluation import check_positions, complete, completes_right, grades, sample
-from rlkl.language_model import load_model
-from rlkl.texts import decode, positions_needed
+from rlkl.evaluation import accuracy, check_positions, complete, completes_right, grades, sample
+from rlkl.language_model import load_model, task_of
+from rlkl.sequences import next_token_logits, token_log_probs
+from rlkl.tasks import TASKS
+from rlkl.texts import decode, encode, positions_needed, right_sequences
+
+from .conftest import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +20,15 @@ def embedded():
 
 def test_the_embedded_model_adds_what_it_was_trained_on_and_some_of_what_it_was_not(embedded):
     assert embedded.config.trained_digits == 5
+    assert not hasattr(embedded.config, "task"), "it was made when there was no other"
+    assert task_of(embedded) is addition
     for digits, low, high in ((5, 0.9, 1.0), (6, 0.1, 0.8), (7, 0.0, 0.1)):
-        operands = sample("varying", digits, 30, seed=5)
-        assert low <= sum(grades(operands, complete(embedded, operands))) / 30 <= high
+        operands = sample(addition, "varying", digits, 30, seed=5)
+        assert low <= sum(grades(addition, operands, complete(embedded, operands))) / 30 <= high
 
 
 def test_texts_that_one_pass_finds_right_are_those_that_are_written_out(embedded):
-    operands = sample("varying", 6, 40, seed=3)
+    operands = sample(addition, "varying", 6, 40, seed=3)
     right = completes_right(embedded, operands)
     assert 0 < right.sum() < 40
     written = decode(evaluation.roll_out(embedded, operands, 0.0)[1])
@@ -46,13 +52,42 @@ def test_progress_is_told_to_the_end(model):
 
 
 def test_samples_are_the_same_for_the_same_seed():
-    assert sample("varying", 4, 9, 1) == sample("varying", 4, 9, 1) != sample("varying", 4, 9, 2)
-    assert sample("varying", 4, 9, 1)[:5] == sample("varying", 4, 5, 1)
+    assert sample(addition, "varying", 4, 9, 1) == sample(addition, "varying", 4, 9, 1) != sample(addition, "varying", 4, 9, 2)
+    assert sample(addition, "varying", 4, 9, 1)[:5] == sample(addition, "varying", 4, 5, 1)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_a_model_is_given_the_prompts_of_its_task(task, monkeypatch):
+    model, operands, given = tiny_model(task), [Operands(8, 2), Operands(31, 7)], []
+    generate = evaluation.rollout.generate
+    monkeypatch.setattr(evaluation.rollout, "generate", lambda *args, **more: given.append(args[1]) or generate(*args, **more))
+    texts = complete(model, operands, temperature=1.0)
+    assert given == [encode(map(task.prompt, operands))]
+    assert grades(task, operands, texts) == [False] * 2
+    assert grades(task, operands, [task.completion(pair) for pair in operands]) == [True] * 2
+    assert not completes_right(model, operands).any()
+    assert accuracy(model, operands) == 0
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_a_model_that_knows_a_problem_by_heart_is_right(task):
+    pair = Operands(5, 3)
+    model, sequences = tiny_model(task, positions=192, width=48, scale=1.0), right_sequences(task, [pair])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = -token_log_probs(next_token_logits(model, sequences), sequences.targets)[sequences.mask].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert accuracy(model, [pair]) == 1
+    assert complete(model, [pair], temperature=1e-3) == [task.completion(pair)]
 
 
 def test_positions():
-    check_positions(positions_needed(4), 4)
-    with pytest.raises(InputError, match=f"additions of 4 digits need {positions_needed(4)} positions"):
-        check_positions(positions_needed(4) - 1, 4)
-    assert positions_needed(4) == 313 + 1 + 64
+    check_positions(addition, positions_needed(addition, 4), 4)
+    with pytest.raises(InputError, match=f"additions of 4 digits need {positions_needed(addition, 4)} positions"):
+        check_positions(addition, positions_needed(addition, 4) - 1, 4)
+    assert positions_needed(addition, 4) == 313 + 1 + 64
+    with pytest.raises(InputError, match="multiplications of 4 digits need"):
+        check_positions(multiplication, 200, 4)
     assert torch.is_tensor(completes_right(load_model("addition-n5"), [Operands(1, 2)]))

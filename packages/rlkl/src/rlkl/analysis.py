@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from transformers import GPT2LMHeadModel
 
-from rlkl import addition
-from rlkl.addition import OPERAND_LISTS, Operands, Piece
 from rlkl.certainty import negentropy
 from rlkl.critical_tokens import critical_tokens, first_error, piece_at
 from rlkl.evaluation import grades
+from rlkl.language_model import task_of
+from rlkl.operands import Operands
+from rlkl.scratchpad import OPERAND_LISTS, Piece
 from rlkl.sequences import Sequences, from_tokens, next_token_logits
+from rlkl.tasks import Task
 from rlkl.texts import END_TOKEN, encode, right_sequences
 
 
@@ -27,17 +29,18 @@ def certainties(model: GPT2LMHeadModel, sequences: Sequences) -> list[list[float
 def certainty_gaps(model: GPT2LMHeadModel, operands: Sequence[Operands], trained_digits: int) -> dict[str, Any]:
     """How much less certain the model is at some characters than at the others (Table 1), on right completions.
 
-    The gap of a group in one addition is the mean certainty of its characters minus that of all others.
+    The gap of a group in one problem is the mean certainty of its characters minus that of all others.
 
     Returns:
-        By group the `mean` and `deviation` of its gap over additions, for `critical` tokens and for the other characters of
+        By group the `mean` and `deviation` of its gap over problems, for `critical` tokens and for the other characters of
         the `operand lists`; and under `places` the mean certainty by scratchpad line and field.
     """
+    task = task_of(model)
     gaps: dict[str, list[float]] = {"critical": [], "operand lists": []}
     places: dict[tuple[int, str], list[float]] = {}
-    for pair, values in zip(operands, certainties(model, right_sequences(operands)), strict=True):
-        critical = {token.position for token in critical_tokens(pair, trained_digits)}
-        fields = [piece for piece in addition.pieces(pair) for _ in piece.text]
+    for pair, values in zip(operands, certainties(model, right_sequences(task, operands)), strict=True):
+        critical = {token.position for token in critical_tokens(task, pair, trained_digits)}
+        fields = [piece for piece in task.pieces(pair) for _ in piece.text]
         lists = {position for position, piece in enumerate(fields) if piece.field in OPERAND_LISTS} - critical
         certainty = np.array(values[: len(fields)])
         for name, chosen in (("critical", critical), ("operand lists", lists)):
@@ -49,13 +52,13 @@ def certainty_gaps(model: GPT2LMHeadModel, operands: Sequence[Operands], trained
             places.setdefault((piece.step, field), []).append(values[position])
     means = [{"step": step, "field": field, "certainty": float(np.mean(at))} for (step, field), at in places.items()]
     return {
-        "additions": len(operands),
+        "problems": len(operands),
         "gaps": {name: {"mean": float(np.mean(at)), "deviation": float(np.std(at))} for name, at in gaps.items() if at},
         "places": sorted(means, key=lambda place: place["certainty"]),
     }
 
 
-def errors(operands: Sequence[Operands], texts: Sequence[str], trained_digits: int) -> dict[str, Any]:
+def errors(task: Task, operands: Sequence[Operands], texts: Sequence[str], trained_digits: int) -> dict[str, Any]:
     """Where wrong answers begin: the first character that differs from the right completion.
 
     Returns:
@@ -63,13 +66,14 @@ def errors(operands: Sequence[Operands], texts: Sequence[str], trained_digits: i
         `operand_lists`, the share where it is in any copy of an operand's digits, critical ones included; and `fields`, how
         many by field and scratchpad line.
     """
-    wrong = [(pair, text) for pair, text, right in zip(operands, texts, grades(operands, texts), strict=True) if not right]
+    graded = zip(operands, texts, grades(task, operands, texts), strict=True)
+    wrong = [(pair, text) for pair, text, right in graded if not right]
     starts: list[tuple[Piece, bool]] = []
     for pair, text in wrong:
-        position = first_error(pair, text)
+        position = first_error(task, pair, text)
         assert position is not None  # a right completion has a right answer
-        is_critical = position in {token.position for token in critical_tokens(pair, trained_digits)}
-        starts.append((piece_at(pair, position), is_critical))
+        is_critical = position in {token.position for token in critical_tokens(task, pair, trained_digits)}
+        starts.append((piece_at(task, pair, position), is_critical))
     count = max(1, len(wrong))
     fields = Counter((piece.step, piece.field) for piece, _ in starts)
     return {
@@ -84,15 +88,16 @@ def scratchpads(
     model: GPT2LMHeadModel, operands: Sequence[Operands], texts: Sequence[str], trained_digits: int
 ) -> list[dict[str, Any]]:
     """Completions with the model's certainty at each character, for `rlkl.scratchpad_view`."""
-    sequences = from_tokens(encode(map(addition.prompt, operands)), encode(texts), END_TOKEN)
+    task = task_of(model)
+    sequences = from_tokens(encode(map(task.prompt, operands)), encode(texts), END_TOKEN)
     return [
         {
-            "prompt": addition.prompt(pair),
+            "prompt": task.prompt(pair),
             "text": text,
             "certainty": values[: len(text)],
-            "right": addition.grade(pair, text),
-            "first_error": first_error(pair, text),
-            "critical": [token.position for token in critical_tokens(pair, trained_digits)],
+            "right": task.grade(pair, text),
+            "first_error": first_error(task, pair, text),
+            "critical": [token.position for token in critical_tokens(task, pair, trained_digits)],
         }
         for pair, text, values in zip(operands, texts, certainties(model, sequences), strict=True)
     ]

@@ -19,21 +19,22 @@ from transformers import GPT2LMHeadModel
 from common.cli import print_result, run_application
 from common.runs import git_commit, make_folder, versions, write_json
 from common.statistics import bootstrap
-from rlkl.addition import Operands
 from rlkl.config import AnalyzeConfig, register
-from rlkl.counterfactual import Outcome, counterfactuals, mean_by_addition, sample_places
+from rlkl.counterfactual import Outcome, counterfactuals, mean_by_problem, sample_places
 from rlkl.critical_detection import detect
 from rlkl.critical_tokens import piece_at
 from rlkl.drift import compare, drift, kl_by_position, right_fields
 from rlkl.errors import InputError
 from rlkl.evaluation import OPERANDS, check_positions, complete, sample
-from rlkl.language_model import fingerprint, load_model, move
+from rlkl.language_model import fingerprint, load_model, move, task_of
+from rlkl.operands import Operands
+from rlkl.tasks import Task, task_named
 from rlkl.texts import right_sequences
 
 
 def check(config: AnalyzeConfig) -> None:
     """Refuse what could only fail later. Raises InputError."""
-    for name in ("examples", "additions", "samples"):
+    for name in ("examples", "problems", "samples"):
         if getattr(config, name) < 1:
             raise InputError(f"{name} must be at least 1, not {getattr(config, name)}.")
     if not 0 <= config.temperature < math.inf:
@@ -49,7 +50,7 @@ def load(config: AnalyzeConfig) -> tuple[GPT2LMHeadModel, GPT2LMHeadModel | None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = move(load_model(config.model), device)
     digits = model.config.trained_digits
-    check_positions(model.config.n_positions, digits + 1)
+    check_positions(task_of(model), model.config.n_positions, digits + 1)
     if config.reference is None:
         return model, None
     reference = move(load_model(config.reference), device)
@@ -58,7 +59,7 @@ def load(config: AnalyzeConfig) -> tuple[GPT2LMHeadModel, GPT2LMHeadModel | None
             f"{config.model} was pre-trained on {digits} digits and {config.reference} on {reference.config.trained_digits}: "
             "choose the reference that the model was fine-tuned from."
         )
-    check_positions(reference.config.n_positions, digits + 1)
+    check_positions(task_of(reference), reference.config.n_positions, digits + 1)
     return model, reference
 
 
@@ -74,7 +75,7 @@ def analyze(config: AnalyzeConfig, progress: bool = True) -> dict[str, Any]:
     if config.output is not None:
         make_folder(Path(config.output).parent)
     trained = model.config.trained_digits
-    longer = sample(config.operands, trained + 1, config.examples, config.seed)
+    longer = sample(task_of(model), config.operands, trained + 1, config.examples, config.seed)
     with tqdm(total=len(longer), desc="answers", unit="", disable=not progress, leave=False) as bar:
         texts = complete(model, longer, advance=bar.update)
     result = {
@@ -82,10 +83,11 @@ def analyze(config: AnalyzeConfig, progress: bool = True) -> dict[str, Any]:
         "fingerprint": fingerprint(model),
         "reference": config.reference,
         "reference_fingerprint": None if reference is None else fingerprint(reference),
+        "task": task_of(model).NAME,
         "trained_digits": trained,
         "operands": config.operands,
         "examples": config.examples,
-        "additions": config.additions,
+        "problems": config.problems,
         "samples": config.samples,
         "temperature": config.temperature,
         "seed": config.seed,
@@ -102,17 +104,18 @@ def analyze(config: AnalyzeConfig, progress: bool = True) -> dict[str, Any]:
 
 def _drifts(policy: GPT2LMHeadModel, reference: GPT2LMHeadModel, config: AnalyzeConfig) -> dict[str, Any]:
     """Drift by field and by position, on right completions of N and of N + 1 digits."""
+    task = task_of(policy)
     found = {}
     for name, digits in (("N", policy.config.trained_digits), ("N+1", policy.config.trained_digits + 1)):
-        operands = sample(config.operands, digits, config.examples, config.seed)
-        comparison = compare(policy, reference, right_sequences(operands))
-        found[name] = drift(comparison, right_fields(operands)) | {"positions": kl_by_position(comparison)}
+        operands = sample(task, config.operands, digits, config.examples, config.seed)
+        comparison = compare(policy, reference, right_sequences(task, operands))
+        found[name] = drift(comparison, right_fields(task, operands)) | {"positions": kl_by_position(comparison)}
     return found
 
 
 def _counterfactual(model: GPT2LMHeadModel, config: AnalyzeConfig, progress: bool) -> dict[str, Any]:
     trained = model.config.trained_digits
-    operands = sample(config.operands, trained + 1, config.additions, config.seed)
+    operands = sample(task_of(model), config.operands, trained + 1, config.problems, config.seed)
     places = sample_places(model, operands, trained, Random(config.seed))
     with tqdm(total=2 * config.samples * len(places), desc="continuations", unit="", disable=not progress, leave=False) as bar:
         outcomes = counterfactuals(
@@ -124,26 +127,26 @@ def _counterfactual(model: GPT2LMHeadModel, config: AnalyzeConfig, progress: boo
             seed=config.seed,
             advance=bar.update,
         )
-    return {"groups": group_rows(outcomes), "places": [_place_row(operands, outcome) for outcome in outcomes]}
+    return {"groups": group_rows(outcomes), "places": [_place_row(task_of(model), operands, outcome) for outcome in outcomes]}
 
 
 def group_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """A row for each group of places.
 
     Returns:
-        How many `places` in how many `additions`; of `right`, `wrong`, `importance` and `probability` the mean over additions
+        How many `places` in how many `problems`; of `right`, `wrong`, `importance` and `probability` the mean over problems
         with a bootstrap interval over them; and `lost`, the share of the right answers after the right character that the
         wrong one costs, null if there were none to lose.
     """
     rows = []
-    for group, means in mean_by_addition(outcomes).items():
+    for group, means in mean_by_problem(outcomes).items():
         intervals = {name: bootstrap(values) for name, values in means.items()}
         right, wrong = intervals["right"].mean, intervals["wrong"].mean
         rows.append(
             {
                 "group": group,
                 "places": sum(outcome.place.group == group for outcome in outcomes),
-                "additions": len(means["right"]),
+                "problems": len(means["right"]),
                 "lost": (right - wrong) / right if right > 0 else None,
                 **{
                     name: {"mean": interval.mean, "low": interval.low, "high": interval.high}
@@ -154,22 +157,22 @@ def group_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return rows
 
 
-def _place_row(operands: Sequence[Operands], outcome: Outcome) -> dict[str, Any]:
+def _place_row(task: Task, operands: Sequence[Operands], outcome: Outcome) -> dict[str, Any]:
     pair = operands[outcome.place.row]
-    piece = piece_at(pair, outcome.place.position)
-    addition = {"first": pair.first, "second": pair.second, "step": piece.step, "field": piece.field}
-    return outcome.place._asdict() | addition | {key: value for key, value in outcome._asdict().items() if key != "place"}
+    piece = piece_at(task, pair, outcome.place.position)
+    problem = {"first": pair.first, "second": pair.second, "step": piece.step, "field": piece.field}
+    return outcome.place._asdict() | problem | {key: value for key, value in outcome._asdict().items() if key != "place"}
 
 
 def summary(result: dict[str, Any]) -> str:
     """The result as text for a terminal."""
-    beyond = f"{result['trained_digits'] + 1} digits"
-    lines = [f"found by 1 - certainty on {beyond} ({result['examples']} additions)   base rate   AP   R-precision"]
+    beyond, kind = f"{result['trained_digits'] + 1} digits", task_named(result["task"]).PLURAL
+    lines = [f"found by 1 - certainty on {beyond} ({result['examples']} {kind})   base rate   AP   R-precision"]
     for question, title in (("critical", "critical tokens"), ("first_error", "first wrong characters")):
         for name, found in result["detection"].get(question, {}).items():
             scores = f"{found['base_rate']:9.4f} {found['average_precision']:7.3f} {found['r_precision']:8.3f}"
             lines.append(f"  {title:24} {name:16} {scores}")
-    lines += _counterfactual_lines(result, beyond)
+    lines += _counterfactual_lines(result, f"{beyond} ({result['problems']} {kind})")
     for name, moved in (result["drift"] or {}).items():
         lines.append(
             f"drift from {result['reference']} on {name} digits: KL per character, share of likeliest characters changed"
@@ -179,9 +182,9 @@ def summary(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _counterfactual_lines(result: dict[str, Any], digits: str) -> list[str]:
+def _counterfactual_lines(result: dict[str, Any], longer: str) -> list[str]:
     lines = [
-        f"right answers after the right and the wrong character, on {digits} ({result['additions']} additions)",
+        f"right answers after the right and the wrong character, on {longer}",
         f"  {'':14} {'places':>6} {'right':>7} {'wrong':>7}   {'difference (95% interval)':27}   lost",
     ]
     for row in result["counterfactual"]["groups"]:

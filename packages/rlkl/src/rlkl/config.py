@@ -33,7 +33,7 @@ class PretrainingConfig(TrainingConfig):
     """How a model is pre-trained.
 
     Attributes:
-        examples_per_epoch: additions between two evaluations; they are new in every epoch.
+        examples_per_epoch: problems between two evaluations; they are new in every epoch.
         final_fraction: what the learning rates end at, relative to their peak.
         adam_beta2: AdamW's second momentum.
         muon_learning_rate: of Muon on the matrices of the blocks; null for AdamW on everything.
@@ -63,8 +63,16 @@ class PretrainingConfig(TrainingConfig):
 
 @dataclass
 class PretrainConfig:
-    """rlkl-pretrain."""
+    """rlkl-pretrain.
 
+    Attributes:
+        task: one of `rlkl.tasks.TASKS`; the model remembers it.
+        trained_digits: N; operands have up to so many digits.
+        evaluation_examples: problems in each evaluation set.
+        saved_dtype: of the weights on disk.
+    """
+
+    task: str = "addition"
     trained_digits: int = 5
     architecture: ArchitectureConfig = MISSING
     training: PretrainingConfig = field(default_factory=PretrainingConfig)
@@ -160,7 +168,7 @@ class FinetuneConfig:
         model: a pre-trained model: a folder, or the name of one that comes with the package.
         extra_digits: the model is fine-tuned on so many more digits than it was pre-trained on.
         evaluate_every: collects between evaluations; there is always one before the first and one after the last.
-        evaluation_examples: additions in each evaluation set.
+        evaluation_examples: problems in each evaluation set.
     """
 
     model: str = "addition-n5"
@@ -183,8 +191,8 @@ class EvaluateConfig:
         model: a folder, or the name of a model that comes with the package.
         digits: of the operands; null for N to N + 3.
         operands: `identical` (both have so many digits) and `varying` (one has, the other at most).
-        examples: additions of each kind and number of digits.
-        generations: additions that certainty is measured on.
+        examples: problems of each kind and number of digits.
+        generations: problems that certainty is measured on.
         temperature: 0 takes the most likely character each time.
         show: how many coloured scratchpads to print.
         output: a JSON file to write.
@@ -209,8 +217,8 @@ class AnalyzeConfig:
         model: a folder, or the name of a model that comes with the package.
         reference: the model that it was fine-tuned from, to measure drift; null for no drift.
         operands: `identical` or `varying`, see `EvaluateConfig`.
-        examples: additions for drift and detection.
-        additions: those for counterfactual rollouts; this and `samples` are what takes the time.
+        examples: problems for drift and detection.
+        problems: those for counterfactual rollouts; this and `samples` are what takes the time.
         samples: continuations after each character that is forced.
         temperature: of the continuations.
         output: a JSON file to write.
@@ -220,7 +228,7 @@ class AnalyzeConfig:
     reference: str | None = None
     operands: str = "varying"
     examples: int = 100
-    additions: int = 20
+    problems: int = 20
     samples: int = 4
     temperature: float = 1.0
     seed: int = 1
@@ -237,7 +245,7 @@ class ReproduceConfig(FinetuneConfig):
         seeds: every method is run with each.
         axis: a key of the config, such as penalty.beta: the report draws what is reached against it.
         compare: which methods' differences are of interest: pairs of names; null for the first method against each other one.
-        examples: additions of each kind and number of digits that the model is evaluated on before.
+        examples: problems of each kind and number of digits that the models are evaluated on before.
         output: the folder of report, figures and summary.
         jobs: runs at a time, each on its share of the cores; null: as many as there are cores, at most four; one on a GPU.
     """

@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from rlkl import addition, rollout
-from rlkl.addition import OPERAND_LISTS, Operands
+from rlkl import rollout
 from rlkl.certainty import negentropy
 from rlkl.critical_tokens import critical_tokens
+from rlkl.language_model import task_of
+from rlkl.operands import Operands
+from rlkl.scratchpad import OPERAND_LISTS
 from rlkl.sequences import next_token_logits
+from rlkl.tasks import Task
 from rlkl.texts import END_TOKEN, TOKENIZER, decode, encode, longest_completion, right_sequences
 
 
@@ -30,7 +33,7 @@ class Place(NamedTuple):
     """A character of a right completion.
 
     Attributes:
-        row: which of the additions.
+        row: which of the problems.
         position: its index in the completion.
         group: why it was chosen.
     """
@@ -76,28 +79,29 @@ class Branch(NamedTuple):
 def sample_places(
     model: GPT2LMHeadModel, operands: Sequence[Operands], trained_digits: int, rng: Random, batch_size: int = 50
 ) -> list[Place]:
-    """The critical tokens of each addition, and as many other characters of each of three kinds, to compare them with.
+    """The critical tokens of each problem, and as many other characters of each of three kinds, to compare them with.
 
     Returns:
         Places of the groups `critical`; `operand lists`, random other characters of the operands' lists; `others`, random
         characters outside of them; `least certain`, those where the model is least certain (negentropy) of all that are not
         critical, which may be in the other groups, too.
     """
+    task = task_of(model)
     found = []
-    sequences = right_sequences(operands)
+    sequences = right_sequences(task, operands)
     for rows in torch.arange(len(operands)).split(batch_size):
         batch = sequences[rows]
         certainties = negentropy(next_token_logits(model, batch.to(model.device)).double()).cpu()  # (b, T)
         for row, values, mask in zip(rows.tolist(), certainties, batch.mask, strict=True):
-            chosen = _choose(operands[row], values[mask], trained_digits, rng)
+            chosen = _choose(task, operands[row], values[mask], trained_digits, rng)
             found += [Place(row, position, group) for group, positions in chosen.items() for position in sorted(positions)]
     return found
 
 
-def _choose(operands: Operands, certainty: Tensor, trained_digits: int, rng: Random) -> dict[str, list[int]]:
+def _choose(task: Task, operands: Operands, certainty: Tensor, trained_digits: int, rng: Random) -> dict[str, list[int]]:
     """Positions by group. Args: certainty: (characters + 1,) of the completion, its end token included."""
-    fields = [piece.field for piece in addition.pieces(operands) for _ in piece.text]
-    critical = [token.position for token in critical_tokens(operands, trained_digits)]
+    fields = [piece.field for piece in task.pieces(operands) for _ in piece.text]
+    critical = [token.position for token in critical_tokens(task, operands, trained_digits)]
     rest = [position for position in range(len(fields)) if position not in set(critical)]
     lists = [position for position in rest if fields[position] in OPERAND_LISTS]
     others = [position for position in rest if fields[position] not in OPERAND_LISTS]
@@ -123,7 +127,7 @@ def counterfactuals(
     """Set the right and the most likely wrong character at each place, and let the model go on from there.
 
     Args:
-        operands: additions that the model has positions for (`rlkl.evaluation.check_positions`).
+        operands: problems that the model has positions for (`rlkl.evaluation.check_positions`).
         places: of them.
         samples: continuations of each of the two.
         temperature: of the continuations; 0 for the most likely character each time, where one sample tells all.
@@ -134,21 +138,22 @@ def counterfactuals(
     Returns:
         An outcome for each place, in their order.
     """
+    task = task_of(model)
     generator = torch.Generator().manual_seed(seed)
     probabilities, wrong_characters = alternatives(model, operands, places)
-    characters = [addition.completion(operands[place.row])[place.position] for place in places]
+    characters = [task.completion(operands[place.row])[place.position] for place in places]
     branches = []
     for number, (place, *choices) in enumerate(zip(places, wrong_characters, characters, strict=True)):
-        prefix = addition.completion(operands[place.row])[: place.position]
+        prefix = task.completion(operands[place.row])[: place.position]
         for right, character in enumerate(choices):
             if character:
                 branches += [Branch(number, right, place.row, prefix + character)] * samples
             else:
-                advance(samples)  # nothing goes on, and the addition stays unanswered
+                advance(samples)  # nothing goes on, and the problem stays unanswered
     successes = np.zeros((len(places), 2))
-    for batch in _batches(branches, operands, model.config.n_positions, batch_size):
+    for batch in _batches(task, branches, operands, model.config.n_positions, batch_size):
         for branch, text in zip(batch, _continue(model, operands, batch, temperature, generator), strict=True):
-            successes[branch.number, branch.right] += addition.grade(operands[branch.row], text)
+            successes[branch.number, branch.right] += task.grade(operands[branch.row], text)
         advance(len(batch))
     wrong, right = (successes / samples).T.tolist()
     return list(map(Outcome, places, characters, wrong_characters, probabilities, right, wrong))
@@ -159,7 +164,7 @@ def alternatives(
     model: GPT2LMHeadModel, operands: Sequence[Operands], places: Sequence[Place], batch_size: int = 50
 ) -> tuple[list[float], list[str]]:
     """For each place the probability of the right character, and the most likely other one: empty for the end of the text."""
-    sequences = right_sequences(operands)
+    sequences = right_sequences(task_of(model), operands)
     found = torch.empty(len(places), model.config.vocab_size)
     columns = [int(sequences.prompt_lengths[place.row]) + place.position - 1 for place in places]
     targets = torch.tensor([int(sequences.targets[place.row, at]) for place, at in zip(places, columns, strict=True)])  # (P,)
@@ -174,12 +179,12 @@ def alternatives(
 
 
 def _batches(
-    branches: Sequence[Branch], operands: Sequence[Operands], positions: int, batch_size: int
+    task: Task, branches: Sequence[Branch], operands: Sequence[Operands], positions: int, batch_size: int
 ) -> Iterator[list[Branch]]:
     """Branches of about the same length, as many as leave each of them the positions that it may need."""
     batch: list[Branch] = []
-    for branch in sorted(branches, key=lambda branch: _read(operands, branch)):
-        longest = _read(operands, branch) + max(_room(operands, other) for other in [*batch, branch])
+    for branch in sorted(branches, key=lambda branch: _read(task, operands, branch)):
+        longest = _read(task, operands, branch) + max(_room(task, operands, other) for other in [*batch, branch])
         if batch and (len(batch) == batch_size or longest > positions):
             yield batch
             batch = []
@@ -196,10 +201,11 @@ def _continue(
     generator: torch.Generator,
 ) -> list[str]:
     """The completions that branches grow into."""
+    task = task_of(model)
     rollouts = rollout.generate(
         model,
-        encode(addition.prompt(operands[branch.row]) + branch.text for branch in batch),
-        max_new_tokens=max(_room(operands, branch) for branch in batch),
+        encode(task.prompt(operands[branch.row]) + branch.text for branch in batch),
+        max_new_tokens=max(_room(task, operands, branch) for branch in batch),
         end_token=END_TOKEN,
         temperature=temperature,
         generator=generator,
@@ -207,20 +213,20 @@ def _continue(
     return [branch.text + text for branch, text in zip(batch, decode(rollouts), strict=True)]
 
 
-def _read(operands: Sequence[Operands], branch: Branch) -> int:
+def _read(task: Task, operands: Sequence[Operands], branch: Branch) -> int:
     """The tokens that a branch begins with."""
-    return len(addition.prompt(operands[branch.row])) + len(branch.text)
+    return len(task.prompt(operands[branch.row])) + len(branch.text)
 
 
-def _room(operands: Sequence[Operands], branch: Branch) -> int:
+def _room(task: Task, operands: Sequence[Operands], branch: Branch) -> int:
     """The tokens that a branch may grow by: the rest of the right completion, its end token, and some slack."""
-    return longest_completion([operands[branch.row]]) - len(branch.text)
+    return longest_completion(task, [operands[branch.row]]) - len(branch.text)
 
 
-def mean_by_addition(outcomes: Iterable[Outcome]) -> dict[str, dict[str, list[float]]]:
-    """By group, the mean over each addition's places: of `right`, `wrong`, `importance` and `probability`.
+def mean_by_problem(outcomes: Iterable[Outcome]) -> dict[str, dict[str, list[float]]]:
+    """By group, the mean over each problem's places: of `right`, `wrong`, `importance` and `probability`.
 
-    Places of one addition have their digits in common; so additions, not places, are what an interval resamples.
+    Places of one problem have their digits in common; so problems, not places, are what an interval resamples.
     """
     rows: dict[tuple[str, int], list[Outcome]] = {}
     for outcome in outcomes:

@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import GPT2LMHeadModel
 
-from rlkl import addition
-from rlkl.addition import Operands
 from rlkl.certainty import CERTAINTIES
 from rlkl.critical_tokens import critical_tokens, first_error
 from rlkl.drift import right_fields
+from rlkl.language_model import task_of
+from rlkl.operands import Operands
 from rlkl.sequences import next_token_logits
+from rlkl.tasks import Task
 from rlkl.texts import right_sequences
 
 Labels = NDArray[np.bool_]
@@ -79,10 +80,10 @@ def uncertainties(model: GPT2LMHeadModel, operands: Sequence[Operands], batch_si
     Taken in float64: most characters are so certain that float32 tells their order no more.
 
     Returns:
-        By name of the certainty (`rlkl.certainty.CERTAINTIES`), an array for each addition.
+        By name of the certainty (`rlkl.certainty.CERTAINTIES`), an array for each problem.
     """
     found: dict[str, list[Scores]] = {name: [] for name in CERTAINTIES}
-    sequences = right_sequences(operands)
+    sequences = right_sequences(task_of(model), operands)
     for rows in torch.arange(len(operands)).split(batch_size):
         batch = sequences[rows]
         logits = next_token_logits(model, batch.to(model.device)).double()  # (b, T, V)
@@ -92,17 +93,17 @@ def uncertainties(model: GPT2LMHeadModel, operands: Sequence[Operands], batch_si
     return found
 
 
-def critical_labels(operands: Sequence[Operands], trained_digits: int) -> list[Labels]:
-    """For each addition, which tokens of its right completion are critical; the end token, which is none, included."""
+def critical_labels(task: Task, operands: Sequence[Operands], trained_digits: int) -> list[Labels]:
+    """For each problem, which tokens of its right completion are critical; the end token, which is none, included."""
     found = []
     for pair in operands:
-        labels = np.zeros(len(addition.completion(pair)) + 1, dtype=bool)
-        labels[[token.position for token in critical_tokens(pair, trained_digits)]] = True
+        labels = np.zeros(len(task.completion(pair)) + 1, dtype=bool)
+        labels[[token.position for token in critical_tokens(task, pair, trained_digits)]] = True
         found.append(labels)
     return found
 
 
-def first_error_labels(operands: Sequence[Operands], texts: Sequence[str]) -> list[Labels]:
+def first_error_labels(task: Task, operands: Sequence[Operands], texts: Sequence[str]) -> list[Labels]:
     """For each answer, where it went wrong: one label at the end of what it wrote as it should, and the place of its error.
 
     So what comes after an error does not count, for or against. A deviation that leaves the answer right is no error.
@@ -111,23 +112,23 @@ def first_error_labels(operands: Sequence[Operands], texts: Sequence[str]) -> li
         texts: the completions that the model gave.
 
     Returns:
-        For each addition as many labels as tokens were written rightly, and one for the first wrong one, if there is one.
+        For each problem as many labels as tokens were written rightly, and one for the first wrong one, if there is one.
     """
     found = []
     for pair, text in zip(operands, texts, strict=True):
-        position = first_error(pair, text)
-        labels = np.zeros(len(addition.completion(pair)) + 1 if position is None else position + 1, dtype=bool)
-        labels[-1] = position is not None and not addition.grade(pair, text)
+        position = first_error(task, pair, text)
+        labels = np.zeros(len(task.completion(pair)) + 1 if position is None else position + 1, dtype=bool)
+        labels[-1] = position is not None and not task.grade(pair, text)
         found.append(labels)
     return found
 
 
 def detection(labels: Sequence[Labels], scores: Sequence[Scores], fields: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """How well scores find what is labelled, over the characters of all additions together.
+    """How well scores find what is labelled, over the characters of all problems together.
 
     Args:
-        labels: an array for each addition.
-        scores, fields: as many for each addition, or more, which are left out.
+        labels: an array for each problem.
+        scores, fields: as many for each problem, or more, which are left out.
 
     Returns:
         `labelled` characters of how many `characters`; the `base_rate`, `average_precision` and `r_precision`; the `curve`: the
@@ -163,9 +164,13 @@ def detect(
     Returns:
         `critical` and `first_error`, each with a `detection` by name of the certainty; without what has nothing to find.
     """
+    task = task_of(model)
     scores = uncertainties(model, operands)
-    fields = right_fields(operands)
-    questions = {"critical": critical_labels(operands, trained_digits), "first_error": first_error_labels(operands, texts)}
+    fields = right_fields(task, operands)
+    questions = {
+        "critical": critical_labels(task, operands, trained_digits),
+        "first_error": first_error_labels(task, operands, texts),
+    }
     return {
         question: {name: detection(labels, values, fields) for name, values in scores.items()}
         for question, labels in questions.items()

@@ -1,4 +1,4 @@
-"""What a model does at critical tokens, measured on fixed additions by teacher forcing.
+"""What a model does at critical tokens, measured on fixed problems by teacher forcing.
 
 The right text is given, and what the model would do at each place is read off. So every place counts for every model, also
 those that a model would not reach by itself, and no character is taken for its neighbour.
@@ -10,28 +10,29 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from rlkl import addition
-from rlkl.addition import OPERAND_LISTS, Operands
 from rlkl.critical_tokens import CriticalToken, critical_tokens
+from rlkl.operands import Operands
+from rlkl.scratchpad import OPERAND_LISTS
 from rlkl.sequences import Sequences, next_token_logits, token_log_probs
+from rlkl.tasks import Task
 from rlkl.texts import right_sequences
 
 
-def critical_places(operands: Sequence[Operands], trained_digits: int) -> list[tuple[int, int, CriticalToken]]:
+def critical_places(task: Task, operands: Sequence[Operands], trained_digits: int) -> list[tuple[int, int, CriticalToken]]:
     """For every critical token its row and its prediction's column in `rlkl.texts.right_sequences`, and the token."""
     return [
-        (row, len(addition.prompt(pair)) + token.position - 1, token)
+        (row, len(task.prompt(pair)) + token.position - 1, token)
         for row, pair in enumerate(operands)
-        for token in critical_tokens(pair, trained_digits)
+        for token in critical_tokens(task, pair, trained_digits)
     ]
 
 
-def operand_list_mask(operands: Sequence[Operands], sequences: Sequences) -> Tensor:
+def operand_list_mask(task: Task, operands: Sequence[Operands], sequences: Sequences) -> Tensor:
     """(B, T) bool, the predictions of the operand lists' characters in `rlkl.texts.right_sequences`."""
     mask = torch.zeros_like(sequences.mask)
     for row, pair in enumerate(operands):
-        column = len(addition.prompt(pair)) - 1
-        for piece in addition.pieces(pair):
+        column = len(task.prompt(pair)) - 1
+        for piece in task.pieces(pair):
             mask[row, column : column + len(piece.text)] = piece.field in OPERAND_LISTS
             column += len(piece.text)
     return mask
@@ -41,27 +42,28 @@ class CriticalProbabilities:
     """What a policy gives to the critical commas: those before digit N + 1 in the lists of longer operands (figures 4 and 7).
 
     Args:
-        operands: additions to measure on.
+        task: what is calculated.
+        operands: what to measure on.
         trained_digits: N.
 
     Raises:
         ValueError: if no operand is longer than N digits.
     """
 
-    def __init__(self, operands: Sequence[Operands], trained_digits: int) -> None:
-        self.sequences = right_sequences(operands)
+    def __init__(self, task: Task, operands: Sequence[Operands], trained_digits: int) -> None:
+        self.sequences = right_sequences(task, operands)
         self.places = [
             place
-            for place in critical_places(operands, trained_digits)
+            for place in critical_places(task, operands, trained_digits)
             if place[2].digit == trained_digits + 1 and place[2].character == ","
         ]
-        self.lists = operand_list_mask(operands, self.sequences)
+        self.lists = operand_list_mask(task, operands, self.sequences)
         if not self.places:
             raise ValueError(f"no operand has more than {trained_digits} digits.")
 
     @torch.no_grad()
     def scores(self, model: GPT2LMHeadModel) -> dict[str, float]:
-        """Means over the additions.
+        """Means over the problems.
 
         Returns:
             `critical/comma`, the probability of the comma, over all places and by scratchpad line and operand; and

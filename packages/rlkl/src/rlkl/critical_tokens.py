@@ -7,7 +7,9 @@ list of digits: at the comma after the N-th digit, and from there to the bracket
 
 from typing import NamedTuple
 
-from rlkl.addition import OPERAND_LISTS, Operands, Piece, completion, pieces
+from rlkl.operands import Operands
+from rlkl.scratchpad import OPERAND_LISTS, Piece
+from rlkl.tasks import Task
 
 
 class CriticalToken(NamedTuple):
@@ -28,11 +30,11 @@ class CriticalToken(NamedTuple):
     character: str
 
 
-def critical_tokens(operands: Operands, trained_digits: int) -> list[CriticalToken]:
+def critical_tokens(task: Task, operands: Operands, trained_digits: int) -> list[CriticalToken]:
     """The critical characters of the right completion, in its order; none if no operand has more than the trained digits."""
     found = []
     start = 0
-    for piece in pieces(operands):
+    for piece in task.pieces(operands):
         if piece.field in OPERAND_LISTS:
             # In "[1,2,3]" digit d is at 2 d - 1, and the comma before it at 2 (d - 1).
             for index in range(2 * trained_digits, len(piece.text) - 1):
@@ -42,23 +44,23 @@ def critical_tokens(operands: Operands, trained_digits: int) -> list[CriticalTok
     return found
 
 
-def first_error(operands: Operands, text: str) -> int | None:
+def first_error(task: Task, operands: Operands, text: str) -> int | None:
     """The index of the first character of a completion that differs from the right one; None if there is none.
 
     Args:
         text: what the model wrote after the prompt. If it is the beginning of the right completion, the error is at its end.
     """
-    right = completion(operands)
+    right = task.completion(operands)
     for index, (character, expected) in enumerate(zip(text, right, strict=False)):
         if character != expected:
             return index
     return None if len(text) == len(right) else min(len(text), len(right))
 
 
-def piece_at(operands: Operands, position: int) -> Piece:
+def piece_at(task: Task, operands: Operands, position: int) -> Piece:
     """The piece of the right completion that a position is in; the last one for positions behind it."""
     end = 0
-    for piece in pieces(operands):
+    for piece in task.pieces(operands):
         end += len(piece.text)
         if position < end:
             break

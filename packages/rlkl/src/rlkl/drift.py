@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from rlkl import addition, kl
-from rlkl.addition import Operands
+from rlkl import kl
+from rlkl.operands import Operands
 from rlkl.sequences import Sequences, next_token_logits
+from rlkl.tasks import Task
 
 END_FIELD = "end"  # the field of the end token
 
@@ -46,9 +47,9 @@ def compare(policy: GPT2LMHeadModel, reference: GPT2LMHeadModel, sequences: Sequ
     return Comparison(divergence, changed, mask)
 
 
-def right_fields(operands: Sequence[Operands]) -> list[list[str]]:
-    """For each addition the field of every token of `rlkl.texts.right_sequences`' completion, the end token included."""
-    return [[*(piece.field for piece in addition.pieces(pair) for _ in piece.text), END_FIELD] for pair in operands]
+def right_fields(task: Task, operands: Sequence[Operands]) -> list[list[str]]:
+    """For each problem the field of every token of `rlkl.texts.right_sequences`' completion, the end token included."""
+    return [[*(piece.field for piece in task.pieces(pair) for _ in piece.text), END_FIELD] for pair in operands]
 
 
 def kl_by_position(comparison: Comparison, bins: int = 10) -> list[dict[str, float]]:

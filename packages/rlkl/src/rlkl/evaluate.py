@@ -1,6 +1,6 @@
-"""rlkl-evaluate: how well a model adds on N to N + 3 digits, where it is unsure, and where it goes wrong.
+"""rlkl-evaluate: how well a model calculates with N to N + 3 digits, where it is unsure, and where it goes wrong.
 
-rlkl-evaluate                                           the embedded model, 1,000 additions of each kind
+rlkl-evaluate                                           the embedded model, 1,000 problems of each kind
 rlkl-evaluate model=runs/rlkl/finetune/RUN/model examples=200 show=3
 rlkl-evaluate digits=[5,6] operands=[varying] output=evaluation.json
 """
@@ -26,8 +26,9 @@ from rlkl.analysis import certainty_gaps, errors, scratchpads
 from rlkl.config import EvaluateConfig, register
 from rlkl.errors import InputError
 from rlkl.evaluation import OPERANDS, check_positions, complete, grades, sample
-from rlkl.language_model import fingerprint, load_model, move
+from rlkl.language_model import fingerprint, load_model, move, task_of
 from rlkl.scratchpad_view import to_terminal
+from rlkl.tasks import task_named
 from rlkl.texts import positions_needed
 
 log = logging.getLogger(__name__)
@@ -62,12 +63,13 @@ def settings(config: EvaluateConfig, model: GPT2LMHeadModel) -> list[Setting]:
     Raises:
         InputError: for digits that the model has no positions for; of N to N + 3, those are left out with a warning.
     """
-    trained, positions = model.config.trained_digits, model.config.n_positions
-    check_positions(positions, max([trained + 1, *(config.digits or [])]))  # certainty is measured on N + 1
+    task, trained, positions = task_of(model), model.config.trained_digits, model.config.n_positions
+    check_positions(task, positions, max([trained + 1, *(config.digits or [])]))  # certainty is measured on N + 1
     digits = config.digits or [trained + extra for extra in range(4)]
-    fitting = [number for number in digits if positions_needed(number) <= positions]
+    fitting = [number for number in digits if positions_needed(task, number) <= positions]
     if len(fitting) < len(digits):
-        log.warning("%s has %d positions, which hold additions of up to %d digits.", config.model, positions, max(fitting))
+        held = f"{task.PLURAL} of up to {max(fitting)} digits"
+        log.warning("%s has %d positions, which hold %s.", config.model, positions, held)
     return [Setting(kind, number) for kind in config.operands for number in fitting]
 
 
@@ -78,7 +80,8 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
         make_folder(Path(config.output).parent)
     model = _load(config.model)
     chosen = settings(config, model)
-    with tqdm(total=len(chosen) * config.examples, desc="additions", unit="", disable=not progress, leave=False) as bar:
+    total, unit = len(chosen) * config.examples, task_of(model).PLURAL
+    with tqdm(total=total, desc=unit, unit="", disable=not progress, leave=False) as bar:
         rows = [_evaluate_setting(model, config, setting, bar.update) for setting in chosen]
     result = gather(model, config, rows)
     if config.output is not None:
@@ -102,17 +105,18 @@ def gather(model: GPT2LMHeadModel, config: EvaluateConfig, rows: list[dict[str, 
     """Put rows together with what concerns N + 1 digits.
 
     Returns:
-        `rows`, one for each kind and number of digits: the accuracy with a bootstrap interval over additions, and where wrong
+        `rows`, one for each kind and number of digits: the accuracy with a bootstrap interval over problems, and where wrong
         answers begin (`rlkl.analysis.errors`); `certainty`, the gaps on N + 1 digits; `scratchpads`, a few examples of N + 1
         digits; and where all this comes from.
     """
-    trained = model.config.trained_digits
-    longer = sample("identical", trained + 1, config.generations, config.seed)
-    shown = sample("varying", trained + 1, config.show, config.seed)
+    task, trained = task_of(model), model.config.trained_digits
+    longer = sample(task, "identical", trained + 1, config.generations, config.seed)
+    shown = sample(task, "varying", trained + 1, config.show, config.seed)
     texts = complete(model, shown, temperature=config.temperature) if shown else []
     return {
         "model": config.model,
         "fingerprint": fingerprint(model),
+        "task": task.NAME,
         "trained_digits": trained,
         "examples": config.examples,
         "temperature": config.temperature,
@@ -132,11 +136,12 @@ def _load(name: str) -> GPT2LMHeadModel:
 def _evaluate_setting(
     model: GPT2LMHeadModel, config: EvaluateConfig, setting: Setting, advance: Callable[[int], object]
 ) -> dict[str, Any]:
-    operands = sample(setting.operands, setting.digits, config.examples, config.seed)
+    task = task_of(model)
+    operands = sample(task, setting.operands, setting.digits, config.examples, config.seed)
     texts = complete(model, operands, temperature=config.temperature, seed=config.seed, advance=advance)
-    interval = bootstrap([float(right) for right in grades(operands, texts)])
+    interval = bootstrap([float(right) for right in grades(task, operands, texts)])
     accuracy = {"accuracy": interval.mean, "low": interval.low, "high": interval.high}
-    return setting._asdict() | accuracy | errors(operands, texts, model.config.trained_digits)
+    return setting._asdict() | accuracy | errors(task, operands, texts, model.config.trained_digits)
 
 
 def summary(result: dict[str, Any]) -> str:
@@ -151,7 +156,8 @@ def summary(result: dict[str, Any]) -> str:
             f"{row['operands']:10} {row['digits']:2} {name:>4} {row['accuracy']:6.3f} ({row['low']:.3f} to {row['high']:.3f})"
             f"{row['wrong']:10} {row['critical']:8.2f} / {row['operand_lists']:.2f}"
         )
-    lines.append(f"certainty on N+1 digits, against the other characters ({result['certainty']['additions']} additions):")
+    measured = f"{result['certainty']['problems']} {task_named(result['task']).PLURAL}"
+    lines.append(f"certainty on N+1 digits, against the other characters ({measured}):")
     for name, gap in result["certainty"]["gaps"].items():
         lines.append(f"  {name:14} {gap['mean']:+.4f} ± {gap['deviation']:.4f}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a model makes of additions: its completions, and whether their answers are right."""
+"""What a model makes of its task: its completions, and whether their answers are right."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -7,28 +7,31 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from rlkl import addition, rollout
-from rlkl.addition import Operands
+from rlkl import rollout
 from rlkl.errors import InputError
+from rlkl.language_model import task_of
+from rlkl.operands import Operands
 from rlkl.rollout import Rollouts
 from rlkl.sequences import next_token_logits
+from rlkl.tasks import Task
 from rlkl.texts import END_TOKEN, decode, encode, longest_completion, positions_needed, right_sequences
 
-OPERANDS: dict[str, Callable[[int, Random], Operands]] = {"identical": addition.identical, "varying": addition.varying}
+OPERANDS = ("identical", "varying")  # kinds of operands: all have so many digits, or one has and the other at most
 
 
-def sample(kind: str, digits: int, examples: int, seed: int) -> list[Operands]:
-    """Additions for an evaluation, the same for the same seed. Args: kind: `identical` or `varying`."""
+def sample(task: Task, kind: str, digits: int, examples: int, seed: int) -> list[Operands]:
+    """Problems for an evaluation, the same for the same seed. Args: kind: `identical` or `varying`."""
     rng = Random(f"{kind}-{digits}-{seed}")
-    return [OPERANDS[kind](digits, rng) for _ in range(examples)]
+    draw = {"identical": task.identical, "varying": task.varying}[kind]
+    return [draw(digits, rng) for _ in range(examples)]
 
 
-def check_positions(positions: int, digits: int) -> None:
+def check_positions(task: Task, positions: int, digits: int) -> None:
     """Refuse operands that a model has no positions for. Raises InputError."""
-    needed = positions_needed(digits)
+    needed = positions_needed(task, digits)
     if needed > positions:
         raise InputError(
-            f"additions of {digits} digits need {needed} positions and the model has {positions}: "
+            f"{task.PLURAL} of {digits} digits need {needed} positions and the model has {positions}: "
             "use fewer digits, or pre-train a model with more architecture.positions."
         )
 
@@ -36,12 +39,13 @@ def check_positions(positions: int, digits: int) -> None:
 def roll_out(
     model: GPT2LMHeadModel, operands: Sequence[Operands], temperature: float, generator: torch.Generator | None = None
 ) -> tuple[list[list[int]], Rollouts]:
-    """Let the model complete the prompts of additions. Returns: the prompts' tokens, and what was sampled."""
-    prompts = encode(map(addition.prompt, operands))
+    """Let the model complete the prompts of problems of its task. Returns: the prompts' tokens, and what was sampled."""
+    task = task_of(model)
+    prompts = encode(map(task.prompt, operands))
     return prompts, rollout.generate(
         model,
         prompts,
-        max_new_tokens=longest_completion(operands),
+        max_new_tokens=longest_completion(task, operands),
         end_token=END_TOKEN,
         temperature=temperature,
         generator=generator,
@@ -57,15 +61,16 @@ def complete(
     batch_size: int = 100,
     advance: Callable[[int], object] = lambda done: None,
 ) -> list[str]:
-    """The completions that the model gives to additions.
+    """The completions that the model gives to problems of its task.
 
     Args:
         temperature: 0 for the most likely character each time.
         seed: of the sampling.
-        advance: called with the number of additions done after each batch, for a progress bar.
+        advance: called with the number of problems done after each batch, for a progress bar.
     """
     generator = torch.Generator().manual_seed(seed)
-    texts = [addition.completion(pair) for pair in operands]
+    task = task_of(model)
+    texts = [task.completion(pair) for pair in operands]
     order = sorted(range(len(operands)), key=lambda index: len(texts[index]))
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
@@ -90,17 +95,17 @@ def completes_right(model: GPT2LMHeadModel, operands: Sequence[Operands]) -> Ten
     Returns:
         (B,) bool
     """
-    sequences = right_sequences(operands).to(model.device)
+    sequences = right_sequences(task_of(model), operands).to(model.device)
     likeliest = next_token_logits(model, sequences).argmax(-1)  # (B, T)
     return ((likeliest == sequences.targets) | ~sequences.mask).all(1)
 
 
-def grades(operands: Sequence[Operands], texts: Sequence[str]) -> list[bool]:
+def grades(task: Task, operands: Sequence[Operands], texts: Sequence[str]) -> list[bool]:
     """Whether each answer is right."""
-    return [addition.grade(pair, text) for pair, text in zip(operands, texts, strict=True)]
+    return [task.grade(pair, text) for pair, text in zip(operands, texts, strict=True)]
 
 
 def accuracy(model: GPT2LMHeadModel, operands: Sequence[Operands]) -> float:
-    """The share of additions that the model answers right, taking the most likely character each time."""
-    right = grades(operands, complete(model, operands))
+    """The share of problems that the model answers right, taking the most likely character each time."""
+    right = grades(task_of(model), operands, complete(model, operands))
     return sum(right) / len(right)

@@ -1,4 +1,4 @@
-"""rlkl-finetune: reinforcement learning on longer additions than the model was pre-trained on.
+"""rlkl-finetune: reinforcement learning on longer numbers than the model was pre-trained on.
 
 rlkl-finetune                                        the embedded model on N + 1 digits, A2C, prioritized KL
 rlkl-finetune penalty=standard algorithm=grpo seed=1
@@ -25,7 +25,7 @@ from common.training import ctrl_c_waits, make_accelerator
 from rlkl.config import FinetuneConfig, register
 from rlkl.errors import InputError
 from rlkl.evaluation import check_positions
-from rlkl.language_model import fingerprint, load_model, save_model
+from rlkl.language_model import fingerprint, load_model, save_model, task_of
 from rlkl.learner import Learner
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
     """Fine-tune as the config says; a finished run is not run again. Returns: the run's result, and `run_dir`."""
     check(config)
     reference = load_model(config.model)
-    check_positions(reference.config.n_positions, reference.config.trained_digits + config.extra_digits)
+    check_positions(task_of(reference), reference.config.n_positions, reference.config.trained_digits + config.extra_digits)
     accelerator = make_accelerator(config.algorithm.precision)
     check_shares(config, accelerator.num_processes)
     identity = asdict(config) | {"model": fingerprint(reference)}

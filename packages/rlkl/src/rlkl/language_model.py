@@ -11,14 +11,18 @@ from safetensors.torch import save_model as save_weights
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from rlkl.errors import InputError
+from rlkl.tasks import Task, task_named
 from rlkl.tokenizer import character_tokenizer
 
 WEIGHTS = "model.safetensors"
 PRETRAINED = Path(__file__).parent / "pretrained"  # what comes with the package, by name
+FIRST_TASK = "addition"  # that of models which were made when there was no other
 
 
-def new_model(*, layers: int, heads: int, width: int, positions: int, dropout: float, trained_digits: int) -> GPT2LMHeadModel:
-    """A GPT-2 with random weights; it remembers how many digits it is trained on.
+def new_model(
+    task: Task, *, layers: int, heads: int, width: int, positions: int, dropout: float, trained_digits: int
+) -> GPT2LMHeadModel:
+    """A GPT-2 with random weights; it remembers the task, and how many digits it is trained on.
 
     Raises:
         InputError: for sizes that no model can have.
@@ -30,9 +34,9 @@ def new_model(*, layers: int, heads: int, width: int, positions: int, dropout: f
             f"architecture: {layers} layers, {heads} heads, width {width}, {positions} positions: "
             "all must be positive and the width a multiple of the heads."
         )
-    end = character_tokenizer().eos_token_id
+    tokenizer = character_tokenizer(task.CHARACTERS)
     config = GPT2Config(
-        vocab_size=len(character_tokenizer()),
+        vocab_size=len(tokenizer),
         n_positions=positions,
         n_embd=width,
         n_layer=layers,
@@ -41,11 +45,21 @@ def new_model(*, layers: int, heads: int, width: int, positions: int, dropout: f
         resid_pdrop=dropout,
         attn_pdrop=dropout,
         activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one kernel
-        bos_token_id=end,
-        eos_token_id=end,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
+    config.task = task.NAME
     config.trained_digits = trained_digits
     return GPT2LMHeadModel(config)
+
+
+def task_of(model: GPT2LMHeadModel) -> Task:
+    """The task that a model was made for."""
+    return _task_in(model.config)
+
+
+def _task_in(config: GPT2Config) -> Task:
+    return task_named(str(getattr(config, "task", FIRST_TASK)))
 
 
 def save_model(folder: Path, model: GPT2LMHeadModel, dtype: torch.dtype = torch.float32) -> None:
@@ -57,7 +71,7 @@ def save_model(folder: Path, model: GPT2LMHeadModel, dtype: torch.dtype = torch.
     stored.config.dtype = dtype
     stored.config.save_pretrained(folder)
     save_weights(stored, str(folder / WEIGHTS), metadata={"format": "pt"})
-    character_tokenizer().save_pretrained(folder)
+    character_tokenizer(task_of(model).CHARACTERS).save_pretrained(folder)
 
 
 def move(model: GPT2LMHeadModel, device: torch.device) -> GPT2LMHeadModel:
@@ -92,8 +106,13 @@ def load_model(name: str) -> GPT2LMHeadModel:
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: cannot load the model: {error!r:.200}") from error
-    if tokenizer.get_vocab() != character_tokenizer().get_vocab():
-        raise InputError(f"{folder} has another vocabulary than the {len(character_tokenizer())} tokens of rlkl.tokenizer.")
+    try:
+        task = _task_in(config)
+    except InputError as error:
+        raise InputError(f"{folder / 'config.json'}: {error}") from error
+    expected = character_tokenizer(task.CHARACTERS)
+    if tokenizer.get_vocab() != expected.get_vocab() or config.vocab_size != len(expected):
+        raise InputError(f"{folder} has another vocabulary than the {len(expected)} tokens of {task.PLURAL}.")
     digits = getattr(config, "trained_digits", None)
     if config.model_type != "gpt2" or not isinstance(digits, int) or digits < 1:
         raise InputError(f"{folder} is not a model that rlkl-pretrain made: trained_digits is missing in its config.json.")

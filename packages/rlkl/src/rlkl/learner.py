@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from rlkl import addition, kl
+from rlkl import kl
 from rlkl.actor_critic import ActorCritic
 from rlkl.algorithms import a2c, ppo
 from rlkl.algorithms.by_name import ALGORITHMS
@@ -19,7 +19,7 @@ from rlkl.critical_evaluation import CriticalProbabilities
 from rlkl.errors import InputError
 from rlkl.evaluation import accuracy, grades, roll_out, sample
 from rlkl.experience import Experience, Scores, learn_from, score
-from rlkl.language_model import move
+from rlkl.language_model import move, task_of
 from rlkl.penalty import Penalty, adapted
 from rlkl.sequences import Sequences, from_rollouts, token_log_probs
 from rlkl.texts import END_TOKEN, decode
@@ -79,6 +79,7 @@ class Learner:
 
     def __init__(self, config: FinetuneConfig, reference: GPT2LMHeadModel, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
+        self.task = task_of(reference)
         self.trained_digits: int = reference.config.trained_digits
         self.digits = self.trained_digits + config.extra_digits
         self.alpha = config.penalty.alpha
@@ -87,7 +88,7 @@ class Learner:
         self.reference = move(reference.requires_grad_(False), accelerator.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.algorithm.learning_rate)
         self.critical = CriticalProbabilities(
-            sample("identical", self.digits, config.evaluation_examples, seed=0), self.trained_digits
+            self.task, sample(self.task, "identical", self.digits, config.evaluation_examples, seed=0), self.trained_digits
         )
 
     def learn(self, number: int) -> dict[str, float]:
@@ -113,15 +114,15 @@ class Learner:
         return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device), "sum") > 0)
 
     def collect(self, number: int) -> tuple[Sequences, Tensor]:
-        """Let the policy add, and grade it. Returns: the episodes, those of a prompt in a row, and (B,) their rewards."""
+        """Let the policy calculate, and grade it. Returns: the episodes, those of a prompt in a row, and (B,) their rewards."""
         algorithm, device = self.config.algorithm, self.accelerator.device
         rng = Random(f"{self.config.seed}-{number}")
         group = algorithm.episodes_per_prompt
-        prompts = [addition.longer(self.trained_digits, self.digits, rng) for _ in range(algorithm.episodes // group)]
+        prompts = [self.task.longer(self.trained_digits, self.digits, rng) for _ in range(algorithm.episodes // group)]
         operands = [pair for pair in prompts for _ in range(group)]
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
         encoded, rollouts = roll_out(self._acting(), operands, algorithm.temperature, generator)
-        right = torch.tensor(grades(operands, decode(rollouts)))
+        right = torch.tensor(grades(self.task, operands, decode(rollouts)))
         rewards = torch.where(right, REWARD, PUNISHMENT)
         return from_rollouts(encoded, rollouts, END_TOKEN).to(device), rewards.to(device)
 
@@ -226,8 +227,8 @@ class Learner:
         """Greedy accuracy on N and on more digits, and the probability of the right character on critical commas."""
         policy, examples = self.model.policy.eval(), self.config.evaluation_examples
         scores = {
-            "eval/accuracy_N": accuracy(policy, sample("varying", self.trained_digits, examples, seed=0)),
-            "eval/accuracy_longer": accuracy(policy, sample("varying", self.digits, examples, seed=0)),
+            "eval/accuracy_N": accuracy(policy, sample(self.task, "varying", self.trained_digits, examples, seed=0)),
+            "eval/accuracy_longer": accuracy(policy, sample(self.task, "varying", self.digits, examples, seed=0)),
         }
         return scores | self.critical.scores(policy)
 

@@ -1,6 +1,7 @@
-"""rlkl-pretrain: train a model from scratch on additions of up to N digits.
+"""rlkl-pretrain: train a model from scratch on calculations with up to N digits.
 
-rlkl-pretrain                                      the embedded model: N = 5, a GPT-2 of 0.4M parameters
+rlkl-pretrain                                      the embedded model: additions, N = 5, a GPT-2 of 0.4M parameters
+rlkl-pretrain task=subtraction
 rlkl-pretrain trained_digits=7 architecture=small
 rlkl-pretrain experiment=pretrain_paper            N = 7, 85M parameters; for a GPU
 """
@@ -23,12 +24,12 @@ from common.cli import print_result, run_application
 from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker, wandb_mode
 from common.training import Trainer, TrainingData, cosine, make_accelerator, refuse_several_processes
-from rlkl import addition
-from rlkl.addition import Operands
 from rlkl.config import PretrainConfig, PretrainingConfig, register
 from rlkl.errors import InputError
 from rlkl.evaluation import accuracy, check_positions, sample
-from rlkl.language_model import new_model, save_model
+from rlkl.language_model import new_model, save_model, task_of
+from rlkl.operands import Operands
+from rlkl.tasks import Task, task_named
 from rlkl.texts import right_sequences
 
 log = logging.getLogger(__name__)
@@ -50,21 +51,23 @@ class NextToken(nn.Module):
         return self.model(**batch, use_cache=False).logits
 
 
-def fresh_additions(config: PretrainConfig, epoch: int) -> TrainingData:
-    """The additions of one epoch: new ones every time, determined by seed and epoch."""
+def fresh_problems(config: PretrainConfig, epoch: int) -> TrainingData:
+    """The problems of one epoch: new ones every time, determined by seed and epoch."""
+    task = task_named(config.task)
     rng = Random(f"{config.seed}-{epoch}")
-    operands = [addition.balanced(config.trained_digits, rng) for _ in range(config.training.examples_per_epoch)]
-    lengths = [len(addition.prompt(pair)) + len(addition.completion(pair)) for pair in operands]
-    return TrainingData(len(operands), partial(_collate, operands, config.architecture.positions), torch.tensor(lengths))
+    operands = [task.balanced(config.trained_digits, rng) for _ in range(config.training.examples_per_epoch)]
+    lengths = [len(task.prompt(pair)) + len(task.completion(pair)) for pair in operands]
+    collate = partial(_collate, task, operands, config.architecture.positions)
+    return TrainingData(len(operands), collate, torch.tensor(lengths))
 
 
-def _collate(operands: list[Operands], positions: int, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """A batch whose rows begin at random positions, so that every position is trained, also those of longer additions.
+def _collate(task: Task, operands: list[Operands], positions: int, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """A batch whose rows begin at random positions, so that every position is trained, also those of longer texts.
 
     A share of them begins at the first position, as all texts do when the model is used.
     """
     chosen = [operands[row] for row in rows.tolist()]
-    sequences = right_sequences(chosen)
+    sequences = right_sequences(task, chosen)
     width = sequences.inputs.shape[1]
     offsets = torch.randint(0, positions - width + 1, (len(chosen), 1))
     offsets[torch.rand(len(chosen)) < AT_START] = 0
@@ -110,7 +113,8 @@ def check(config: PretrainConfig) -> None:
         raise InputError(f"seed must be from 0 to 2**32 - 1, not {config.seed}.")
     if config.trained_digits < 1:
         raise InputError(f"trained_digits must be at least 1, not {config.trained_digits}.")
-    check_positions(config.architecture.positions, config.trained_digits + 1)  # which it is evaluated on
+    evaluated_digits = config.trained_digits + 1
+    check_positions(task_named(config.task), config.architecture.positions, evaluated_digits)
     if config.saved_dtype not in DTYPES:
         raise InputError(f"saved_dtype must be one of {', '.join(DTYPES)}, not {config.saved_dtype!r}.")
     if config.evaluation_examples < 1:
@@ -121,7 +125,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     """Train what the config says; a finished run is not run again. Returns: the run's result, and `run_dir`."""
     check(config)
     identity = asdict(config)
-    name = f"n{config.trained_digits}-seed{config.seed}-{config_hash(identity)}"
+    name = f"{config.task}-n{config.trained_digits}-seed{config.seed}-{config_hash(identity)}"
     run = RunDirectory(config.run_dir or Path(config.runs) / "rlkl" / "pretrain" / name, identity)
     with run.locked():
         result = run.result()
@@ -133,13 +137,14 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
 def _pretrain(run: RunDirectory, config: PretrainConfig) -> dict[str, Any]:
     torch.manual_seed(config.seed)
-    model = new_model(**asdict(config.architecture), trained_digits=config.trained_digits)
+    task = task_named(config.task)
+    model = new_model(task, **asdict(config.architecture), trained_digits=config.trained_digits)
     parameters = model.num_parameters()
-    log.info("a GPT-2 with %s parameters, additions of up to %d digits", f"{parameters:,}", config.trained_digits)
+    log.info("a GPT-2 with %s parameters, %s of up to %d digits", f"{parameters:,}", task.PLURAL, config.trained_digits)
     wrapped = NextToken(model)
     trainer = Trainer(
         wrapped,
-        partial(fresh_additions, config),
+        partial(fresh_problems, config),
         completion_loss,
         config.training,
         seed=config.seed,
@@ -152,14 +157,14 @@ def _pretrain(run: RunDirectory, config: PretrainConfig) -> dict[str, Any]:
     tracker = partial(Tracker, run, config.tracking, job_type="pretrain", name=run.path.name)
     kept = trainer.fit(lambda step: tracker(resume_step=step))
     save_model(run.path / "model", model, DTYPES[config.saved_dtype])
-    return run.write_result(parameters=parameters, trained_digits=config.trained_digits, kept=kept)
+    return run.write_result(task=task.NAME, parameters=parameters, trained_digits=config.trained_digits, kept=kept)
 
 
 def _evaluate(model: GPT2LMHeadModel, config: PretrainConfig) -> dict[str, float]:
-    """Accuracies on varying additions of N and N + 1 digits, others than those of the final evaluation."""
-    seed = config.seed + 1_000_000
+    """Accuracies on varying operands of N and N + 1 digits, others than those of the final evaluation."""
+    task, seed = task_of(model), config.seed + 1_000_000
     return {
-        f"eval/accuracy_{name}": accuracy(model, sample("varying", digits, config.evaluation_examples, seed))
+        f"eval/accuracy_{name}": accuracy(model, sample(task, "varying", digits, config.evaluation_examples, seed))
         for name, digits in (("N", config.trained_digits), ("N+1", config.trained_digits + 1))
     }
 

@@ -22,9 +22,10 @@ from rlkl.report_methods import (
     weights_text,
 )
 from rlkl.report_start import Start, digits_figure, start_sections
+from rlkl.tasks import task_named
 
 COMMAS_TEXT = (
-    "The probability of the right character at the comma before digit N+1 of a list (figure 7), measured on the same examples "
+    "The probability of the right character at the comma before digit N+1 of a list (figure 7), measured on the same problems "
     "throughout, with the right text before it."
 )
 KEPT = ("history", "wall_seconds", "run_dir", "model", "trained_digits", "digits")
@@ -93,12 +94,14 @@ def _lead(summary: dict[str, Any]) -> str:
     count = len(summary["seeds"])
     over = f"the mean over {count} seeds with its 95% interval (Student t)" if count > 1 else "from one seed"
     first = next(iter(summary["methods"].values()))[0]
+    plurals = {task_named(start["task"]).PLURAL for start in summary["starts"].values()}
     trained, digits = f"up to N = {first['trained_digits']} digits", f"{first['digits']} digits"
     if len(summary["starts"]) > 1:
         trained, digits = "up to N digits", "more"
+    kinds = " or ".join(sorted(plurals))
     return (
-        f"Pre-trained on {trained}, fine-tuned by reinforcement learning on {digits}, by several methods. What that reaches is "
-        f"{over}."
+        f"Pre-trained on {kinds} of {trained}, fine-tuned by reinforcement learning on {digits}, by several methods. What that "
+        f"reaches is {over}."
     )
 
 

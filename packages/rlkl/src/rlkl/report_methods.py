@@ -50,7 +50,7 @@ def _cell(interval: Interval) -> str:
 
 
 def before_finetuning(runs: Runs, starts: dict[str, Start]) -> dict[str, list[float]]:
-    """The columns for each model that runs start from, under the name of the row; its accuracies on many examples."""
+    """The columns for each model that runs start from, under the name of the row; its accuracies on many problems."""
     rows = {}
     for model, start in starts.items():
         first = next((run for seeds in runs.values() for run in seeds if run["model"] == model), None)
@@ -116,7 +116,7 @@ def findings(runs: Runs, pairs: Pairs) -> list[str]:
     ]
     if sentences:
         sentences.append(
-            "Intervals hold the luck of RL, from one pre-trained model and on one set of test examples. Each stands for "
+            "Intervals hold the luck of RL, from one pre-trained model and on one set of test problems. Each stands for "
             "itself: of twenty comparisons one is expected to miss by chance."
         )
     return sentences

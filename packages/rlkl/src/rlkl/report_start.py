@@ -1,4 +1,4 @@
-"""The part of the report on a model before fine-tuning: how well it adds, where it errs, and where it is unsure."""
+"""The part of the report on a model before fine-tuning: how well it calculates, where it errs, and where it is unsure."""
 
 from typing import Any
 
@@ -69,7 +69,7 @@ def _accuracy_table(start: Start) -> Table:
         ],
         rows=rows,
         caption=(
-            f"The model before fine-tuning, {start['examples']:,} additions a row, and where it errs (tables 4, 5). "
+            f"The model before fine-tuning, {start['examples']:,} problems a row, and where it errs (tables 4, 5). "
             f"Where all are wrong, resampling cannot tell how sure that is: up to {3 / start['examples']:.3f} may be right."
         ),
     )
@@ -95,7 +95,7 @@ def _certainty_table(start: Start) -> Table:
     return Table(
         columns=["characters", "certainty against all others"],
         rows=[[names[name], f"{gap['mean']:+.4f} ± {gap['deviation']:.4f}"] for name, gap in gaps.items()],
-        caption=f"Certainty gap on {start['certainty']['additions']} additions of N+1 digits: mean and deviation (table 1).",
+        caption=f"Certainty gap on {start['certainty']['problems']} problems of N+1 digits: mean and deviation (table 1).",
     )
 
 

@@ -26,7 +26,7 @@ from rlkl.errors import InputError
 from rlkl.evaluate import evaluate_setting, gather, settings
 from rlkl.evaluation import check_positions
 from rlkl.finetune import check, finetune
-from rlkl.language_model import load_model
+from rlkl.language_model import load_model, task_of
 from rlkl.report import summarize, write_rl_report
 from rlkl.report_start import Start
 
@@ -86,8 +86,8 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
         check(run)
     models = {run.model: load_model(run.model) for run in runs}
     for run in runs:
-        longest = models[run.model].config.trained_digits + run.extra_digits
-        check_positions(models[run.model].config.n_positions, longest)
+        model = models[run.model]
+        check_positions(task_of(model), model.config.n_positions, model.config.trained_digits + run.extra_digits)
     output = Path(config.output)
     make_folder(output)
     starts = {name: evaluation_before(config, name, model, jobs) for name, model in models.items()}
@@ -105,9 +105,8 @@ def axis_of(config: ReproduceConfig, runs: list[FinetuneConfig]) -> dict[str, An
     """The key that the report draws results against, and its value for each method. Raises InputError where it has none."""
     if config.axis is None:
         return None
-    values = {
-        name: OmegaConf.select(OmegaConf.structured(run), config.axis) for name, run in zip(config.methods, runs, strict=False)
-    }
+    of_methods = zip(names_of(config), runs, strict=False)  # the runs of the first seed
+    values = {name: OmegaConf.select(OmegaConf.structured(run), config.axis) for name, run in of_methods}
     if not all(isinstance(value, (int, float)) for value in values.values()):
         raise InputError(f"axis must be a key whose values are numbers, such as penalty.beta; {config.axis} gives {values}.")
     return {"key": config.axis, "values": values}

@@ -1,14 +1,17 @@
-"""Additions as tokens, and tokens as text."""
+"""Problems as tokens, and tokens as text.
+
+One tokenizer serves all tasks: the characters of each are the first of those of the task that has most.
+"""
 
 from collections.abc import Iterable, Sequence
 
-from rlkl import addition
-from rlkl.addition import Operands
+from rlkl.operands import Operands
 from rlkl.rollout import Rollouts
 from rlkl.sequences import Sequences, from_tokens
+from rlkl.tasks import TASKS, Task
 from rlkl.tokenizer import character_tokenizer
 
-TOKENIZER = character_tokenizer()
+TOKENIZER = character_tokenizer(max((task.CHARACTERS for task in TASKS.values()), key=len))
 END_TOKEN: int = TOKENIZER.eos_token_id
 SLACK = 64  # tokens that a completion may be longer than the right one before it is cut: about one scratchpad line
 
@@ -26,17 +29,17 @@ def decode(rollouts: Rollouts) -> list[str]:
     ]
 
 
-def right_sequences(operands: Sequence[Operands]) -> Sequences:
+def right_sequences(task: Task, operands: Sequence[Operands]) -> Sequences:
     """Prompts with their right completions."""
-    return from_tokens(encode(map(addition.prompt, operands)), encode(map(addition.completion, operands)), END_TOKEN)
+    return from_tokens(encode(map(task.prompt, operands)), encode(map(task.completion, operands)), END_TOKEN)
 
 
-def longest_completion(operands: Iterable[Operands]) -> int:
+def longest_completion(task: Task, operands: Iterable[Operands]) -> int:
     """The number of tokens that completions may have: that of the longest right one, its end token, and some slack."""
-    return max(len(addition.completion(pair)) for pair in operands) + 1 + SLACK
+    return max(len(task.completion(pair)) for pair in operands) + 1 + SLACK
 
 
-def positions_needed(digits: int) -> int:
-    """The positions that a model needs to add numbers of so many digits."""
-    nines = Operands(10**digits - 1, 10**digits - 1)
-    return len(addition.prompt(nines)) + longest_completion([nines])
+def positions_needed(task: Task, digits: int) -> int:
+    """The positions that a model needs for problems of so many digits."""
+    longest = task.longest(digits)
+    return len(task.prompt(longest)) + longest_completion(task, [longest])

@@ -3,17 +3,20 @@
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-# Every character of the task's texts; the order is the order of the ids and must not change.
-CHARACTERS = "\n +,-/0123456789:<=>ACDEINT[]aceghnprstu"
+from rlkl.scratchpad import CHARACTERS
+
 END = "<|end|>"  # ends a text, and pads what is shorter than its batch
 
 
-def character_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer with one token per character of the task and one that ends and pads: 41 in all.
+def character_tokenizer(characters: str = CHARACTERS) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token per character of a task's texts and, as the first, one that ends and pads.
 
     It leaves texts as they are: no special token is added, and other characters raise.
+
+    Args:
+        characters: in the order of their ids, as `rlkl.tasks.Task` has them; additions and subtractions have 40.
     """
-    vocabulary = {character: number for number, character in enumerate([END, *CHARACTERS])}
+    vocabulary = {character: number for number, character in enumerate([END, *characters])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=None))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
