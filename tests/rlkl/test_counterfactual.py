@@ -137,7 +137,7 @@ def test_batches_give_what_each_place_gives_by_itself(embedded):
             begun = completion(pair)[: outcome.place.position] + character
             room = longest_completion(addition, [pair]) - len(begun)
             rest = generate(embedded, encode([prompt(pair) + begun]), max_new_tokens=room, end_token=END_TOKEN, temperature=0.0)
-            assert share == grade(pair, begun + decode(rest)[0])
+            assert share == grade(pair, begun + decode(rest.samples())[0])
     assert {outcome.importance for outcome in found} == {0.0, 1.0}
 
 

@@ -31,7 +31,7 @@ def test_texts_that_one_pass_finds_right_are_those_that_are_written_out(embedded
     operands = sample(addition, "varying", 6, 40, seed=3)
     right = completes_right(embedded, operands)
     assert 0 < right.sum() < 40
-    written = decode(evaluation.roll_out(embedded, operands, 0.0)[1])
+    written = decode(evaluation.roll_out(embedded, operands, 0.0)[1].samples())
     assert right.tolist() == [text == addition.completion(pair) for pair, text in zip(operands, written, strict=True)]
     assert complete(embedded, operands) == written
 

@@ -210,7 +210,7 @@ def _continue(
         temperature=temperature,
         generator=generator,
     )
-    return [branch.text + text for branch, text in zip(batch, decode(rollouts), strict=True)]
+    return [branch.text + text for branch, text in zip(batch, decode(rollouts.samples()), strict=True)]
 
 
 def _read(task: Task, operands: Sequence[Operands], branch: Branch) -> int:

@@ -80,7 +80,7 @@ def complete(
             unknown = [index for index, is_right in zip(batch, right.tolist(), strict=True) if not is_right]
         if unknown:
             _, rollouts = roll_out(model, [operands[index] for index in unknown], temperature, generator)
-            for index, text in zip(unknown, decode(rollouts), strict=True):
+            for index, text in zip(unknown, decode(rollouts.samples()), strict=True):
                 texts[index] = text
         advance(len(batch))
     return texts

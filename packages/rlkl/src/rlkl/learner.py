@@ -2,11 +2,13 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
@@ -17,12 +19,14 @@ from rlkl.algorithms.by_name import ALGORITHMS
 from rlkl.config import AlgorithmConfig, FinetuneConfig
 from rlkl.critical_evaluation import CriticalProbabilities
 from rlkl.errors import InputError
-from rlkl.evaluation import accuracy, grades, roll_out, sample
+from rlkl.evaluation import accuracy, grades, sample
 from rlkl.experience import Experience, Scores, learn_from, score
 from rlkl.language_model import move, task_of
 from rlkl.penalty import Penalty, adapted
-from rlkl.sequences import Sequences, from_rollouts, token_log_probs
-from rlkl.texts import END_TOKEN, decode
+from rlkl.operands import Operands
+from rlkl.rollout import generate
+from rlkl.sequences import Sequences, from_samples, token_log_probs
+from rlkl.texts import END_TOKEN, decode, encode, longest_completion
 from rlkl.weighting import masked_mean
 
 REWARD, PUNISHMENT = 1.0, -1.0  # as in the paper's public code
@@ -118,13 +122,37 @@ class Learner:
         algorithm, device = self.config.algorithm, self.accelerator.device
         rng = Random(f"{self.config.seed}-{number}")
         group = algorithm.episodes_per_prompt
-        prompts = [self.task.longer(self.trained_digits, self.digits, rng) for _ in range(algorithm.episodes // group)]
-        operands = [pair for pair in prompts for _ in range(group)]
-        generator = torch.Generator().manual_seed(rng.getrandbits(63))
-        encoded, rollouts = roll_out(self._acting(), operands, algorithm.temperature, generator)
-        right = torch.tensor(grades(self.task, operands, decode(rollouts)))
+        problems = [
+            self.task.longer(self.trained_digits, self.digits, rng) for _ in range(algorithm.episodes // group)
+        ]
+        samples = self._roll_out(problems, torch.Generator().manual_seed(rng.getrandbits(63)))
+        operands = [pair for pair in problems for _ in range(group)]
+        right = torch.tensor(grades(self.task, operands, decode(samples)))
         rewards = torch.where(right, REWARD, PUNISHMENT)
-        return from_rollouts(encoded, rollouts, END_TOKEN).to(device), rewards.to(device)
+        return from_samples(encode(map(self.task.prompt, operands)), samples, END_TOKEN).to(device), rewards.to(device)
+
+    def _roll_out(self, problems: Sequence[Operands], generator: torch.Generator) -> list[list[int]]:
+        """What the policy makes of prompts, each process of its share: an episode's tokens do not depend on who samples them."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        algorithm, group = self.config.algorithm, self.config.algorithm.episodes_per_prompt
+        prompts = encode(map(self.task.prompt, problems))
+        longest = longest_completion(self.task, problems)
+        noise = torch.rand(longest, len(prompts), group, dtype=torch.float64, generator=generator)  # (T, P, G)
+        rollouts = generate(
+            self._acting(),
+            prompts[rank::processes],
+            max_new_tokens=longest,
+            end_token=END_TOKEN,
+            temperature=algorithm.temperature,
+            noise=noise[:, rank::processes].flatten(1),
+            samples_per_prompt=group,
+        )
+        mine = rollouts.samples()
+        if processes == 1:
+            return mine
+        shares = gather_object([mine])
+        of_prompt = [shares[prompt % processes][prompt // processes * group :][:group] for prompt in range(len(prompts))]
+        return [sample for samples in of_prompt for sample in samples]
 
     def _acting(self) -> GPT2LMHeadModel:
         """The policy in the precision of rollouts."""

@@ -56,17 +56,18 @@ class Sequences:
 
 def from_tokens(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], end_token: int) -> Sequences:
     """Sequences from B prompts and as many completions; the end token is added to each."""
-    rows = [torch.tensor([*prompt, *completion, end_token]) for prompt, completion in zip(prompts, completions, strict=True)]
-    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=end_token)
-    lengths = torch.tensor([len(row) for row in rows])
-    return Sequences(tokens, torch.tensor([len(prompt) for prompt in prompts]), lengths)
+    return from_samples(prompts, [[*completion, end_token] for completion in completions], end_token)
 
 
 def from_rollouts(prompts: Sequence[Sequence[int]], rollouts: Rollouts, end_token: int) -> Sequences:
     """Sequences from B prompts and what was sampled after them."""
-    sampled = [row[:length] for row, length in zip(rollouts.tokens.cpu(), rollouts.lengths.tolist(), strict=True)]
-    rows = [torch.cat([torch.tensor(prompt), row]) for prompt, row in zip(prompts, sampled, strict=True)]
-    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=end_token)
+    return from_samples(prompts, rollouts.samples(), end_token)
+
+
+def from_samples(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[int]], padding: int) -> Sequences:
+    """Sequences from B prompts and the tokens that were sampled after them, their end tokens included."""
+    rows = [torch.tensor([*prompt, *sample]) for prompt, sample in zip(prompts, samples, strict=True)]
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
     lengths = torch.tensor([len(row) for row in rows])
     return Sequences(tokens, torch.tensor([len(prompt) for prompt in prompts]), lengths)
 

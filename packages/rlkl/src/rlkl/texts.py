@@ -6,7 +6,6 @@ One tokenizer serves all tasks: the characters of each are the first of those of
 from collections.abc import Iterable, Sequence
 
 from rlkl.operands import Operands
-from rlkl.rollout import Rollouts
 from rlkl.sequences import Sequences, from_tokens
 from rlkl.tasks import TASKS, Task
 from rlkl.tokenizer import character_tokenizer
@@ -21,12 +20,9 @@ def encode(texts: Iterable[str]) -> list[list[int]]:
     return TOKENIZER(list(texts))["input_ids"]
 
 
-def decode(rollouts: Rollouts) -> list[str]:
-    """The texts of rollouts, without the end token."""
-    return [
-        str(TOKENIZER.decode(row[:length], skip_special_tokens=True))
-        for row, length in zip(rollouts.tokens.tolist(), rollouts.lengths.tolist(), strict=True)
-    ]
+def decode(samples: Iterable[Sequence[int]]) -> list[str]:
+    """The texts of tokens, without the end token."""
+    return [str(TOKENIZER.decode(list(sample), skip_special_tokens=True)) for sample in samples]
 
 
 def right_sequences(task: Task, operands: Sequence[Operands]) -> Sequences:
