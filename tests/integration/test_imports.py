@@ -19,6 +19,7 @@ LIBRARY_OF_RLKL = [  # these build on transformers
     "rlkl.kl",
     "rlkl.weighting",
     "rlkl.penalty",
+    "rlkl.decoders",
     "rlkl.rollout",
     "rlkl.sequences",
     "rlkl.critical_tokens",

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -9,9 +11,16 @@ PROMPTS = [[3, 5, 7], [1], [2, 4, 6, 8, 10, 12], [9, 9], [40, 1, 2, 3, 4, 5, 6]]
 END = 0
 
 
-def sample(model, temperature=1.0, seed=0, prompts=PROMPTS, new=40, end=END):
+def sample(model, temperature=1.0, seed=0, prompts=PROMPTS, new=40, end=END, **more):
     generator = torch.Generator().manual_seed(seed)
-    return generate(model, prompts, max_new_tokens=new, end_token=end, temperature=temperature, generator=generator)
+    return generate(model, prompts, max_new_tokens=new, end_token=end, temperature=temperature, generator=generator, **more)
+
+
+def assert_same(some, others):
+    assert torch.equal(some.tokens, others.tokens)
+    assert torch.equal(some.lengths, others.lengths)
+    assert torch.equal(some.ended, others.ended)
+    torch.testing.assert_close(some.log_probs, others.log_probs, atol=1e-5, rtol=1e-5)
 
 
 def uncached_greedy(model, prompt, new=40):
@@ -55,12 +64,54 @@ def test_greedy_is_the_most_likely_token_each_time(model):
 
 def test_a_row_does_not_depend_on_when_the_others_end(model, monkeypatch):
     expected = sample(model)
-    for every, below in ((1, 1.0), (1, 0.0), (3, 0.5), (1000, 1.0)):
+    for every in (1, 3, 1000):
         monkeypatch.setattr(rollout, "CHECK_EVERY", every)
-        monkeypatch.setattr(rollout, "COMPACT_BELOW", below)
-        again = sample(model)
-        assert torch.equal(again.tokens, expected.tokens)
-        torch.testing.assert_close(again.log_probs, expected.log_probs)
+        assert_same(sample(model), expected)
+
+
+@pytest.mark.parametrize("max_rows", [1, 2, 3, 4, 100])
+def test_samples_do_not_depend_on_how_many_rows_go_at_a_time(model, max_rows):
+    assert_same(sample(model, max_rows=max_rows), sample(model))
+
+
+@pytest.mark.parametrize("max_rows", [None, 3, 7])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_samples_of_a_prompt_are_those_of_its_copies(model, temperature, max_rows):
+    copies = [prompt for prompt in PROMPTS for _ in range(3)]
+    expected = sample(model, temperature, prompts=copies)
+    assert_same(sample(model, temperature, samples_per_prompt=3, max_rows=max_rows), expected)
+
+
+def test_each_prompt_is_read_once(model):
+    read = []
+    hook = model.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    sample(model, samples_per_prompt=4)
+    hook.remove()
+    assert read == [(5, 7)]
+
+
+def test_fewer_new_tokens_are_the_first_of_more(model):
+    assert torch.equal(sample(model, new=5).tokens, sample(model, new=40).tokens[:, :5])
+
+
+def test_greedy_draws_no_random_numbers(model):
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    generate(model, PROMPTS, max_new_tokens=5, end_token=END, temperature=0.0, generator=generator)
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_log_probs_of_a_model_in_bfloat16_are_float32(model):
+    low = copy.deepcopy(model).to(torch.bfloat16)
+    rollouts = sample(low)
+    sequences = from_rollouts(PROMPTS, rollouts, END)
+    log_probs = token_log_probs(next_token_logits(low, sequences), sequences.targets)
+    sampled = rollouts.log_probs[rollouts.mask]
+    assert sampled.dtype == torch.float32
+    assert not torch.equal(sampled, sampled.bfloat16().float())
+    torch.testing.assert_close(log_probs[sequences.mask], sampled, atol=0.25, rtol=0.05)
 
 
 def test_the_same_seed_gives_the_same_rollouts_and_another_seed_others(model):
@@ -87,7 +138,12 @@ def test_lengths_and_ends(model):
 
 @pytest.mark.parametrize(
     ("prompts", "new", "message"),
-    [([], 5, "must be prompts"), ([[1], []], 5, "none may be empty"), ([[1, 2]], 511, "513 positions")],
+    [
+        ([], 5, "must be prompts"),
+        ([[1], []], 5, "none may be empty"),
+        ([[1, 2]], 511, "513 positions"),
+        ([[1]], 0, "at least 1"),
+    ],
 )
 def test_bad_input(model, prompts, new, message):
     with pytest.raises(ValueError, match=message):
@@ -97,3 +153,9 @@ def test_bad_input(model, prompts, new, message):
 def test_all_positions_can_be_used(model):
     rollouts = generate(model, [[1, 2]], max_new_tokens=510, end_token=41)
     assert rollouts.lengths.tolist() == [510]
+
+
+@pytest.mark.parametrize(("samples", "max_rows"), [(0, None), (4, 3), (1, 0)])
+def test_bad_numbers_of_rows(model, samples, max_rows):
+    with pytest.raises(ValueError, match="a row for each"):
+        sample(model, samples_per_prompt=samples, max_rows=max_rows)

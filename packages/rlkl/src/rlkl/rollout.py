@@ -1,21 +1,23 @@
 """The rollout engine: batched sampling from a GPT-2, with a key-value cache that is allocated once.
 
-Prompts are padded on the left, so that all rows write the same column of the cache at every step, while each row counts its
-positions from its own first token. Rows that have ended are taken out of the batch. It knows no task.
+Each prompt is read once, however many rows continue it, and a decoder of `decoders.py` then continues the rows. What a row samples depends on the generator, on its number and on its prompt, not on when the others end nor on how many go at a time.
+It knows no task.
 
-Left out on purpose: other architectures than GPT-2, beam search, top-k and top-p (rollouts must come from the policy itself).
+Left out on purpose: other architectures than GPT-2, beam search, top-k and top-p (rollouts must come from the policy itself),
+and giving the place of rows that have ended to the next prompts. On a CPU that was half as fast as batches that shrink: where rows
+are at different columns, every step reads up to the column of the furthest.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
+from rlkl.decoders import Decoder, MakeDecoder, fastest_decoder
+
 CHECK_EVERY = 8  # steps between looks at which rows have ended: each look waits for the device
-COMPACT_BELOW = 0.6  # rows are taken out once fewer than this share of them is still going: taking out copies the cache
 
 
 @dataclass(frozen=True)
@@ -49,127 +51,102 @@ def generate(
     end_token: int,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
+    samples_per_prompt: int = 1,
+    max_rows: int | None = None,
+    make_decoder: MakeDecoder = fastest_decoder,
 ) -> Rollouts:
     """Continue every prompt until the end token.
 
     Args:
-        model: in eval mode.
-        prompts: B token sequences, none of them empty.
+        model: in eval mode; the cache has its precision, log-probabilities are computed in float32.
+        prompts: P token sequences, none of them empty.
         max_new_tokens: where rows are cut that do not end by themselves.
         end_token: what ends a row.
         temperature: the logits are divided by it; 0 takes the most likely token.
         generator: the source of randomness, on the CPU. What a row gets does not depend on when the others end.
+        samples_per_prompt: G rows for each prompt: B = P * G, and row p * G + g continues prompt p.
+        max_rows: how many rows are continued at a time, at least G; all by default. The samples are the same.
+        make_decoder: what continues them, by default the fastest decoder for the model's device.
 
     Raises:
-        ValueError: if a prompt is empty, or prompt and new tokens are more than the model has positions for.
+        ValueError: if a prompt is empty, max_new_tokens or max_rows is too small, or prompt and new tokens are more than the
+            model has positions for.
     """
+    _check(model, prompts, max_new_tokens, samples_per_prompt, max_rows)
+    batch = len(prompts) * samples_per_prompt
+    noise = torch.zeros(1, 1, dtype=torch.float64).expand(max_new_tokens, batch)  # (T, B)
+    if temperature > 0:
+        noise = torch.rand(max_new_tokens, batch, dtype=torch.float64, generator=generator)
+    noise = noise.to(model.device)
+    tokens = torch.full((max_new_tokens, batch), end_token, device=model.device)  # (T, B)
+    log_probs = torch.zeros(max_new_tokens, batch, device=model.device)
+    order = sorted(range(len(prompts)), key=lambda prompt: -len(prompts[prompt]))
+    share = len(prompts) if max_rows is None else max_rows // samples_per_prompt
+    for start in range(0, len(order), share):
+        some = order[start : start + share]
+        rows = torch.tensor(some)[:, None] * samples_per_prompt + torch.arange(samples_per_prompt)  # (p, G)
+        columns = len(prompts[some[0]]) + max_new_tokens
+        decoder = make_decoder(model, rows.numel(), columns, temperature)
+        _continue(decoder, [prompts[prompt] for prompt in some], rows.to(model.device), noise, tokens, log_probs, end_token)
+    after = (tokens == end_token).cumsum(0) - (tokens == end_token).int()  # (T, B) end tokens before each token
+    sampled = after == 0
+    lengths = sampled.sum(0)
+    width = int(lengths.max())
+    return Rollouts(
+        tokens.masked_fill(~sampled, end_token)[:width].T.contiguous(),
+        log_probs.masked_fill(~sampled, 0.0)[:width].T.contiguous(),
+        lengths,
+        (tokens == end_token).any(0),
+    )
+
+
+def _check(
+    model: GPT2LMHeadModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, samples_per_prompt: int, max_rows: int | None
+) -> None:
     if not prompts or not all(prompts):
         raise ValueError("there must be prompts, and none may be empty.")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens is {max_new_tokens} and must be at least 1.")
+    if samples_per_prompt < 1 or (max_rows is not None and max_rows < samples_per_prompt):
+        raise ValueError(
+            f"{samples_per_prompt} samples_per_prompt and {max_rows} max_rows: one sample is the least, and a row for each."
+        )
     longest = max(map(len, prompts))
     if longest + max_new_tokens > model.config.n_positions:
         raise ValueError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones need {longest + max_new_tokens} positions; "
             f"the model has {model.config.n_positions}."
         )
-    device, batch = model.device, len(prompts)
-    padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)  # (B,)
-    inputs = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)  # (B, P)
-    tokens = torch.full((batch, max_new_tokens), end_token, device=device)  # (B, T)
-    log_probs = torch.zeros(batch, max_new_tokens, device=device)
-    decoder = CachedDecoder(model, padding, longest + max_new_tokens)
-    rows = torch.arange(batch, device=device)  # (b,) those still going
-    ended = torch.zeros(batch, dtype=torch.bool, device=device)
-    logits = decoder(inputs)  # (B, V)
-    for step in range(max_new_tokens):
-        chosen, log_prob = _choose(logits, temperature, rows, batch, generator)  # (b,)
-        going = ~ended[rows]
-        tokens[rows, step] = torch.where(going, chosen, end_token)
-        log_probs[rows, step] = torch.where(going, log_prob, 0.0)
-        ended[rows] |= chosen == end_token
-        if step % CHECK_EVERY == CHECK_EVERY - 1:
-            still = (~ended[rows]).nonzero().squeeze(1)
-            if len(still) == 0:
-                break
-            if len(still) < COMPACT_BELOW * len(rows):
-                rows, chosen = rows[still], chosen[still]
-                decoder.keep(still)
-        if step + 1 < max_new_tokens:
-            logits = decoder(chosen[:, None])
-    after = (tokens == end_token).cumsum(1) - (tokens == end_token).int()  # (B, T) end tokens before each token
-    lengths = (after == 0).sum(1)
-    width = int(lengths.max())
-    return Rollouts(tokens[:, :width], log_probs[:, :width], lengths, ended)
 
 
-def _choose(
-    logits: Tensor, temperature: float, rows: Tensor, batch: int, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
-    """One token per row, and its log-probability. Args: logits (b, V); rows (b,) their numbers among the `batch` rows."""
-    if temperature == 0:
-        log_probs = logits.log_softmax(-1)
-        chosen = logits.argmax(-1)
-    else:
-        log_probs = (logits / temperature).log_softmax(-1)
-        # argmax(log p + Gumbel noise) is a sample of p. The noise is drawn for all rows, so that it stays each row's own.
-        noise = torch.empty(batch, logits.shape[-1]).exponential_(generator=generator).to(logits.device)[rows]
-        chosen = (log_probs - noise.log()).argmax(-1)
-    return chosen, log_probs.gather(1, chosen[:, None]).squeeze(1)
-
-
-class CachedDecoder:
-    """A GPT-2 that remembers the keys and values of the tokens it was given.
+def _continue(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    rows: Tensor,
+    noise: Tensor,
+    tokens: Tensor,
+    log_probs: Tensor,
+    end_token: int,
+) -> None:
+    """Continue some prompts, p of them, until all their rows have ended.
 
     Args:
-        model: whose weights are used as they are.
-        padding: (B,) how many columns each row's prompt is padded with on the left.
-        columns: how many tokens it can be given, padding included.
+        rows: (p, G) their numbers among all B rows.
+        noise: (T, B) what each choice is made with.
+        tokens: (T, B) where what is sampled is written; after a row's end, anything may be.
+        log_probs: (T, B) likewise.
     """
-
-    def __init__(self, model: GPT2LMHeadModel, padding: Tensor, columns: int) -> None:
-        config, device = model.config, model.device
-        self.transformer: Any = model.transformer
-        self.heads, self.head = config.n_head, model.lm_head
-        dim = config.n_embd // config.n_head
-        shape = (config.n_layer, len(padding), config.n_head)
-        # With one query a row, attention takes as long as it takes to read these. Keys are stored transposed: both products
-        # below then read along rows, which makes them faster than scaled_dot_product_attention on a CPU.
-        self.keys = torch.empty(*shape, dim, columns, dtype=model.dtype, device=device)  # (layers, B, H, D, columns)
-        self.values = torch.empty(*shape, columns, dim, dtype=model.dtype, device=device)  # (layers, B, H, columns, D)
-        self.padding = padding
-        padded = torch.arange(columns, device=device) < padding[:, None]  # (B, columns)
-        bias = torch.zeros(padded.shape, dtype=model.dtype, device=device).masked_fill_(padded, float("-inf"))
-        self.bias = bias[:, None, None].repeat(1, self.heads, 1, 1)  # (B, H, 1, columns)
-        self.used = 0
-
-    def keep(self, rows: Tensor) -> None:
-        """Forget all rows but these. Args: rows (b,)."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        self.bias, self.padding = self.bias[rows], self.padding[rows]
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Take the next tokens of every row. Args: tokens (B, S). Returns: (B, V) logits after the last one, float32."""
-        start, self.used = self.used, self.used + tokens.shape[1]
-        columns = torch.arange(start, self.used, device=tokens.device)  # (S,)
-        positions = (columns - self.padding[:, None]).clamp_min(0)  # (B, S)
-        x = self.transformer.wte(tokens) + self.transformer.wpe(positions)  # (B, S, W)
-        bias = self.bias[..., : self.used]  # (B, H, 1, used)
-        if tokens.shape[1] > 1:
-            place = torch.arange(self.used, device=tokens.device)
-            bias = bias.masked_fill(place > columns[:, None], float("-inf"))  # (B, H, S, used)
-            # A padding token sees itself, as there is nothing else and a softmax over nothing is not a number.
-            bias = bias.masked_fill(place == columns[:, None], 0.0)
-        bias = bias.flatten(0, 1)  # (B * H, S, used)
-        for block, keys, values in zip(self.transformer.h, self.keys, self.values, strict=True):
-            x = x + self._attention(block.attn, block.ln_1(x), keys, values, start, bias)
-            x = x + block.mlp(block.ln_2(x))
-        return self.head(self.transformer.ln_f(x[:, -1])).float()
-
-    def _attention(self, layer: Any, x: Tensor, keys: Tensor, values: Tensor, start: int, bias: Tensor) -> Tensor:
-        batch, steps, width = x.shape
-        qkv: Tensor = layer.c_attn(x).view(batch, steps, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, S, D)
-        keys[..., start : self.used], values[:, :, start : self.used] = key.transpose(2, 3), value
-        keys, values = keys[..., : self.used].flatten(0, 1), values[:, :, : self.used].flatten(0, 1)
-        scores = torch.baddbmm(bias, query.flatten(0, 1), keys, alpha=layer.scaling)  # (B * H, S, used)
-        mixed = torch.bmm(scores.softmax(-1), values).view(batch, self.heads, steps, -1)  # (B, H, S, D)
-        return layer.c_proj(mixed.transpose(1, 2).reshape(batch, steps, width))
+    device, longest = tokens.device, max(map(len, prompts))
+    padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)  # (p,)
+    inputs = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)  # (p, S)
+    copies, rows = rows.shape[1], rows.flatten()  # (b,)
+    ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
+    tokens[0, rows], log_probs[0, rows] = decoder.start(inputs, padding, copies, noise[0, rows])
+    for step in range(1, len(tokens)):
+        if step % CHECK_EVERY == 0:
+            ended |= (tokens[step - CHECK_EVERY : step, rows] == end_token).any(0)
+            if ended.all():
+                break
+            kept = decoder.drop(ended)
+            rows, ended = rows[kept], ended[kept]
+        tokens[step, rows], log_probs[step, rows] = decoder.step(noise[step, rows])
