@@ -22,8 +22,8 @@ from rlkl.errors import InputError
 from rlkl.evaluation import accuracy, grades, sample
 from rlkl.experience import Experience, Scores, learn_from, score
 from rlkl.language_model import move, task_of
-from rlkl.penalty import Penalty, adapted
 from rlkl.operands import Operands
+from rlkl.penalty import Penalty, adapted
 from rlkl.rollout import generate
 from rlkl.sequences import Sequences, from_samples, token_log_probs
 from rlkl.texts import END_TOKEN, decode, encode, longest_completion
@@ -122,9 +122,7 @@ class Learner:
         algorithm, device = self.config.algorithm, self.accelerator.device
         rng = Random(f"{self.config.seed}-{number}")
         group = algorithm.episodes_per_prompt
-        problems = [
-            self.task.longer(self.trained_digits, self.digits, rng) for _ in range(algorithm.episodes // group)
-        ]
+        problems = [self.task.longer(self.trained_digits, self.digits, rng) for _ in range(algorithm.episodes // group)]
         samples = self._roll_out(problems, torch.Generator().manual_seed(rng.getrandbits(63)))
         operands = [pair for pair in problems for _ in range(group)]
         right = torch.tensor(grades(self.task, operands, decode(samples)))

@@ -41,6 +41,10 @@ class Rollouts:
         """(B, T) bool, the tokens that were sampled."""
         return torch.arange(self.tokens.shape[1], device=self.lengths.device) < self.lengths[:, None]
 
+    def samples(self) -> list[list[int]]:
+        """The tokens of each row, its end token included."""
+        return [row[:length] for row, length in zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)]
+
 
 @torch.no_grad()
 def generate(
@@ -51,6 +55,7 @@ def generate(
     end_token: int,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
     samples_per_prompt: int = 1,
     max_rows: int | None = None,
     make_decoder: MakeDecoder = fastest_decoder,
@@ -64,6 +69,8 @@ def generate(
         end_token: what ends a row.
         temperature: the logits are divided by it; 0 takes the most likely token.
         generator: the source of randomness, on the CPU. What a row gets does not depend on when the others end.
+        noise: (T, B) float64 in [0, 1), T at least max_new_tokens, with which tokens are chosen; drawn with the generator by
+            default. Who continues a part of the prompts gives it the columns of their rows, for the samples of the whole.
         samples_per_prompt: G rows for each prompt: B = P * G, and row p * G + g continues prompt p.
         max_rows: how many rows are continued at a time, at least G; all by default. The samples are the same.
         make_decoder: what continues them, by default the fastest decoder for the model's device.
@@ -74,8 +81,9 @@ def generate(
     """
     _check(model, prompts, max_new_tokens, samples_per_prompt, max_rows)
     batch = len(prompts) * samples_per_prompt
-    noise = torch.zeros(1, 1, dtype=torch.float64).expand(max_new_tokens, batch)  # (T, B)
-    if temperature > 0:
+    if temperature == 0:
+        noise = torch.zeros(1, 1, dtype=torch.float64).expand(max_new_tokens, batch)  # (T, B)
+    elif noise is None:
         noise = torch.rand(max_new_tokens, batch, dtype=torch.float64, generator=generator)
     noise = noise.to(model.device)
     tokens = torch.full((max_new_tokens, batch), end_token, device=model.device)  # (T, B)
