@@ -1,30 +1,40 @@
-"""make benchmark: rollouts of the embedded model, 50 additions of 8 digits sampled at temperature 1, on all cores.
+"""make benchmark: rollouts and updates on additions, on all cores, or on the GPU if there is one.
 
 The same rollouts three ways: by rlkl's engine, by transformers' `generate` with its cache, and by one full forward per
 token, as the paper's public code does. The last would take minutes: its forwards are timed at every STRIDE-th length and
-stand for the others, since their cost depends on the length only.
+stand for the others, since their cost depends on the length only. What is compared within a benchmark is measured in turns.
 """
 
 import os
+import resource
+import time
 from random import Random
 
 import pytest
 import torch
+from hierarchies import seconds
 
+from common.training import make_accelerator
 from rlkl import addition
+from rlkl.config import FinetuneConfig
+from rlkl.decoders import DynamicDecoder, StaticDecoder, advance, static_cache
 from rlkl.evaluation import roll_out
-from rlkl.language_model import load_model
+from rlkl.language_model import load_model, move, new_model
+from rlkl.learner import Learner
+from rlkl.rollout import generate
 from rlkl.sequences import from_rollouts, next_token_logits
-from rlkl.texts import END_TOKEN, encode, longest_completion
+from rlkl.texts import END_TOKEN, encode, longest_completion, positions_needed
 
 BATCH, DIGITS, STRIDE = 50, 8, 40
 ROUNDS = 5
+NEVER = END_TOKEN + 10_000  # an end token that no row samples: all rows get the length that is asked for
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture(scope="module")
 def model():
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    return load_model("addition-n5")
+    return move(load_model("addition-n5"), DEVICE)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +47,29 @@ def tell(benchmark, tokens):
     benchmark.extra_info["tokens_per_second"] = round(tokens / benchmark.stats.stats.median)
 
 
+def peak_memory_mb():
+    """Of the GPU's allocator, or else of this process."""
+    if DEVICE.type == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+
+
+def in_turns(one, other, rounds=ROUNDS):
+    """The least seconds of each."""
+    pairs = [(seconds(one, 1), seconds(other, 1)) for _ in range(rounds)]
+    return tuple(map(min, zip(*pairs, strict=True)))
+
+
+def forced(model, prompts, length, **more):
+    """Rollouts of which every row has the same length."""
+    rollouts = generate(
+        model, prompts, max_new_tokens=length, end_token=NEVER, generator=torch.Generator().manual_seed(0), **more
+    )
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return rollouts
+
+
 def test_rollouts(benchmark, model, operands):
     generator = torch.Generator()
 
@@ -45,14 +78,15 @@ def test_rollouts(benchmark, model, operands):
 
     rollouts = benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
     tell(benchmark, int(rollouts.lengths.sum()))
+    benchmark.extra_info["peak_memory_mb"] = peak_memory_mb()
 
 
 def test_rollouts_by_transformers_generate(benchmark, model, operands):
     prompts = encode(map(addition.prompt, operands))
     width = max(map(len, prompts))
-    inputs = torch.tensor([[END_TOKEN] * (width - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    limit = longest_completion(addition, operands)
+    inputs = torch.tensor([[END_TOKEN] * (width - len(prompt)) + prompt for prompt in prompts], device=DEVICE)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=DEVICE)
+    limit = longest_completion(operands)
 
     def run():
         torch.manual_seed(0)
@@ -68,7 +102,7 @@ def test_rollouts_by_transformers_generate(benchmark, model, operands):
 @torch.no_grad()
 def test_rollouts_without_a_cache(benchmark, model, operands):
     prompts, rollouts = roll_out(model, operands, 1.0, torch.Generator().manual_seed(0))
-    sequences = from_rollouts(prompts, rollouts, END_TOKEN)
+    sequences = from_rollouts(prompts, rollouts, END_TOKEN).to(DEVICE)
     start, steps = max(map(len, prompts)), rollouts.tokens.shape[1]
     lengths = range(start, start + steps, STRIDE)
 
@@ -82,7 +116,101 @@ def test_rollouts_without_a_cache(benchmark, model, operands):
 
 
 def test_scoring_the_same_tokens_in_one_pass(benchmark, model, operands):
-    sequences = from_rollouts(*roll_out(model, operands, 1.0, torch.Generator().manual_seed(0)), END_TOKEN)
+    sequences = from_rollouts(*roll_out(model, operands, 1.0, torch.Generator().manual_seed(0)), END_TOKEN).to(DEVICE)
     with torch.no_grad():
         benchmark.pedantic(next_token_logits, args=(model, sequences), rounds=ROUNDS, warmup_rounds=1)
     tell(benchmark, int(sequences.mask.sum()))
+
+
+def test_prompts_read_once_for_all_their_samples(benchmark, model):
+    """8 prompts of 256 tokens, 16 samples of 32 tokens each, against a copy of the prompt for each sample."""
+    prompts = torch.randint(40, (8, 256), generator=torch.Generator().manual_seed(0)).tolist()
+    copies = [prompt for prompt in prompts for _ in range(16)]
+    once, each = in_turns(
+        lambda: forced(model, prompts, 32, samples_per_prompt=16), lambda: forced(model, copies, 32), rounds=3
+    )
+    benchmark.pedantic(forced, (model, prompts, 32), {"samples_per_prompt": 16}, rounds=ROUNDS)
+    tell(benchmark, len(copies) * 32)
+    benchmark.extra_info["times_faster"] = round(each / once, 2)
+
+
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="on a GPU, test_share_of_the_memory_bandwidth compares the decoders")
+def test_dynamic_decoder_against_a_static_one(benchmark, model, operands):
+    """The static step as it is, not compiled: what a CPU pays for fixed shapes."""
+    prompts, limit = encode(map(addition.prompt, operands)), 300
+
+    def static(model, rows, columns, temperature):
+        return StaticDecoder(model, static_cache(model, rows, columns), temperature, advance)
+
+    dynamic_seconds, static_seconds = in_turns(
+        lambda: forced(model, prompts, limit, make_decoder=DynamicDecoder),
+        lambda: forced(model, prompts, limit, make_decoder=static),
+        rounds=3,
+    )
+    benchmark.pedantic(forced, (model, prompts, limit), rounds=ROUNDS)
+    tell(benchmark, len(prompts) * limit)
+    benchmark.extra_info["times_faster"] = round(static_seconds / dynamic_seconds, 2)
+
+
+def test_cost_per_token_as_digits_grow(benchmark):
+    """Microseconds a token of completions of the right length, random weights: 10 additions of 3 to 15 digits."""
+    positions = positions_needed(15)
+    model = new_model(layers=3, heads=4, width=96, positions=positions, dropout=0.0, trained_digits=3).eval()
+    move(model, DEVICE)
+    costs = {}
+    for digits in (3, 6, 9, 12, 15):
+        nines = addition.Operands(10**digits - 1, 10**digits - 1)
+        prompts, length = encode([addition.prompt(nines)] * 10), len(addition.completion(nines)) + 1
+        taken = seconds(lambda prompts=prompts, length=length: forced(model, prompts, length), rounds=2)
+        costs[digits] = round(1e6 * taken / (len(prompts) * length), 1)
+    benchmark.extra_info["microseconds_per_token"] = costs
+    benchmark.pedantic(forced, (model, prompts, length), rounds=1)
+    tell(benchmark, len(prompts) * length)
+
+
+def test_a_collect_and_its_update(benchmark, tmp_path):
+    """End to end, and the update alone, of one collect of rlkl-finetune as it comes."""
+    work = Learner(FinetuneConfig(runs=str(tmp_path)), load_model("addition-n5"), make_accelerator())
+    work.update(0, *work.collect(0))
+    updates, tokens = [], []
+
+    def collect_and_update():
+        episodes, rewards = work.collect(1)
+        started = time.perf_counter()
+        work.update(1, episodes, rewards)
+        updates.append(time.perf_counter() - started)
+        tokens.append(int(episodes.mask.sum()))
+
+    benchmark.pedantic(collect_and_update, rounds=3)
+    tell(benchmark, tokens[-1])
+    benchmark.extra_info["update_tokens_per_second"] = round(tokens[-1] / min(updates))
+    benchmark.extra_info["peak_memory_mb"] = peak_memory_mb()
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a CUDA device")
+def test_share_of_the_memory_bandwidth(benchmark):
+    """85M parameters in bfloat16, 256 rows of 400 tokens: bytes that must be read, over what the device copies in that time."""
+    model = new_model(layers=12, heads=12, width=768, positions=1024, dropout=0.0, trained_digits=3).eval()
+    move(model, DEVICE).to(torch.bfloat16)
+    prompts, length = [[1] * 30] * 256, 400
+    forced(model, prompts, length)  # compiles
+    static_seconds, dynamic_seconds = in_turns(
+        lambda: forced(model, prompts, length), lambda: forced(model, prompts, length, make_decoder=DynamicDecoder), rounds=3
+    )
+    benchmark.pedantic(forced, (model, prompts, length), rounds=ROUNDS)
+    tell(benchmark, len(prompts) * length)
+    there = torch.empty(2**31, dtype=torch.uint8, device=DEVICE)
+
+    def copy():
+        there.clone()
+        torch.cuda.synchronize()
+
+    bandwidth = 2 * len(there) / seconds(copy, rounds=10)  # read and written
+    weights = 2 * sum(parameter.numel() for parameter in model.parameters())
+    cached = 2 * 2 * 12 * 768 * len(prompts) * sum(range(30, 30 + length))
+    benchmark.extra_info.update(
+        share_of_bandwidth=round((weights * length + cached) / bandwidth / benchmark.stats.stats.median, 3),
+        copied_gb_per_second=round(bandwidth / 1e9),
+        times_faster=round(dynamic_seconds / static_seconds, 2),
+        peak_memory_mb=peak_memory_mb(),
+    )

@@ -355,9 +355,16 @@ def call(main, arguments, monkeypatch, capsys):
         (analyze_app, ["reference=addition-n5"], "was pre-trained on 1 digits and addition-n5 on 5: choose the reference"),
         (analyze_app, ["example=2"], "did you mean 'examples'?"),
         (reproduce_app, ["seeds=[]"], "must each hold at least one entry"),
-        (reproduce_app, ["seeds=[1,1]"], "each weighting only once"),
+        (reproduce_app, ["seeds=[1,1]"], "must hold each seed only once"),
         (reproduce_app, ["run_dir=somewhere"], "takes seeds=[...]"),
-        (reproduce_app, ["penalty.alpha=9"], "penalty alone changes nothing"),
+        (reproduce_app, ["methods=[{name: a}, {name: b}]"], "methods: a and b do not differ"),
+        (reproduce_app, ["methods=[{name: a}, {name: a, extra_digits: 2}]"], "each must have a `name` of its own"),
+        (reproduce_app, ["methods=[{name: a, penalty: {betas: 2}}]"], "methods: a: Key 'betas' not in 'Penalty'"),
+        (reproduce_app, ["methods=[{name: a, seed: 2}]"], "methods: a must have neither seed nor run_dir"),
+        (reproduce_app, ["compare=[[no KL, with KL]]"], "compare must hold pairs of methods"),
+        (reproduce_app, ["axis=penalty.weighting"], "axis must be a key whose values are numbers"),
+        (finetune_app, ["penalty.estimator=k1"], "penalty.estimator must be one of k2, k3, exact where"),
+        (finetune_app, ["algorithm=grpo", "algorithm.episodes=7"], "must be a multiple of algorithm.group_size"),
         (reproduce_app, ["jobs=0"], "jobs must be at least 1"),
     ],
 )
@@ -419,7 +426,7 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
         "algorithm.episodes=4",
         "evaluation_examples=2",
         "evaluate_every=1",
-        "methods=[{name: free, penalty: {weighting: none}}, {name: ours, penalty: {beta: 10}}]",
+        "methods=[{name: free, penalty: {weighting: none}}, {name: ours, penalty: {beta: 1}}]",
         f"runs={tmp_path / 'runs'}",
         f"output={tmp_path / 'output'}",
         "tracking.mode=disabled",
@@ -428,7 +435,7 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
     assert code == 0, err
     assert "| ours |" in out
     page = (tmp_path / "output" / "report.html").read_text()
-    assert page.count("<svg") == 9
+    assert page.count("<svg") == 10
     assert page.count("<pre") == 3
     assert "(95% interval" in page
     summary = json.loads((tmp_path / "output" / "summary.json").read_text())

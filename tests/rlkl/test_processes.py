@@ -16,7 +16,7 @@ from rlkl.finetune import check_shares
 def finetune(folder, processes, *more):
     arguments = [f"run_dir={folder}", "algorithm.episodes=6", "algorithm.minibatch_size=3", "algorithm.collects=2"]
     arguments += ["evaluation_examples=2", "algorithm.learning_rate=1e-3", *more]
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--master-port=0"] if processes > 1 else []
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
     environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launcher, "-m", "rlkl.finetune", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)

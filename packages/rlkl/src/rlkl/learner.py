@@ -130,7 +130,7 @@ class Learner:
         return from_samples(encode(map(self.task.prompt, operands)), samples, END_TOKEN).to(device), rewards.to(device)
 
     def _roll_out(self, problems: Sequence[Operands], generator: torch.Generator) -> list[list[int]]:
-        """What the policy makes of prompts, each process of its share: an episode's tokens do not depend on who samples them."""
+        """What the policy makes of prompts, each process of its share: whoever samples, samples the same."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         algorithm, group = self.config.algorithm, self.config.algorithm.episodes_per_prompt
         prompts = encode(map(self.task.prompt, problems))

@@ -1,11 +1,12 @@
 """The rollout engine: batched sampling from a GPT-2, with a key-value cache that is allocated once.
 
-Each prompt is read once, however many rows continue it, and a decoder of `decoders.py` then continues the rows. What a row samples depends on the generator, on its number and on its prompt, not on when the others end nor on how many go at a time.
-It knows no task.
+Each prompt is read once, however many rows continue it, and a decoder of `decoders.py` then continues the rows. What a row
+samples depends on the generator, on its number and on its prompt, not on when the others end nor on how many go at a time. It
+knows no task.
 
 Left out on purpose: other architectures than GPT-2, beam search, top-k and top-p (rollouts must come from the policy itself),
-and giving the place of rows that have ended to the next prompts. On a CPU that was half as fast as batches that shrink: where rows
-are at different columns, every step reads up to the column of the furthest.
+and giving the place of rows that have ended to the next prompts. On a CPU that was half as fast as batches that shrink: where
+rows are at different columns, every step reads up to the column of the furthest.
 """
 
 from collections.abc import Sequence
