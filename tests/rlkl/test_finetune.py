@@ -160,3 +160,16 @@ def test_gradients_of_parts_add_up_to_that_of_the_step(model, algorithm):
     for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_in_half_precision_one_model_acts_for_the_policy_as_it_becomes(model):
+    learner = learner_of(model, precision="bf16", learning_rate=0.1)
+    acting = learner.acting()
+    before = acting.lm_head.weight.clone()
+    metrics = learner.learn(0)
+    assert learner.acting() is acting
+    assert acting.dtype is torch.bfloat16
+    assert not torch.equal(acting.lm_head.weight, before)
+    assert torch.equal(acting.lm_head.weight, learner.model.policy.lm_head.weight.bfloat16())
+    assert learner.model.policy.lm_head.weight.dtype is torch.float32
+    assert math.isfinite(metrics["losses/kl_loss"])

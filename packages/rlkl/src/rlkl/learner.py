@@ -89,6 +89,7 @@ class Learner:
         self.alpha = config.penalty.alpha
         torch.manual_seed(config.seed)
         self.model = ActorCritic(copy.deepcopy(reference).requires_grad_(True)).to(accelerator.device)
+        self._half: GPT2LMHeadModel | None = None  # the policy in bfloat16
         self.reference = move(reference.requires_grad_(False), accelerator.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.algorithm.learning_rate)
         self.critical = CriticalProbabilities(
@@ -137,7 +138,7 @@ class Learner:
         longest = longest_completion(self.task, problems)
         noise = torch.rand(longest, len(prompts), group, dtype=torch.float64, generator=generator)  # (T, P, G)
         rollouts = generate(
-            self._acting(),
+            self.acting(),
             prompts[rank::processes],
             max_new_tokens=longest,
             end_token=END_TOKEN,
@@ -152,13 +153,17 @@ class Learner:
         of_prompt = [shares[prompt % processes][prompt // processes * group :][:group] for prompt in range(len(prompts))]
         return [sample for samples in of_prompt for sample in samples]
 
-    def _acting(self) -> GPT2LMHeadModel:
-        """The policy in the precision of rollouts."""
+    @torch.no_grad()
+    def acting(self) -> GPT2LMHeadModel:
+        """The policy in the precision of rollouts: always the same model, which a compiled step is compiled for."""
         if self.config.algorithm.precision == "fp32":
             return self.model.policy
-        acting = copy.deepcopy(self.model.policy)
-        torch.nn.Module.to(acting, torch.bfloat16)
-        return acting
+        if self._half is None:
+            self._half = copy.deepcopy(self.model.policy).requires_grad_(False)
+            torch.nn.Module.to(self._half, torch.bfloat16)
+        for half, whole in zip(self._half.parameters(), self.model.policy.parameters(), strict=True):
+            half.copy_(whole)
+        return self._half
 
     def score(self, episodes: Sequences) -> Scores:
         """What policy, critic and reference say about episodes: each process sees to its share, and all get the whole."""
