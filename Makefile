@@ -39,8 +39,8 @@ format: .venv/.installed ## let ruff mend what it can
 
 reproduce: reproduce-rl reproduce-htc ## both papers, one after the other; each ends in a report
 
-reproduce-rl: .venv/.installed ## compare the KL penalties on additions; ends in a report
-	$(BIN)/python -m rlkl.reproduce
+reproduce-rl: .venv/.installed ## compare the KL penalties on additions; ends in a report; EXPERIMENT=betas PROFILE=paper
+	$(BIN)/python -m rlkl.reproduce $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(PROFILE),profile=$(PROFILE))
 
 pretrain-rl: .venv/.installed ## train the model again that reproduce-rl starts from, and evaluate it
 	$(BIN)/rlkl-pretrain run_dir=outputs/pretrain-rl

@@ -9,22 +9,19 @@ from pathlib import Path
 
 from hierarchies import tree
 
+from common.encoders import EncoderConfig, load_encoder
 from htc import Hierarchy
 from htc.taxonomy import ROOT
 
 LEVELS, DOCUMENTS = (20, 300, 2000, 7680), 100_000
-SYLLABLES = ("ba", "de", "fi", "go", "lu", "ma", "ne", "pi", "ro", "su", "ta", "ve", "wi", "xo", "yu", "za")
 GIGABYTES = 8
 
 
-def word(number: int) -> str:
-    """A word of four syllables for each number below 65,536."""
-    return "".join(SYLLABLES[(number >> shift) % 16] for shift in (12, 8, 4, 0))
-
-
 def write_documents(folder: Path, hierarchy: Hierarchy) -> None:
-    """Texts of the words of the document's own labels, and of others'; one path to a leaf each."""
+    """A word for each node; texts of the words of the document's own labels, one path to a leaf, and of as many others."""
     rng = random.Random(0)
+    vocabulary = load_encoder(EncoderConfig()).tokenizer.get_vocab()
+    words = sorted(word for word in vocabulary if word.isalpha() and len(word) > 3)
     leaves = hierarchy.leaves.tolist()
     below: dict[str, list[str]] = {}
     for name, parents in zip(hierarchy.names, hierarchy.parents, strict=True):
@@ -34,17 +31,16 @@ def write_documents(folder: Path, hierarchy: Hierarchy) -> None:
     with (folder / "large.json").open("w", encoding="utf-8") as file:
         for _ in range(DOCUMENTS):
             path = hierarchy.paths[rng.choice(leaves)]
-            numbers = [int(name[1:]) for name in path] + [rng.randrange(65_536) for _ in range(4)]
-            rng.shuffle(numbers)
-            file.write(json.dumps({"token": [" ".join(map(word, numbers))], "label": list(path)}) + "\n")
+            text = [words[int(name[1:])] for name in path] + rng.choices(words, k=len(path))
+            rng.shuffle(text)
+            file.write(json.dumps({"token": [" ".join(text)], "label": list(path)}) + "\n")
 
 
 def test_many_documents_and_nodes(benchmark, tmp_path):
-    hierarchy = tree(LEVELS)
-    write_documents(tmp_path, hierarchy)
+    write_documents(tmp_path, tree(LEVELS))
     options = ["dataset=custom", f"dataset.dir='{tmp_path}'", f"runs='{tmp_path}'", f"cache_dir='{tmp_path}'"]
-    options += ["loss=conditional_softmax", "encoder.max_length=32", "training.epochs=4", "training.batch_size=256"]
-    command = [sys.executable, "-m", "htc.train", *options, "tracking.mode=disabled"]
+    options += ["loss=conditional_softmax", "training.epochs=4", "training.batch_size=256", "tracking.mode=disabled"]
+    command = [sys.executable, "-m", "htc.train", *options]
     benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=1)
     gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
     result = json.loads(next(tmp_path.glob("htc/*/*/result.json")).read_text(encoding="utf-8"))

@@ -104,10 +104,12 @@ def test_losses_of_experiments_are_those_of_the_loss_group():
             assert loss == typed(composed("htc", "train", f"loss={loss.name}")).loss
 
 
-def test_every_grid_of_rlkl_can_be_run():
+@pytest.mark.parametrize("profile", ["embedded", "paper"])
+def test_every_grid_of_rlkl_can_be_run(profile):
     for file in (CONF / "rlkl").glob("experiment/*.yaml"):
         if not file.stem.startswith("pretrain"):
-            config = typed(composed("rlkl", "reproduce", f"experiment={file.stem}"))
+            config = typed(composed("rlkl", "reproduce", f"experiment={file.stem}", f"profile={profile}"))
+            assert config.output.endswith("-paper") == (profile == "paper")
             runs = grid(config)
             assert len(runs) == len(config.methods) * len(config.seeds)
             axis_of(config, runs)

@@ -245,6 +245,7 @@ class ReproduceConfig(FinetuneConfig):
         seeds: every method is run with each.
         axis: a key of the config, such as penalty.beta: the report draws what is reached against it.
         compare: which methods' differences are of interest: pairs of names; null for the first method against each other one.
+        size: what the names of folders end in, set by the profile: nothing, or -paper.
         examples: problems of each kind and number of digits that the models are evaluated on before.
         output: the folder of report, figures and summary.
         jobs: runs at a time, each on its share of the cores; null: as many as there are cores, at most four; one on a GPU.
@@ -255,6 +256,7 @@ class ReproduceConfig(FinetuneConfig):
     seeds: list[int] = MISSING
     axis: str | None = None
     compare: list[list[str]] | None = None
+    size: str = ""
     examples: int = 1000
     output: str = MISSING
     jobs: int | None = None
