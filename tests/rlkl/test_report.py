@@ -2,7 +2,16 @@
 
 import pytest
 
-from rlkl.report_methods import COLUMNS, before_finetuning, comparison_table, difference, findings, result_table, weights_figure
+from rlkl.report_methods import (
+    COLUMNS,
+    before_finetuning,
+    comparison_table,
+    curves_table,
+    difference,
+    findings,
+    result_table,
+    weights_figure,
+)
 
 LONGER = "eval/accuracy_longer"
 
@@ -73,3 +82,14 @@ def test_the_histogram_is_of_a_method_whose_weights_differ():
     assert weights_figure(RUNS) is None
     figure = weights_figure(RUNS | {"shuffled": [run(0.2, shares=(0.25, 0.75))]})
     assert [bar.get_height() for bar in figure.axes[0].patches] == [0.25, 0.75]
+
+
+def test_curves_as_numbers():
+    table = curves_table(RUNS)
+    assert [row[0] for row in table.rows] == list(RUNS)
+    ours = table.rows[1]
+    assert ours[1].startswith("0.653 (0.6")  # fewer than four scores are all kept
+    assert ours[2].startswith("0.377 ±")  # from .1 to .6, .72 and .64
+    assert ours[3] == f"{2 * 0.4 / (0.64 - 0.1):.1f}"  # of three seeds the second to reach one half
+    assert ours[4] == "100%"
+    assert table.rows[0][3:] == ["never", "0%"]

@@ -16,6 +16,7 @@ from rlkl.report_methods import (
     comma_pictures,
     comparison_table,
     curve_pictures,
+    curves_table,
     findings,
     result_table,
     weights_figure,
@@ -80,7 +81,7 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
         write_atomically(output / f"{name}.svg", picture.svg)
     write_atomically(output / "table.md", markdown_table(main_table) + "\n")
     sections = [
-        Section("The result", findings(runs, pairs), [main_table, comparison_table(runs, pairs)], first),
+        Section("The result", findings(runs, pairs), [main_table, comparison_table(runs, pairs), curves_table(runs)], first),
         Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values())),
         Section("The weights", weights_text(runs), [], [pictures["weights"]] if weights is not None else []),
         *(section for start in starts.values() for section in start_sections(start)),

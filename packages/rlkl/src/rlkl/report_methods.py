@@ -7,6 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from common.aggregates import (
+    area_under_curve,
+    interquartile_mean,
+    stratified_bootstrap,
+    time_to_threshold,
+    times_to_threshold,
+)
 from common.figures import COLORS, line_with_interval, new_figure, to_svg
 from common.report import Picture, Table
 from common.statistics import Interval, over_seeds
@@ -18,6 +25,7 @@ COLUMNS = (
     ("critical/comma", "probability on critical commas"),
     ("critical/lists", "probability of copying all operand lists"),
 )
+THRESHOLD = 0.5  # of accuracy on more digits, to be reached soon
 SMOOTHED = 5  # collects that the curve of successes is averaged over
 CURVES = len(COLORS)  # lines in a figure that can be told apart
 
@@ -136,6 +144,33 @@ def comparison_table(runs: Runs, pairs: Pairs) -> Table:
 
 def _range(interval: Interval) -> str:
     return f"{interval.low:+.3f} to {interval.high:+.3f}"
+
+
+def curves_table(runs: Runs) -> Table:
+    """Learning curves as numbers (`common.aggregates`): where they end, their mean, and when they reach the threshold."""
+    key, longer = COLUMNS[1][0], column_names(runs)[1]
+    rows = []
+    for method, seeds in runs.items():
+        curves = [tuple(zip(*logged(run, key), strict=True)) for run in seeds]  # (steps, values) of each seed
+        last = stratified_bootstrap({longer: [values[-1] for _, values in curves]}, interquartile_mean)
+        area = over_seeds([area_under_curve(steps, values) for steps, values in curves])
+        reached = times_to_threshold([time_to_threshold(steps, values, THRESHOLD) for steps, values in curves])
+        when = "never" if reached.median is None else f"{reached.median:.1f}"
+        interval = "" if len(seeds) == 1 else f" ({last.low:.3f} to {last.high:.3f})"
+        rows.append([method, f"{last.value:.3f}{interval}", _cell(area), when, f"{reached.share:.0%}"])
+    return Table(
+        columns=[
+            "method",
+            "interquartile mean of the end",
+            "mean of the curve",
+            f"collects to {THRESHOLD}",
+            "runs that get there",
+        ],
+        rows=rows,
+        caption=f"{longer.capitalize()} during fine-tuning: the interquartile mean over seeds after the last collect, with its "
+        "95% bootstrap interval; the area under the curve, as a mean; and the median of the collects after which "
+        f"{THRESHOLD} is reached, where runs that never reach it count as later than all others.",
+    )
 
 
 def curve_pictures(runs: Runs) -> dict[str, Picture]:
