@@ -35,18 +35,18 @@ def test_a_difference_that_may_be_none_is_not_stressed():
     [
         (summary([0.5] * 3, train=8), "train is 8, here it is 7"),
         (summary([0.5] * 3, hierarchy_fingerprint="g"), "hierarchy_fingerprint is g"),
-        (summary([0.5] * 3, losses=("focal",)), "none of the objectives"),
+        (summary([0.5] * 3, losses=("focal",)), "none of the objectives bce"),
+        (summary([0.5] * 3) | {"seeds": [0, 1]}, r"its seeds are \[0, 1\], these are \[0, 1, 2\]"),
     ],
 )
-def test_what_cannot_be_paired_is_refused(other, problem):
+def test_what_cannot_be_paired_is_refused(other, problem, tmp_path):
+    (tmp_path / "summary.json").write_text(json.dumps(other))
     with pytest.raises(InputError, match=problem):
-        against_section(summary([0.6, 0.7, 0.8]), other, "other")
+        load_other(str(tmp_path), DATASET, ["bce"], [0, 1, 2])
 
 
-def test_other_seeds_and_missing_folders_are_refused_before_anything_runs(tmp_path):
+def test_a_reproduction_is_read_and_one_that_is_not_there_refused(tmp_path):
     with pytest.raises(InputError, match="cannot read"):
-        load_other(str(tmp_path), [0, 1, 2])
+        load_other(str(tmp_path), DATASET, ["bce"], [0, 1, 2])
     (tmp_path / "summary.json").write_text(json.dumps(summary([0.5] * 3)))
-    assert load_other(str(tmp_path), [0, 1, 2])["seeds"] == [0, 1, 2]
-    with pytest.raises(InputError, match=r"its seeds are \[0, 1, 2\], these are \[0, 1\]"):
-        load_other(str(tmp_path), [0, 1])
+    assert load_other(str(tmp_path), DATASET, ["bce"], [0, 1, 2])["seeds"] == [0, 1, 2]

@@ -133,8 +133,10 @@ def scores_per_document(
     probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float, one_path: bool
 ) -> dict[str, Tensor]:
     """hF1 of each document under each rule, and its HF1-AUC: what methods are compared by. Returns: name -> (D,) float32."""
-    sets = {rule: decode(rule, probabilities, hierarchy, tuned_threshold) for rule in rules_for(one_path)}
-    scores = {rule: metrics.hierarchical_f_per_document(targets, chosen, hierarchy) for rule, chosen in sets.items()}
+    scores = {
+        rule: metrics.hierarchical_f_per_document(targets, decode(rule, probabilities, hierarchy, tuned_threshold), hierarchy)
+        for rule in rules_for(one_path)
+    }
     scores["hf1_auc"] = metrics.hf1_auc_per_document(targets, probabilities, hierarchy)
     return {name: values.float() for name, values in scores.items()}
 

@@ -1,6 +1,7 @@
 """The part of the report that holds a reproduction against another one, with another encoder or recipe: paired over seeds."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ SAME = ("train", "dev", "test", "hierarchy_fingerprint")
 Differences = list[Interval | None]
 
 
-def load_other(folder: str, seeds: list[int]) -> dict[str, Any]:
+def load_other(folder: str, dataset: dict[str, Any], losses: Sequence[str], seeds: list[int]) -> dict[str, Any]:
     """The summary of the reproduction that another one wrote into a folder.
 
+    Args:
+        dataset: the facts of this one's documents; losses, seeds: its runs.
+
     Raises:
-        InputError: if there is none, or it has other seeds.
+        InputError: if there is none, or it is on other documents, labels or seeds, or has no objective in common.
     """
     file = Path(folder) / "summary.json"
     try:
@@ -26,31 +30,25 @@ def load_other(folder: str, seeds: list[int]) -> dict[str, Any]:
         raise InputError(f"against={folder}: cannot read {file}; name the folder of a reproduction that has ended.") from error
     if other["seeds"] != seeds:
         raise InputError(f"against={folder}: its seeds are {other['seeds']}, these are {seeds}; runs are paired by seed.")
-    return other
+    for fact in SAME:
+        if dataset[fact] != other["dataset"][fact]:
+            raise InputError(f"against={folder}: its {fact} is {other['dataset'][fact]}, here it is {dataset[fact]}.")
+    if not set(losses) & set(other["losses"]):
+        raise InputError(f"against={folder}: it has none of the objectives {', '.join(losses)}.")
+    return dict(other)
 
 
 def against_section(summary: dict[str, Any], other: dict[str, Any], folder: str) -> Section:
     """Differences of the objectives that both have.
 
     Args:
-        summary, other: what `htc.report.summarize` gave.
+        summary, other: what `htc.report.summarize` gave, of the same documents and seeds.
         folder: what to call the other one.
-
-    Raises:
-        InputError: if the two are not on the same documents and labels, or have no objective in common.
     """
-    for fact in SAME:
-        if summary["dataset"][fact] != other["dataset"][fact]:
-            raise InputError(
-                f"against={folder}: its {fact} is {other['dataset'][fact]}, here it is {summary['dataset'][fact]}."
-            )
     shared = [loss for loss in summary["losses"] if loss in other["losses"]]
-    if not shared:
-        raise InputError(f"against={folder}: it has none of the objectives {', '.join(summary['losses'])}.")
     pairs = {loss: list(zip(summary["losses"][loss], other["losses"][loss], strict=True)) for loss in shared}
-    return Section(
-        f"Against {Path(folder).name}", [], [_table(pairs, metric, folder) for metric in ("hf1_micro", "hf1_samples")]
-    )
+    tables = [_table(pairs, metric, folder) for metric in ("hf1_micro", "hf1_samples")]
+    return Section(f"Against {Path(folder).name}", [], tables)
 
 
 def _table(pairs: dict[str, list[tuple[Any, Any]]], metric: str, folder: str) -> Table:

@@ -26,6 +26,7 @@ from common.report import Section
 from common.runs import make_folder, write_json
 from htc.build import load_dataset, make_objective
 from htc.config import ReproduceConfig, TrainConfig, register
+from htc.datasets import Dataset
 from htc.errors import InputError
 from htc.report import summarize, write_htc_report
 from htc.report_against import against_section, load_other
@@ -59,8 +60,12 @@ def grid(config: ReproduceConfig) -> list[TrainConfig]:
     return runs
 
 
-def prepare(runs: list[TrainConfig]) -> None:
-    """Refuse what would fail in every run, and compute the features that all runs share, before any run is started."""
+def prepare(runs: list[TrainConfig]) -> Dataset:
+    """Refuse what would fail in every run, and compute the features that all runs share, before any run is started.
+
+    Returns:
+        The documents of the first run.
+    """
     dataset = load_dataset(runs[0].dataset)
     log.info("%s", dataset.describe())
     for run in runs:
@@ -71,6 +76,7 @@ def prepare(runs: list[TrainConfig]) -> None:
     if runs[0].encoder.frozen:
         encoder = load_encoder(runs[0].encoder)
         cached_features(encoder, dataset.texts, runs[0].cache_dir, runs[0].encoder.batch_size)
+    return dataset
 
 
 def reproduce(config: ReproduceConfig, command: str) -> Path:
@@ -78,10 +84,12 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     started = time.monotonic()
     jobs = number_of_jobs(config.jobs)
     runs = grid(config)
-    other = None if config.against is None else load_other(config.against, config.seeds)
     output = Path(config.output)
     make_folder(output)
-    prepare(runs)
+    dataset = prepare(runs)
+    other = None
+    if config.against is not None:
+        other = load_other(config.against, dataset.facts(), [loss.name for loss in config.losses], config.seeds)
     results = run_all(partial(train, progress=False), runs, jobs, "training runs")
     documents = documents_of(runs, results)
     summary = summarize(results)
