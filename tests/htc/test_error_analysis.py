@@ -12,6 +12,7 @@ from htc.error_analysis import (
     f1_per_node,
     worst_documents,
 )
+from htc.metrics.counts import by_class
 
 from .conftest import random_tree, single_paths
 
@@ -52,7 +53,7 @@ def test_f1_of_nodes_and_of_rare_ones():
     true = torch.tensor([[1, 0, 0, 1], [1, 1, 0, 0], [0, 1, 0, 0]]).bool()
     predicted = torch.tensor([[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]]).bool()
     assert f1_per_node(true, predicted).nan_to_num(-1).tolist() == pytest.approx([1.0, 2 / 3, -1.0, 0.0])
-    rows = f1_by_frequency(true, predicted, torch.tensor([500, 3, 3, 0]))
+    rows = f1_by_frequency(by_class(true, predicted), torch.tensor([500, 3, 3, 0]))
     assert [row["most"] for row in rows] == [*FREQUENCIES, None]
     assert [row["labels"] for row in rows] == [1, 1, 0, 0, 1]
     assert [row["f1"] for row in rows] == [0.0, pytest.approx(2 / 3), None, None, 1.0]

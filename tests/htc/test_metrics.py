@@ -127,8 +127,8 @@ def test_micro_f1_equals_micro_hf1_for_coherent_predictions(seed, documents, sha
 def test_evaluate_covers_every_rule(scored):
     h, _, targets = scored
     probabilities = ConditionalSoftmax(h).probabilities(torch.randn(25, h.num_nodes))
-    scores = evaluate(probabilities, targets, h, tuned_threshold=0.4, one_path=True)
+    scores, _ = evaluate(probabilities, targets, h, tuned_threshold=0.4, one_path=True)
     assert set(scores["rules"]) == set(ALL_RULES)
-    assert set(evaluate(torch.rand(25, h.num_nodes), targets, h, 0.4, one_path=False)["rules"]) == set(RULES)
+    assert set(evaluate(torch.rand(25, h.num_nodes), targets, h, 0.4, one_path=False)[0]["rules"]) == set(RULES)
     assert scores["rules"]["top_down"]["incoherence_rate"] == 0
     assert len(scores["curve"]["f1"]) == len(scores["curve"]["thresholds"])

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy, spread
-from htc.label_sets import LabelSets, Scores, as_label_sets, as_scores
+from htc.label_sets import LabelSets, Scores, as_label_sets, as_scores, in_parts
 
 
 def threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
@@ -120,16 +120,36 @@ def tune_threshold(probabilities: Scores, targets: LabelSets, hierarchy: Hierarc
     targets = hierarchy.close(as_label_sets(targets, hierarchy, "targets"))
     if not bool(targets.any()):
         raise InputError("a threshold is tuned on documents with labels, and there are none.")
-    values = hierarchy.max_over_descendants(probabilities).flatten()
     true = int(targets.sum())
-    at_half = values >= 0.5
-    f1_at_half = 2 * int((at_half & targets.flatten()).sum()) / (int(at_half.sum()) + true)
-    most = len(values) if f1_at_half == 0 else min(len(values), int(true * (2 / f1_at_half - 1)) + 2)
-    scores, order = values.topk(most)
-    true_positives = targets.flatten()[order].cumsum(0)
+    most = _most_labels(probabilities, targets, hierarchy, true)
+    scores, is_true = _highest(probabilities, targets, hierarchy, most)
+    true_positives = is_true.cumsum(0)
     f1 = 2 * true_positives / (torch.arange(1, most + 1, device=scores.device) + true)
-    last_of_its_value = torch.cat([scores[1:] < scores[:-1], scores.new_full((1,), most == len(values), dtype=torch.bool)])
+    last_of_its_value = torch.cat([scores[1:] < scores[:-1], scores.new_full((1,), most == targets.numel(), dtype=torch.bool)])
     best = int(torch.where(last_of_its_value, f1, -1.0).argmax())
     below = scores[best + 1] if best + 1 < most else scores.new_zeros(())
     between = (scores[best] + below) / 2
     return float(between if between > below else scores[best])  # two scores may have no number between them
+
+
+def _most_labels(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, true: int) -> int:
+    """How many labels can be predicted at most, of D x N, for an F1 no worse than that at 0.5."""
+    predicted, right = 0, 0
+    for some, of_them in in_parts(probabilities, targets):
+        at_half = hierarchy.max_over_descendants(some) >= 0.5
+        predicted, right = predicted + int(at_half.sum()), right + int((at_half & of_them).sum())
+    if not right:
+        return targets.numel()
+    f1 = 2 * right / (predicted + true)
+    return min(targets.numel(), int(true * (2 / f1 - 1)) + 2)
+
+
+def _highest(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, most: int) -> tuple[Tensor, Tensor]:
+    """The highest values of `max_over_descendants`, in descending order, and which of them are of true labels; (most,) both."""
+    scores, is_true = probabilities.new_empty(0), targets.new_empty(0)
+    for some, of_them in in_parts(probabilities, targets):
+        scores = torch.cat([scores, hierarchy.max_over_descendants(some).flatten()])
+        is_true = torch.cat([is_true, of_them.flatten()])
+        scores, order = scores.topk(min(most, len(scores)))
+        is_true = is_true[order]
+    return scores, is_true

@@ -87,18 +87,18 @@ def f1_per_node(true: Tensor, predicted: Tensor) -> Tensor:
     return torch.where(counts[1:].any(0), precision_recall_f(counts)[2], torch.nan)
 
 
-def f1_by_frequency(true: Tensor, predicted: Tensor, training_counts: Tensor) -> list[dict[str, float | int | None]]:
+def f1_by_frequency(counts: Tensor, training_counts: Tensor) -> list[dict[str, float | int | None]]:
     """Macro F1 of labels that are rare in training, and of frequent ones.
 
     Args:
-        true, predicted: (D, N) bool.
+        counts: (3, N), see `htc.metrics.counts`.
         training_counts: (N,) how many training documents have each label.
 
     Returns:
         For each range of counts `most` (None for no limit), `labels` that occur here, and the mean of their `f1`.
     """
-    f1 = precision_recall_f(by_class(true, predicted))[2]
-    occurs = true.any(0)
+    f1 = precision_recall_f(counts)[2]
+    occurs = counts[2] > 0
     rows: list[dict[str, float | int | None]] = []
     at_least = 0
     for most in (*FREQUENCIES, None):

@@ -15,12 +15,11 @@ from common.cli import print_result, run_application
 from common.encoders import cached_features
 from common.runs import make_folder, write_json
 from common.statistics import bootstrap
-from htc import metrics
 from htc.build import load_dataset
 from htc.config import EvaluateConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError
-from htc.evaluation import decode, evaluate, summary_table
+from htc.evaluation import evaluate, summary_table
 from htc.saved_model import SavedModel, load_model
 
 log = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     vectors = cached_features(model.encoder, [dataset.texts[i] for i in documents.tolist()], config.cache_dir)
     probabilities = model.probabilities(vectors)
     targets = dataset.targets[documents]
-    scores = evaluate(
+    scores, per_document = evaluate(
         probabilities,
         targets,
         dataset.hierarchy,
@@ -62,8 +61,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
         model.decoder,
     )
     for rule, row in scores["rules"].items():
-        sets = decode(rule, probabilities, dataset.hierarchy, model.tuned_threshold)
-        interval = bootstrap(metrics.hierarchical_f_per_document(targets, sets, dataset.hierarchy).tolist())
+        interval = bootstrap(per_document[rule].tolist())
         row["hf1_samples_interval"] = [interval.low, interval.high]
     result = {"model": config.model, "dataset": dataset.facts(), config.split: scores}
     if output is not None:

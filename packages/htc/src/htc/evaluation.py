@@ -11,6 +11,8 @@ from htc import decoding, expected, metrics
 from htc.error_analysis import f1_by_frequency
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.label_sets import in_parts
+from htc.metrics.single_path import leaf_heights
 
 Rule = Callable[[Tensor, Hierarchy], Tensor]
 RULES: dict[str, Rule] = {
@@ -73,13 +75,14 @@ def decode(rule: str, probabilities: Tensor, hierarchy: Hierarchy, tuned_thresho
     return ALL_RULES[rule](probabilities, hierarchy)
 
 
-def score_sets(targets: Tensor, predictions: Tensor, hierarchy: Hierarchy) -> dict[str, Any]:
-    """Every metric of predicted sets. Args: targets, predictions (D, N) bool. Returns: metric name -> number or list."""
+def score_rule(
+    rule: str, probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float
+) -> metrics.LabelSetScores:
+    """Decode by a rule and score the sets, some documents at a time. Args: as `evaluate`. Returns: what gives every metric."""
     scores = metrics.LabelSetScores(hierarchy)
-    scores.update(targets, predictions)
-    result = scores.compute()
-    result["accuracy_per_level"] = [None if math.isnan(value) else value for value in result["accuracy_per_level"]]
-    return result
+    for some, true in in_parts(probabilities, targets):
+        scores.update(true, decode(rule, some, hierarchy, tuned_threshold))
+    return scores
 
 
 def evaluate(
@@ -90,7 +93,7 @@ def evaluate(
     one_path: bool,
     training_counts: Tensor | None = None,
     decoder: str = "top_down",
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Score node probabilities under every inference rule.
 
     Args:
@@ -102,53 +105,44 @@ def evaluate(
         decoder: the rule that suits model and documents, see `rule_for`.
 
     Returns:
-        `decoder`; `hf1_auc`; `hierarchical_distance_at` where documents have one label each; `curve` with micro hP, hR and hF1
-        over thresholds; `rules` with `score_sets` of each rule, and F1 by how frequent labels were in training.
+        The scores: `decoder`; `hf1_auc`; `hierarchical_distance_at` where documents have one label each; `curve` with micro hP,
+        hR and hF1 over thresholds; `rules` with every metric of each rule, and F1 by how frequent labels were in training.
+        And what methods are compared by, (D,) float32 each: the hF1 of each document under each rule, and its `hf1_auc`.
     """
     ranking = metrics.ProbabilityScores(hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
     ranking.update(targets, probabilities)
     hf1_auc, curve = ranking.compute()
-    return {
+    by_rule = {rule: score_rule(rule, probabilities, targets, hierarchy, tuned_threshold) for rule in rules_for(one_path)}
+    scores = {
         "documents": len(targets),
         "decoder": decoder,
         "hf1_auc": hf1_auc,
         "hierarchical_distance_at": _distances_at_k(probabilities, targets, hierarchy),
         "tuned_threshold": tuned_threshold,
-        "rules": {
-            rule: _score_rule(targets, decode(rule, probabilities, hierarchy, tuned_threshold), hierarchy, training_counts)
-            for rule in rules_for(one_path)
-        },
+        "rules": {rule: _metrics(sets, training_counts) for rule, sets in by_rule.items()},
         "curve": {name: [round(float(v), 5) for v in values] for name, values in curve._asdict().items()},
     }
+    per_document = {rule: sets.hf1_per_document for rule, sets in by_rule.items()} | {"hf1_auc": ranking.hf1_auc_per_document}
+    return scores, {name: values.float() for name, values in per_document.items()}
 
 
-def _score_rule(targets: Tensor, predictions: Tensor, hierarchy: Hierarchy, training_counts: Tensor | None) -> dict[str, Any]:
-    scores = score_sets(targets, predictions, hierarchy)
+def _metrics(sets: metrics.LabelSetScores, training_counts: Tensor | None) -> dict[str, Any]:
+    scores = sets.compute()
+    scores["accuracy_per_level"] = [None if math.isnan(value) else value for value in scores["accuracy_per_level"]]
     if training_counts is not None:
-        scores["f1_by_frequency"] = f1_by_frequency(targets, predictions, training_counts)
+        scores["f1_by_frequency"] = f1_by_frequency(sets.label_counts, training_counts)
     return scores
 
 
-def scores_per_document(
-    probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float, one_path: bool
-) -> dict[str, Tensor]:
-    """hF1 of each document under each rule, and its HF1-AUC: what methods are compared by. Returns: name -> (D,) float32."""
-    scores = {
-        rule: metrics.hierarchical_f_per_document(targets, decode(rule, probabilities, hierarchy, tuned_threshold), hierarchy)
-        for rule in rules_for(one_path)
-    }
-    scores["hf1_auc"] = metrics.hf1_auc_per_document(targets, probabilities, hierarchy)
-    return {name: values.float() for name, values in scores.items()}
-
-
 def _distances_at_k(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> dict[str, float] | None:
-    if bool((hierarchy.most_specific(targets).sum(1) > 1).any()):
-        return None
-    return {
-        str(k): metrics.hierarchical_distance_at_k(targets, probabilities, hierarchy, k)
-        for k in DISTANCES_AT
-        if k <= len(hierarchy.leaves)
-    }
+    """The hierarchical distance at each k that there are leaves for; None where documents have several labels."""
+    at = [k for k in DISTANCES_AT if k <= len(hierarchy.leaves)]
+    heights = []  # (d, k) each
+    for some, true in in_parts(probabilities, targets):
+        if bool((hierarchy.most_specific(true).sum(1) > 1).any()):
+            return None
+        heights.append(leaf_heights(true, some, hierarchy, at[-1]))
+    return {str(k): float(torch.cat(heights)[:, :k].double().mean()) for k in at}
 
 
 def summary_table(result: dict[str, Any], split: str = "test") -> str:

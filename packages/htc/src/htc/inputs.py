@@ -59,13 +59,12 @@ class Inputs(ABC):
         order = torch.arange(len(documents)) if lengths is None else lengths.argsort(stable=True)
         training = model.training
         model.eval()
-        parts = []
+        probabilities = torch.empty(len(documents), objective.hierarchy.num_nodes)
         for rows in order.split(batch_size):
             batch = self.batch(documents[rows])
-            parts.append(objective.probabilities(model(to_device(batch, device)).float()).cpu())
+            probabilities[rows] = objective.probabilities(model(to_device(batch, device)).float()).cpu()
         model.train(training)
-        sorted_probabilities = torch.cat(parts)
-        return torch.empty_like(sorted_probabilities).index_copy_(0, order, sorted_probabilities)
+        return probabilities
 
 
 class VectorInputs(Inputs):

@@ -1,6 +1,6 @@
 """What metrics, inference rules and estimators take: label sets and node scores, in the forms in which people have them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ LabelSets = Any
 - D names.
 """
 
+CELLS = 2**21  # of documents by nodes, at a time: what a processor's cache holds is fastest, and memory stays bounded
 NUMBERS = (int, float, np.number, np.bool_)
 Scores = Any
 """(D, N) probabilities or other scores of nodes: an array of torch or NumPy, or nested lists."""
@@ -157,6 +158,12 @@ def both_label_sets(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) 
     true, predicted = as_label_sets(y_true, hierarchy, "y_true"), as_label_sets(y_pred, hierarchy, "y_pred")
     check_as_many(true, predicted)
     return true, predicted
+
+
+def in_parts(one: Tensor, other: Tensor, cells: int = CELLS) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few documents of each at a time. Args: one, other (D, N); cells: how many to a part."""
+    rows = max(1, cells // one.shape[1])
+    return zip(one.split(rows), other.split(rows), strict=True)
 
 
 def check_as_many(true: Tensor, predicted: Tensor) -> None:

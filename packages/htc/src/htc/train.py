@@ -35,12 +35,10 @@ from htc.errors import InputError, UnsuitableTargetsError
 from htc.evaluation import (
     ALL_RULES,
     SELECTABLE,
-    decode,
     evaluate,
     rule_for,
     rules_for,
-    score_sets,
-    scores_per_document,
+    score_rule,
     summary_table,
 )
 from htc.inputs import Inputs, TokenInputs, VectorInputs
@@ -230,8 +228,8 @@ def _score_dev(
         DEV_SCORES[1]: metrics.hierarchical_precision_recall_f(targets, at_half, dataset.hierarchy)[2],
     }
     if named is not None and select is not None:
-        sets = decode(named[0], probabilities, dataset.hierarchy, tuned_threshold=0.5)
-        scores[select] = score_sets(targets, sets, dataset.hierarchy)[named[1]]
+        of_rule = score_rule(named[0], probabilities, targets, dataset.hierarchy, tuned_threshold=0.5)
+        scores[select] = of_rule.compute()[named[1]]
     return scores
 
 
@@ -250,10 +248,11 @@ def _score(
         if split == "dev":
             tuned = decoding.tune_threshold(probabilities, targets, dataset.hierarchy)
         training_counts = training_targets.sum(0)
-        scores[split] = evaluate(probabilities, targets, dataset.hierarchy, tuned, objective.one_path, training_counts, decoder)
+        scores[split], per_document = evaluate(
+            probabilities, targets, dataset.hierarchy, tuned, objective.one_path, training_counts, decoder
+        )
     if accelerator.is_main_process:
-        each = scores_per_document(probabilities, targets, dataset.hierarchy, tuned, objective.one_path)
-        save_file(each, run.path / PER_DOCUMENT)
+        save_file(per_document, run.path / PER_DOCUMENT)  # of the last split, test
     return scores
 
 

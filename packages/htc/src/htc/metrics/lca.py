@@ -7,11 +7,10 @@ from torch import Tensor
 
 from htc.distances import edges_up
 from htc.hierarchy import Hierarchy
-from htc.label_sets import LabelSets, both_label_sets
+from htc.label_sets import LabelSets, both_label_sets, in_parts
 from htc.metrics.counts import average_over_documents, by_document
 
 FAR = 2**30  # a distance that is none
-CELLS = 2**22  # of documents by nodes, at a time; bounds memory
 
 
 class _Ways(NamedTuple):
@@ -57,9 +56,7 @@ def lca_precision_recall_f(
 
 def lca_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
     """The sizes of the joined graphs of each document. Args: true, predicted (D, N) bool. Returns: (3, D) int64."""
-    rows = max(1, CELLS // (hierarchy.num_nodes + 1))
-    parts = zip(true.split(rows), predicted.split(rows), strict=True)
-    return torch.cat([_lca_counts(*part, hierarchy) for part in parts], dim=1)
+    return torch.cat([_lca_counts(*part, hierarchy) for part in in_parts(true, predicted)], dim=1)
 
 
 def _lca_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:

@@ -8,10 +8,8 @@ from torch import Tensor
 
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
-from htc.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many
+from htc.label_sets import CELLS, LabelSets, Scores, as_label_sets, as_scores, check_as_many, in_parts
 from htc.metrics.counts import count, divide, precision_recall_f
-
-CELLS = 2**24  # of true labels by nodes, at a time; bounds memory
 
 
 def hf1_auc(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> float:
@@ -43,8 +41,8 @@ def hf1_auc(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> float:
 def hf1_auc_per_document(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> Tensor:
     """The area of each document, for intervals over documents. Args: as `hf1_auc`. Returns: (D,) float64."""
     targets, scores = true_and_scores(y_true, y_score, hierarchy)
-    rows = max(1, CELLS // (targets.shape[1] * int(targets.sum(1).max())))
-    return torch.cat([_areas(*part, hierarchy) for part in zip(targets.split(rows), scores.split(rows), strict=True)])
+    most = int(targets.sum(1).max())  # a document takes a row for each of its labels
+    return torch.cat([_areas(*part, hierarchy) for part in in_parts(targets, scores, cells=CELLS // most)])
 
 
 def _areas(targets: Tensor, scores: Tensor, hierarchy: Hierarchy) -> Tensor:

@@ -76,6 +76,14 @@ def hierarchical_distance_at_k(y_true: LabelSets, y_score: Scores, hierarchy: Hi
 
     Source: Bertinetto et al., "Making Better Mistakes", CVPR 2020.
     """
+    return float(leaf_heights(y_true, y_score, hierarchy, k).double().mean())
+
+
+def leaf_heights(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, k: int) -> Tensor:
+    """The height of the lowest common ancestor of the true label and each of the k leaves with the highest scores, best first.
+
+    Args and errors: as `hierarchical_distance_at_k`. Returns: (D, k) int64.
+    """
     true = hierarchy.close(as_label_sets(y_true, hierarchy, "y_true"))
     single_ends(true, hierarchy, "y_true")
     scores = as_scores(y_score, hierarchy)
@@ -88,7 +96,7 @@ def hierarchical_distance_at_k(y_true: LabelSets, y_score: Scores, hierarchy: Hi
     common = true[row // k, ancestor]
     height = torch.where(common, hierarchy.height.to(scores.device)[ancestor], hierarchy.max_depth)
     lowest = torch.full((best.numel(),), hierarchy.max_depth, device=height.device).scatter_reduce(0, row, height, "amin")
-    return float(lowest.double().mean())
+    return lowest.view(-1, k)
 
 
 def tree_distances(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:

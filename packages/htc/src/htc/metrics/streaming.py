@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from htc.hierarchy import Hierarchy
-from htc.label_sets import LabelSets, Scores, as_label_sets, check_as_many
+from htc.label_sets import LabelSets, Scores, as_label_sets, check_as_many, in_parts
 from htc.metrics import hierarchical, information, lca, paths, ranking, single_path
 from htc.metrics.counts import average_over_classes, by_class, by_document, precision_recall_f
 
 AVERAGES: tuple[Literal["micro", "macro"], ...] = ("micro", "macro")
-CELLS = 2**24  # of documents by nodes, at a time; bounds memory
 Sums = Callable[[Tensor, Tensor, Hierarchy], Tensor]
 """(true, predicted, hierarchy) -> what adds up over documents."""
 
@@ -33,14 +32,14 @@ class LabelSetScores:
         self.documents = 0
         self.single_path = True
         self._sums: dict[str, Tensor] = {}
+        self._hf1: list[Tensor] = []
 
     def update(self, y_true: LabelSets, y_pred: LabelSets) -> None:
         """Add documents, or none. Raises: InputError: for label sets that do not fit, see `htc.label_sets`."""
         true, predicted = as_label_sets(y_true, self.hierarchy, "y_true"), as_label_sets(y_pred, self.hierarchy, "y_pred")
         if len(true) or len(predicted):
             check_as_many(true, predicted)
-            rows = max(1, CELLS // self.hierarchy.num_nodes)
-            for part in zip(true.split(rows), predicted.split(rows), strict=True):
+            for part in in_parts(true, predicted):
                 self._update(*part)
 
     def _update(self, true: Tensor, predicted: Tensor) -> None:
@@ -50,10 +49,29 @@ class LabelSetScores:
             self._add(name, sums(true, predicted, self.hierarchy))
         for name, sums in (CLOSED | SINGLE_PATH if self.single_path else CLOSED).items():
             self._add(name, sums(*closed, self.hierarchy))
+        each = precision_recall_f(by_document(*closed))  # (3, D)
+        self._add("closed_samples", each.sum(1))
+        self._hf1.append(each[2].cpu())
         self.documents += len(true)
 
     def _add(self, name: str, sums: Tensor) -> None:
         self._sums[name] = self._sums[name] + sums if name in self._sums else sums
+
+    @property
+    def label_counts(self) -> Tensor:
+        """(3, N) int64: how often each label was right, predicted, and true. Raises: ValueError: without a document."""
+        self._check()
+        return self._sums["flat"]
+
+    @property
+    def hf1_per_document(self) -> Tensor:
+        """(documents,) float64, see `hierarchical_f_per_document`. Raises: ValueError: without a document."""
+        self._check()
+        return torch.cat(self._hf1)
+
+    def _check(self) -> None:
+        if not self.documents:
+            raise ValueError("there is no document to score yet; call update first.")
 
     def compute(self) -> dict[str, Any]:
         """Every metric of the documents so far, by name; those of one label per document only where there never were several.
@@ -61,8 +79,7 @@ class LabelSetScores:
         Raises:
             ValueError: if there is no document yet.
         """
-        if not self.documents:
-            raise ValueError("there is no document to score yet; call update first.")
+        self._check()
         sums, n, hierarchy = self._sums, self.documents, self.hierarchy
         flat, closed = sums["flat"], sums["closed"]
         scores: dict[str, Any] = {}
@@ -113,7 +130,7 @@ class ProbabilityScores:
     def __init__(self, hierarchy: Hierarchy, thresholds: Sequence[float] | Tensor) -> None:
         """Args: thresholds (T,) ascending, where the curve is wanted."""
         self.hierarchy, self.thresholds = hierarchy, ranking.ascending(thresholds)
-        self.documents, self._area = 0, 0.0
+        self._areas: list[Tensor] = []
         self._counts = torch.zeros(3, len(self.thresholds), dtype=torch.long)
 
     def update(self, y_true: LabelSets, y_score: Scores) -> None:
@@ -121,15 +138,20 @@ class ProbabilityScores:
         if not len(y_score):
             return
         targets, scores = ranking.true_and_scores(y_true, y_score, self.hierarchy)
-        self._area += float(ranking.hf1_auc_per_document(targets, scores, self.hierarchy).sum())
-        self._counts += ranking.curve_counts(targets, scores, self.hierarchy, self.thresholds).cpu()
-        self.documents += len(targets)
+        for part in in_parts(targets, scores):
+            self._areas.append(ranking.hf1_auc_per_document(*part, self.hierarchy).cpu())
+            self._counts += ranking.curve_counts(*part, self.hierarchy, self.thresholds).cpu()
+
+    @property
+    def hf1_auc_per_document(self) -> Tensor:
+        """(documents,) float64, see the function of that name. Raises: ValueError: without a document."""
+        if not self._areas:
+            raise ValueError("there is no document to score yet; call update first.")
+        return torch.cat(self._areas)
 
     def compute(self) -> tuple[float, ranking.Curve]:
         """HF1-AUC and the micro curve of the documents so far. Raises: ValueError: if there is none yet."""
-        if not self.documents:
-            raise ValueError("there is no document to score yet; call update first.")
-        return self._area / self.documents, ranking.Curve(self.thresholds, *precision_recall_f(self._counts))
+        return float(self.hf1_auc_per_document.mean()), ranking.Curve(self.thresholds, *precision_recall_f(self._counts))
 
 
 AS_GIVEN: dict[str, Sums] = {
@@ -144,7 +166,6 @@ AS_GIVEN: dict[str, Sums] = {
 }
 CLOSED: dict[str, Sums] = {
     "closed": lambda true, predicted, hierarchy: by_class(true, predicted),
-    "closed_samples": _samples,
     "class_at_depth": hierarchical.class_at_depth_counts,
     "with_parents": lambda true, predicted, hierarchy: information.parent_counts(true, hierarchy),
 }
