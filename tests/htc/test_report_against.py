@@ -7,7 +7,7 @@ from htc.errors import InputError
 from htc.report_against import against_section, load_other
 from htc.report_labels import LABELS
 
-DATASET = {"train": 7, "dev": 1, "test": 2, "hierarchy_fingerprint": "f"}
+DATASET = {"train": 7, "dev": 1, "test": 2, "hierarchy_fingerprint": "f", "fingerprint": "d"}
 
 
 def summary(hf1, losses=("bce", "conditional_softmax"), **facts):
@@ -35,6 +35,7 @@ def test_a_difference_that_may_be_none_is_not_stressed():
     [
         (summary([0.5] * 3, train=8), "train is 8, here it is 7"),
         (summary([0.5] * 3, hierarchy_fingerprint="g"), "hierarchy_fingerprint is g"),
+        (summary([0.5] * 3, fingerprint="e"), "draw of its splits"),
         (summary([0.5] * 3, losses=("focal",)), "none of the objectives bce"),
         (summary([0.5] * 3) | {"seeds": [0, 1]}, r"its seeds are \[0, 1\], these are \[0, 1, 2\]"),
     ],

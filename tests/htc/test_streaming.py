@@ -48,6 +48,15 @@ def assert_same(found, expected):
         assert found[name] == pytest.approx(value, abs=1e-12, nan_ok=True), name
 
 
+def test_documents_and_labels_one_by_one():
+    h, true, predicted = drawn(random_dag, 5)
+    scores = LabelSetScores(h)
+    for t, p in zip(true.split(5), predicted.split(5), strict=True):
+        scores.update(t, p)
+    torch.testing.assert_close(scores.hf1_per_document, metrics.hierarchical_f_per_document(true, predicted, h))
+    assert scores.label_counts.tolist() == [(true & predicted).sum(0).tolist(), predicted.sum(0).tolist(), true.sum(0).tolist()]
+
+
 @given(seed=st.integers(0, 10**6), part=st.integers(1, 12), dag=st.booleans())
 def test_parts_score_as_the_whole(seed, part, dag):
     h, true, predicted = drawn(random_dag if dag else random_tree, seed)
@@ -77,6 +86,7 @@ def test_probabilities_in_parts(make):
         parts.update(t, s)
     area, curve = parts.compute()
     assert area == pytest.approx(metrics.hf1_auc(true, scores, h), abs=1e-12)
+    torch.testing.assert_close(parts.hf1_auc_per_document, metrics.hf1_auc_per_document(true, scores, h))
     for found, expected in zip(curve, metrics.micro_curve(true, scores, h, thresholds), strict=True):
         torch.testing.assert_close(found, expected)
 

@@ -248,12 +248,13 @@ def test_analysis_of_a_model_against_itself(pretrained, tmp_path, monkeypatch, c
     config = AnalyzeConfig(model=str(pretrained / "model"), examples=6, problems=2, samples=2)
     alone = analyze_app.analyze(config, progress=False)
     assert alone["drift"] is None
-    output = tmp_path / "out" / "analysis.json"
+    output = tmp_path / "out" / "analysis"
     values = {"model": config.model, "reference": config.model, "examples": 6, "problems": 2, "samples": 2, "output": output}
     arguments = [f"{key}={value}" for key, value in values.items()]
     code, printed, err = call(analyze_app.main, arguments, monkeypatch, capsys)
     assert code == 0, err
-    result = json.loads(output.read_text())
+    result = json.loads((output / "analysis.json").read_text())
+    assert (output / "report.html").read_text().count("<svg") == 3
     assert {key: value for key, value in result.items() if alone[key] != value}.keys() == {
         "reference",
         "reference_fingerprint",
@@ -354,7 +355,7 @@ def call(main, arguments, monkeypatch, capsys):
         (analyze_app, ["temperature=-1"], "temperature must be a number of at least 0"),
         (analyze_app, ["reference=addition-n5"], "was pre-trained on 1 digits and addition-n5 on 5: choose the reference"),
         (analyze_app, ["example=2"], "did you mean 'examples'?"),
-        (reproduce_app, ["seeds=[]"], "must each hold at least one entry"),
+        (reproduce_app, ["seeds=[]"], "seeds and methods must each hold at least one entry"),
         (reproduce_app, ["seeds=[1,1]"], "must hold each seed only once"),
         (reproduce_app, ["run_dir=somewhere"], "takes seeds=[...]"),
         (reproduce_app, ["methods=[{name: a}, {name: b}]"], "methods: a and b do not differ"),
@@ -362,6 +363,7 @@ def call(main, arguments, monkeypatch, capsys):
         (reproduce_app, ["methods=[{name: a, penalty: {betas: 2}}]"], "methods: a: Key 'betas' not in 'Penalty'"),
         (reproduce_app, ["methods=[{name: a, seed: 2}]"], "methods: a must have neither seed nor run_dir"),
         (reproduce_app, ["compare=[[no KL, with KL]]"], "compare must hold pairs of methods"),
+        (reproduce_app, ["steps=[standard KL]"], "steps must hold two methods or more"),
         (reproduce_app, ["axis=penalty.weighting"], "axis must be a key whose values are numbers"),
         (finetune_app, ["penalty.estimator=k1"], "penalty.estimator must be one of k2, k3, exact where"),
         (finetune_app, ["algorithm=grpo", "algorithm.episodes=7"], "must be a multiple of algorithm.group_size"),
@@ -435,7 +437,7 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
     assert code == 0, err
     assert "| ours |" in out
     page = (tmp_path / "output" / "report.html").read_text()
-    assert page.count("<svg") == 10
+    assert page.count("<svg") == 12
     assert page.count("<pre") == 3
     assert "(95% interval" in page
     summary = json.loads((tmp_path / "output" / "summary.json").read_text())
@@ -446,6 +448,26 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
     assert len(results) == 4 + 8  # fine-tunings, and rows of the evaluation before
     call(reproduce_app.main, arguments, monkeypatch, capsys)
     assert [file.stat().st_mtime_ns for file in sorted((tmp_path / "runs").rglob("result.json"))] == results
+
+
+def test_models_can_be_held_against_each_other_before_any_fine_tuning(pretrained, tmp_path, monkeypatch, capsys):
+    copy_model(pretrained, tmp_path / "another")
+    arguments = [
+        "experiment=levels_before",
+        f"models=[{pretrained / 'model'},{tmp_path / 'another'}]",
+        "examples=4",
+        f"runs={tmp_path / 'runs'}",
+        f"output={tmp_path / 'output'}",
+    ]
+    code, out, err = call(reproduce_app.main, arguments, monkeypatch, capsys)
+    assert code == 0, err
+    assert f"({tmp_path / 'another'})" in out
+    page = (tmp_path / "output" / "report.html").read_text()
+    assert page.count("table 1") == 3  # both models together, and each
+    assert "The result" not in page
+    summary = json.loads((tmp_path / "output" / "summary.json").read_text())
+    assert list(summary["starts"]) == [str(pretrained / "model"), str(tmp_path / "another")]
+    assert summary["methods"] == {}
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_exits_with_130(pretrained, tmp_path):

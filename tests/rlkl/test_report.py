@@ -2,6 +2,7 @@
 
 import pytest
 
+from rlkl.report_drift import drift_pictures, drift_table
 from rlkl.report_methods import (
     COLUMNS,
     before_finetuning,
@@ -10,18 +11,22 @@ from rlkl.report_methods import (
     difference,
     findings,
     result_table,
+    steps_table,
     weights_figure,
 )
+from rlkl.report_start import certainty_levels_table, digits_figure, levels_table
 
 LONGER = "eval/accuracy_longer"
+POSITIONS = [{"start": 0.0, "end": 0.5, "kl": 0.003, "tokens": 9}, {"start": 0.5, "end": 1.0, "kl": 0.001, "tokens": 9}]
 
 
-def run(longer, success=0.5, shares=(0.0, 1.0)):
+def run(longer, success=0.5, shares=(0.0, 1.0), kl=0.002):
     first = {"step": 0, **{key: 0.1 for key, _ in COLUMNS}}
     weights = {f"weights/share_{number}": share for number, share in enumerate(shares)}
     middle = {"step": 1, "rollout/success": 0.0, **weights}
     last = {"step": 2, **{key: 0.9 for key, _ in COLUMNS}, LONGER: longer, "rollout/success": success, **weights}
-    return {"history": [first, middle, last], "trained_digits": 5, "digits": 7, "model": "m"}
+    drift = {name: {"kl": kl, "changed": 0.01, "positions": POSITIONS} for name in ("N", "N+2")}
+    return {"history": [first, middle, last], "drift": drift, "trained_digits": 5, "digits": 7, "model": "m"}
 
 
 RUNS = {
@@ -82,6 +87,56 @@ def test_the_histogram_is_of_a_method_whose_weights_differ():
     assert weights_figure(RUNS) is None
     figure = weights_figure(RUNS | {"shuffled": [run(0.2, shares=(0.25, 0.75))]})
     assert [bar.get_height() for bar in figure.axes[0].patches] == [0.25, 0.75]
+
+
+def test_what_each_step_gains():
+    table = steps_table(RUNS, ["standard KL", "matched mean", "prioritized KL"])
+    assert [row[0] for row in table.rows] == [
+        "standard KL → matched mean",
+        "matched mean → prioritized KL",
+        "standard KL → prioritized KL",
+    ]
+    assert [row[1] for row in table.rows] == ["+0.403", "+0.000", "+0.403"]
+    assert [row[3] for row in table.rows] == ["100%", "0%", "100%"]
+    assert [row[3] for row in steps_table(RUNS, ["matched mean", "prioritized KL"]).rows] == ["–", "–"]
+
+
+def test_drift_by_method():
+    runs = {"one": [run(0.2, kl=0.001), run(0.3, kl=0.003)], "another": [run(0.2, kl=0.004)]}
+    table = drift_table(runs)
+    assert [name.split(":")[0] for name in table.columns[1:]] == ["N", "N", "N+2", "N+2"]
+    assert table.rows[0][1].startswith("2.000 ± ")
+    assert table.rows[1][1:] == ["4.000", "1.000", "4.000", "1.000"]
+    assert list(drift_pictures(runs)) == ["drift_N", "drift_N_2"]
+
+
+def test_starting_models_side_by_side():
+    def start(model, trained, accuracies):
+        rows = [
+            {"operands": "varying", "digits": trained + k, "accuracy": a, "low": a - 0.05, "high": a + 0.05}
+            for k, a in enumerate(accuracies)
+        ]
+        gaps = {"critical": {"mean": -0.2, "deviation": 0.1}}
+        return {
+            "model": model,
+            "task": "addition",
+            "trained_digits": trained,
+            "examples": 50,
+            "rows": rows,
+            "certainty": {"gaps": gaps},
+        }
+
+    starts = {"a": start("a", 3, [0.9, 0.5]), "b": start("b", 5, [0.8, 0.4, 0.1]) | {"task": "subtraction"}}
+    table = levels_table(starts)
+    assert table.columns == ["model", "operands", "N", "N+1", "N+2"]
+    assert table.rows[0] == ["N = 3 (a)", "varying", "0.900 (0.850 to 0.950)", "0.500 (0.450 to 0.550)", "–"]
+    assert table.rows[1][0] == "N = 5 subtraction (b)"
+    assert certainty_levels_table(starts).rows[0] == ["N = 3 (a)", "-0.2000 ± 0.1000"]
+    figure = digits_figure(starts)
+    assert [label.get_text() for label in figure.axes[0].get_legend().get_texts()] == [
+        "N = 3 (a), varying",
+        "N = 5 subtraction (b), varying",
+    ]
 
 
 def test_curves_as_numbers():

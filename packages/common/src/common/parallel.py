@@ -46,11 +46,13 @@ def run_all(function: Callable[[Run], dict[str, Any]], runs: Sequence[Run], jobs
         what: the name of the progress bar.
 
     Returns:
-        The results, in the order of `runs`.
+        The results, in the order of `runs`; none for none.
 
     Raises:
         InputError: if a process was killed from outside.
     """
+    if not runs:
+        return []
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     jobs = min(jobs, len(runs))

@@ -25,6 +25,8 @@ from torch import Tensor
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy, spread
 from htc.label_sets import LabelSets, Scores, as_label_sets, as_scores, in_parts
+from htc.metrics.counts import precision_recall_f
+from htc.metrics.ranking import curve_counts
 
 
 def threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
@@ -108,8 +110,9 @@ def tune_threshold(probabilities: Scores, targets: LabelSets, hierarchy: Hierarc
 
     A node is in the ancestor-closed prediction at a threshold if it or something below it reaches it; so the curve over all
     thresholds is the curve over the sorted values of `max_over_descendants`. With T true labels, predicting k gives at most
-    2T / (k + T), so only as many of the highest values are sorted as could still beat the F1 at 0.5. Of equally good thresholds
-    the highest is taken, put half-way to the next lower score, so that it does not sit on one document's score.
+    2T / (k + T), so only as many of the highest values are sorted as could still beat the best F1 of a few thresholds. Of
+    equally good thresholds the highest is taken, put half-way to the next lower score, so that it does not sit on one
+    document's score.
 
     Args: probabilities (D, N); targets: the label sets of D documents. Returns: the threshold.
 
@@ -133,15 +136,11 @@ def tune_threshold(probabilities: Scores, targets: LabelSets, hierarchy: Hierarc
 
 
 def _most_labels(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, true: int) -> int:
-    """How many labels can be predicted at most, of D x N, for an F1 no worse than that at 0.5."""
-    predicted, right = 0, 0
-    for some, of_them in in_parts(probabilities, targets):
-        at_half = hierarchy.max_over_descendants(some) >= 0.5
-        predicted, right = predicted + int(at_half.sum()), right + int((at_half & of_them).sum())
-    if not right:
-        return targets.numel()
-    f1 = 2 * right / (predicted + true)
-    return min(targets.numel(), int(true * (2 / f1 - 1)) + 2)
+    """How many labels can be predicted at most, of D x N, for an F1 no worse than the best of some thresholds."""
+    thresholds = torch.logspace(-6, 0, 61)
+    parts = [curve_counts(of_them, some, hierarchy, thresholds) for some, of_them in in_parts(probabilities, targets)]
+    f1 = float(precision_recall_f(torch.stack(parts).sum(0))[2].max())
+    return targets.numel() if f1 == 0 else min(targets.numel(), int(true * (2 / f1 - 1)) + 2)
 
 
 def _highest(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, most: int) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from htc.config import EvaluateConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError
 from htc.evaluation import evaluate, summary_table
+from htc.label_sets import documents_per_label
 from htc.saved_model import SavedModel, load_model
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
         dataset.hierarchy,
         model.tuned_threshold,
         model.objective.one_path,
-        dataset.targets[dataset.splits["train"]].sum(0),
+        documents_per_label(dataset.targets[dataset.splits["train"]]),
         model.decoder,
     )
     for rule, row in scores["rules"].items():

@@ -11,7 +11,7 @@ from htc import decoding, expected, metrics
 from htc.error_analysis import f1_by_frequency
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
-from htc.label_sets import in_parts
+from htc.label_sets import in_parts, labels_per_document
 from htc.metrics.single_path import leaf_heights
 
 Rule = Callable[[Tensor, Hierarchy], Tensor]
@@ -61,7 +61,7 @@ def rule_for(one_path: bool, targets: Tensor, hierarchy: Hierarchy) -> str:
     Args: one_path: the objective's attribute; targets (D, N) bool, closed. Returns: a name from `ALL_RULES`.
     """
     specific = hierarchy.most_specific(targets)
-    several = bool((specific.sum(1) > 1).any())
+    several = bool((labels_per_document(specific) > 1).any())
     inner = bool((specific & ~hierarchy.is_leaf).any())
     if one_path:
         return "argmax_end" if inner else "top_down"
@@ -139,7 +139,7 @@ def _distances_at_k(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy
     at = [k for k in DISTANCES_AT if k <= len(hierarchy.leaves)]
     heights = []  # (d, k) each
     for some, true in in_parts(probabilities, targets):
-        if bool((hierarchy.most_specific(true).sum(1) > 1).any()):
+        if bool((labels_per_document(hierarchy.most_specific(true)) > 1).any()):
             return None
         heights.append(leaf_heights(true, some, hierarchy, at[-1]))
     return {str(k): float(torch.cat(heights)[:, :k].double().mean()) for k in at}

@@ -33,6 +33,11 @@ def load_other(folder: str, dataset: dict[str, Any], losses: Sequence[str], seed
     for fact in SAME:
         if dataset[fact] != other["dataset"][fact]:
             raise InputError(f"against={folder}: its {fact} is {other['dataset'][fact]}, here it is {dataset[fact]}.")
+    if dataset["fingerprint"] != other["dataset"].get("fingerprint"):
+        raise InputError(
+            f"against={folder}: its texts, labels or the draw of its splits are not known to be these; run both reproductions "
+            "with the same dataset settings."
+        )
     if not set(losses) & set(other["losses"]):
         raise InputError(f"against={folder}: it has none of the objectives {', '.join(losses)}.")
     return dict(other)

@@ -42,6 +42,7 @@ from htc.evaluation import (
     summary_table,
 )
 from htc.inputs import Inputs, TokenInputs, VectorInputs
+from htc.label_sets import documents_per_label
 from htc.losses import Objective, recursive_regularization
 from htc.model import Classifier
 from htc.saved_model import save_model
@@ -247,7 +248,7 @@ def _score(
         targets = dataset.targets[documents]
         if split == "dev":
             tuned = decoding.tune_threshold(probabilities, targets, dataset.hierarchy)
-        training_counts = training_targets.sum(0)
+        training_counts = documents_per_label(training_targets)
         scores[split], per_document = evaluate(
             probabilities, targets, dataset.hierarchy, tuned, objective.one_path, training_counts, decoder
         )

@@ -2,10 +2,11 @@
 against a second model, what fine-tuning moved.
 
 python -m rlkl.analyze                                  the embedded model, about two minutes
-python -m rlkl.analyze model=runs/rlkl/finetune/RUN/model reference=addition-n5 output=analysis.json
+python -m rlkl.analyze model=runs/rlkl/finetune/RUN/model reference=addition-n5 output=outputs/analysis
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -23,13 +24,13 @@ from rlkl.config import AnalyzeConfig, register
 from rlkl.counterfactual import Outcome, counterfactuals, mean_by_problem, sample_places
 from rlkl.critical_detection import detect
 from rlkl.critical_tokens import piece_at
-from rlkl.drift import compare, drift, kl_by_position, right_fields
+from rlkl.drift import drift_by_digits
 from rlkl.errors import InputError
 from rlkl.evaluation import OPERANDS, check_positions, complete, sample
 from rlkl.language_model import fingerprint, load_model, move, task_of
 from rlkl.operands import Operands
+from rlkl.report_analysis import write_analysis_report
 from rlkl.tasks import Task, task_named
-from rlkl.texts import right_sequences
 
 
 def check(config: AnalyzeConfig) -> None:
@@ -73,7 +74,7 @@ def analyze(config: AnalyzeConfig, progress: bool = True) -> dict[str, Any]:
     check(config)
     model, reference = load(config)
     if config.output is not None:
-        make_folder(Path(config.output).parent)
+        make_folder(Path(config.output))
     trained = model.config.trained_digits
     longer = sample(task_of(model), config.operands, trained + 1, config.examples, config.seed)
     with tqdm(total=len(longer), desc="answers", unit="", disable=not progress, leave=False) as bar:
@@ -91,26 +92,15 @@ def analyze(config: AnalyzeConfig, progress: bool = True) -> dict[str, Any]:
         "samples": config.samples,
         "temperature": config.temperature,
         "seed": config.seed,
-        "drift": None if reference is None else _drifts(model, reference, config),
+        "drift": None
+        if reference is None
+        else drift_by_digits(model, reference, [trained, trained + 1], config.operands, config.examples, config.seed),
         "detection": detect(model, longer, texts, trained),
         "counterfactual": _counterfactual(model, config, progress),
         "git_commit": git_commit(),
         "versions": versions(),
     }
-    if config.output is not None:
-        write_json(Path(config.output), result)
     return result
-
-
-def _drifts(policy: GPT2LMHeadModel, reference: GPT2LMHeadModel, config: AnalyzeConfig) -> dict[str, Any]:
-    """Drift by field and by position, on right completions of N and of N + 1 digits."""
-    task = task_of(policy)
-    found = {}
-    for name, digits in (("N", policy.config.trained_digits), ("N+1", policy.config.trained_digits + 1)):
-        operands = sample(task, config.operands, digits, config.examples, config.seed)
-        comparison = compare(policy, reference, right_sequences(task, operands))
-        found[name] = drift(comparison, right_fields(task, operands)) | {"positions": kl_by_position(comparison)}
-    return found
 
 
 def _counterfactual(model: GPT2LMHeadModel, config: AnalyzeConfig, progress: bool) -> dict[str, Any]:
@@ -199,7 +189,13 @@ def _counterfactual_lines(result: dict[str, Any], longer: str) -> list[str]:
 def _task(config: DictConfig) -> None:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, AnalyzeConfig)
-    print_result(summary(analyze(typed)))
+    result = analyze(typed)
+    print_result(summary(result))
+    if typed.output is not None:
+        folder = Path(typed.output)
+        write_json(folder / "analysis.json", result)
+        report = write_analysis_report(folder, result, " ".join(["python -m rlkl.analyze", *sys.argv[1:]]))
+        print_result(f"\nreport: {report}")
 
 
 def main() -> None:

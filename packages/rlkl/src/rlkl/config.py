@@ -221,7 +221,7 @@ class AnalyzeConfig:
         problems: those for counterfactual rollouts; this and `samples` are what takes the time.
         samples: continuations after each character that is forced.
         temperature: of the continuations.
-        output: a JSON file to write.
+        output: a new folder for analysis.json, a report and its figures.
     """
 
     model: str = "addition-n5"
@@ -242,9 +242,13 @@ class ReproduceConfig(FinetuneConfig):
     Attributes:
         title: of the report.
         methods: for each its `name` in the report, and how it differs from this config: {name: weak, penalty: {alpha: 1}}, say.
+            None, with `models`, for a report on these before any fine-tuning.
+        models: further models to evaluate, that nothing is fine-tuned from.
         seeds: every method is run with each.
         axis: a key of the config, such as penalty.beta: the report draws what is reached against it.
         compare: which methods' differences are of interest: pairs of names; null for the first method against each other one.
+        steps: methods, each of which adds something to the one before; the report says what each step gains: less KL, say, then
+            less KL in the right place.
         size: what the names of folders end in, set by the profile: nothing, or -paper.
         examples: problems of each kind and number of digits that the models are evaluated on before.
         output: the folder of report, figures and summary.
@@ -253,9 +257,11 @@ class ReproduceConfig(FinetuneConfig):
 
     title: str = MISSING
     methods: list[dict[str, Any]] = MISSING
+    models: list[str] = field(default_factory=list)
     seeds: list[int] = MISSING
     axis: str | None = None
     compare: list[list[str]] | None = None
+    steps: list[str] | None = None
     size: str = ""
     examples: int = 1000
     output: str = MISSING

@@ -5,16 +5,19 @@ fine-tuning did to skills that were there before, on those of N + 1 where it cha
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from rlkl import kl
+from rlkl.evaluation import sample
+from rlkl.language_model import task_of
 from rlkl.operands import Operands
 from rlkl.sequences import Sequences, next_token_logits
 from rlkl.tasks import Task
+from rlkl.texts import right_sequences
 
 END_FIELD = "end"  # the field of the end token
 
@@ -94,6 +97,32 @@ def drift(comparison: Comparison, fields: Sequence[Sequence[str]]) -> dict[str, 
     return _means(values, changed) | {
         "fields": {field: _means(values[inside], changed[inside]) for field, inside in groups.items()}
     }
+
+
+def drift_by_digits(
+    policy: GPT2LMHeadModel,
+    reference: GPT2LMHeadModel,
+    digits: Sequence[int],
+    operands: str = "varying",
+    examples: int = 100,
+    seed: int = 1,
+) -> dict[str, Any]:
+    """Drift on right completions of several numbers of digits.
+
+    Args:
+        digits: of the problems; operands, examples, seed: which these are, see `rlkl.evaluation.sample`.
+
+    Returns:
+        For each number of digits, called N, N+1 and so on, what `drift` gives, and `positions` from `kl_by_position`.
+    """
+    task, trained = task_of(policy), policy.config.trained_digits
+    found = {}
+    for number in digits:
+        problems = sample(task, operands, number, examples, seed)
+        comparison = compare(policy, reference, right_sequences(task, problems))
+        name = f"N{number - trained:+d}" if number != trained else "N"
+        found[name] = drift(comparison, right_fields(task, problems)) | {"positions": kl_by_position(comparison)}
+    return found
 
 
 def _means(values: Tensor, changed: Tensor) -> dict[str, object]:

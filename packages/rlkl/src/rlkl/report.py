@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from common.figures import to_svg
-from common.report import Picture, Section, markdown_table, write_report
+from common.report import Picture, Section, Table, markdown_table, write_report
 from common.runs import write_atomically
+from rlkl.report_drift import DRIFT_TEXT, drift_pictures, drift_table
 from rlkl.report_methods import (
     Runs,
     axis_figure,
@@ -19,17 +20,18 @@ from rlkl.report_methods import (
     curves_table,
     findings,
     result_table,
+    steps_table,
     weights_figure,
     weights_text,
 )
-from rlkl.report_start import Start, digits_figure, start_sections
+from rlkl.report_start import Start, certainty_levels_table, digits_figure, levels_table, start_sections
 from rlkl.tasks import task_named
 
 COMMAS_TEXT = (
     "The probability of the right character at the comma before digit N+1 of a list (figure 7), measured on the same problems "
     "throughout, with the right text before it."
 )
-KEPT = ("history", "wall_seconds", "run_dir", "model", "trained_digits", "digits")
+KEPT = ("history", "drift", "wall_seconds", "run_dir", "model", "trained_digits", "digits")
 
 
 def summarize(starts: dict[str, Start], methods: list[str], results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -50,8 +52,7 @@ def summarize(starts: dict[str, Start], methods: list[str], results: list[dict[s
         "starts": starts,
         "seeds": list(dict.fromkeys(result["seed"] for result in results)),
         "methods": runs,
-        "git_commit": results[0]["git_commit"],
-        "versions": results[0]["versions"],
+        **{fact: (results or list(starts.values()))[0][fact] for fact in ("git_commit", "versions")},
     }
 
 
@@ -59,47 +60,65 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
     """Write report.html, table.md and one SVG per figure into a folder.
 
     Args:
-        summary: what `summarize` gave, with `compare`, pairs of methods; `axis`, a key and its values, or None; `wall_seconds`.
+        summary: what `summarize` gave, with `compare`, pairs of methods; `steps` between methods, or None; `axis`, a key and
+            its values, or None; `wall_seconds`.
 
     Returns:
         The report.
     """
-    runs, starts, pairs = summary["methods"], summary["starts"], summary["compare"]
-    main_table = result_table(runs, before_finetuning(runs, starts))
-    pictures, commas = curve_pictures(runs), comma_pictures(runs)
-    first = list(pictures.values())
-    if summary["axis"] is not None:
-        key, values = summary["axis"]["key"], summary["axis"]["values"]
-        pictures["axis"] = Picture(to_svg(axis_figure(runs, key, values)), f"What is reached, by {key}.")
-        first.insert(0, pictures["axis"])
-    weights = weights_figure(runs)
-    if weights is not None:
-        caption = "Weights of the KL, over all tokens and collects: share of tokens in each tenth."
-        pictures["weights"] = Picture(to_svg(weights), caption)
-    digits = Picture(to_svg(digits_figure(next(iter(starts.values())))), "Accuracy before fine-tuning.")
-    for name, picture in (pictures | commas | {"accuracy_by_digits": digits}).items():
-        write_atomically(output / f"{name}.svg", picture.svg)
+    starts = summary["starts"]
+    main_table, sections = _method_sections(summary, output) if summary["methods"] else (levels_table(starts), [])
     write_atomically(output / "table.md", markdown_table(main_table) + "\n")
-    sections = [
-        Section("The result", findings(runs, pairs), [main_table, comparison_table(runs, pairs), curves_table(runs)], first),
-        Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values())),
-        Section("The weights", weights_text(runs), [], [pictures["weights"]] if weights is not None else []),
-        *(section for start in starts.values() for section in start_sections(start)),
-    ]
+    digits = digits_figure(starts)
+    write_atomically(output / "accuracy_by_digits.svg", to_svg(digits))
+    if len(starts) > 1:
+        tables = [levels_table(starts), certainty_levels_table(starts)]
+        caption = "Accuracy before fine-tuning by digits beyond those of training (figure 2), with 95% bootstrap intervals."
+        sections.append(Section("The models before", [], tables, [Picture(to_svg(digits), caption)]))
+    sections += [section for start in starts.values() for section in start_sections(start)]
     file = output / "report.html"
     write_report(file, title, _lead(summary), sections, _facts(summary, command))
     return file
 
 
+def _method_sections(summary: dict[str, Any], output: Path) -> tuple[Table, list[Section]]:
+    """What fine-tuning made of the models: the result, and the sections; writes the figures."""
+    runs, starts, pairs = summary["methods"], summary["starts"], summary["compare"]
+    main_table = result_table(runs, before_finetuning(runs, starts))
+    pictures, commas, drifts = curve_pictures(runs), comma_pictures(runs), drift_pictures(runs)
+    first = list(pictures.values())
+    if summary["axis"] is not None:
+        key, values = summary["axis"]["key"], summary["axis"]["values"]
+        pictures["axis"] = Picture(to_svg(axis_figure(runs, key, values)), f"What is reached, by {key}.")
+        first.insert(0, pictures["axis"])
+    tables = [main_table, comparison_table(runs, pairs), curves_table(runs)]
+    if summary["steps"] is not None:
+        tables.insert(1, steps_table(runs, summary["steps"]))
+    weights = weights_figure(runs)
+    if weights is not None:
+        caption = "Weights of the KL, over all tokens and collects: share of tokens in each tenth."
+        pictures["weights"] = Picture(to_svg(weights), caption)
+    for name, picture in (pictures | commas | drifts).items():
+        write_atomically(output / f"{name}.svg", picture.svg)
+    return main_table, [
+        Section("The result", findings(runs, pairs), tables, first),
+        Section("How far the policy moved", DRIFT_TEXT, [drift_table(runs)], list(drifts.values())),
+        Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values())),
+        Section("The weights", weights_text(runs), [], [pictures["weights"]] if weights is not None else []),
+    ]
+
+
 def _lead(summary: dict[str, Any]) -> str:
+    plurals = {task_named(start["task"]).PLURAL for start in summary["starts"].values()}
+    kinds = " or ".join(sorted(plurals))
+    if not summary["methods"]:
+        return f"Models pre-trained on {kinds} of up to N digits, on N digits and more, before any fine-tuning."
     count = len(summary["seeds"])
     over = f"the mean over {count} seeds with its 95% interval (Student t)" if count > 1 else "from one seed"
     first = next(iter(summary["methods"].values()))[0]
-    plurals = {task_named(start["task"]).PLURAL for start in summary["starts"].values()}
     trained, digits = f"up to N = {first['trained_digits']} digits", f"{first['digits']} digits"
     if len(summary["starts"]) > 1:
         trained, digits = "up to N digits", "more"
-    kinds = " or ".join(sorted(plurals))
     return (
         f"Pre-trained on {kinds} of {trained}, fine-tuned by reinforcement learning on {digits}, by several methods. What that "
         f"reaches is {over}."
@@ -108,15 +127,13 @@ def _lead(summary: dict[str, Any]) -> str:
 
 def _facts(summary: dict[str, Any], command: str) -> list[tuple[str, str]]:
     seconds = [run["wall_seconds"] for runs in summary["methods"].values() for run in runs]
+    a_run = f"; a run takes {np.mean(seconds):.0f} s" if seconds else ""
     models = ", ".join(f"{start['model']} ({start['fingerprint']})" for start in summary["starts"].values())
     return [
         ("command", command),
         ("starting from", models),
         ("commit", str(summary["git_commit"])),
         ("versions", ", ".join(f"{name} {version}" for name, version in summary["versions"].items())),
-        ("seeds", ", ".join(map(str, summary["seeds"]))),
-        (
-            "time",
-            f"{summary['wall_seconds'] / 60:.1f} minutes, without what was done before; a run takes {np.mean(seconds):.0f} s",
-        ),
+        *([("seeds", ", ".join(map(str, summary["seeds"])))] if seconds else []),
+        ("time", f"{summary['wall_seconds'] / 60:.1f} minutes, without what was done before{a_run}"),
     ]

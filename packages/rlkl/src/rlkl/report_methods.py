@@ -1,6 +1,7 @@
 """The part of the report on what fine-tuning makes of a model, by method and seed."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ def final(runs: Sequence[Run], key: str) -> Interval:
     return over_seeds([logged(run, key)[-1][1] for run in runs])
 
 
-def _cell(interval: Interval) -> str:
+def cell(interval: Interval) -> str:
+    """A mean with its interval."""
     return f"{interval.mean:.3f}" if interval.values == 1 else f"{interval.mean:.3f} ± {interval.half_width:.3f}"
 
 
@@ -79,7 +81,7 @@ def result_table(runs: Runs, before: dict[str, list[float]]) -> Table:
     for method, seeds in runs.items():
         columns = [final(seeds, key) for key, _ in COLUMNS]
         columns.append(over_seeds([_last_successes(run) for run in seeds]))
-        rows.append([method, *map(_cell, columns)])
+        rows.append([method, *map(cell, columns)])
         means.append([interval.mean for interval in columns])
     best = {
         (len(before) + row, 1 + index)
@@ -142,6 +144,24 @@ def comparison_table(runs: Runs, pairs: Pairs) -> Table:
     return Table(columns, rows, "Methods against each other, paired over seeds.", texts={1, 2, 3})
 
 
+def steps_table(runs: Runs, chain: Sequence[str]) -> Table:
+    """What each step of a chain of methods gains in accuracy on more digits, and what share of the whole that is."""
+    key, longer = COLUMNS[1][0], column_names(runs)[1]
+    whole = difference(runs, chain[-1], chain[0], key)
+    rows = []
+    for one, other in [*((b, a) for a, b in pairwise(chain)), (chain[-1], chain[0])]:
+        gain = difference(runs, one, other, key)
+        if gain is not None and whole is not None:
+            share = f"{gain.mean / whole.mean:.0%}" if whole.low > 0 else "–"
+            rows.append([f"{other} → {one}", f"{gain.mean:+.3f}", _range(gain), share])
+    return Table(
+        columns=["step", f"gain in {longer}", "95% interval", "share of the whole"],
+        rows=rows,
+        caption="Where the gain comes from, paired over seeds; shares only where the whole is surely a gain.",
+        texts={0},
+    )
+
+
 def _range(interval: Interval) -> str:
     return f"{interval.low:+.3f} to {interval.high:+.3f}"
 
@@ -157,7 +177,7 @@ def curves_table(runs: Runs) -> Table:
         reached = times_to_threshold([time_to_threshold(steps, values, THRESHOLD) for steps, values in curves])
         when = "never" if reached.median is None else f"{reached.median:.1f}"
         interval = "" if len(seeds) == 1 else f" ({last.low:.3f} to {last.high:.3f})"
-        rows.append([method, f"{last.value:.3f}{interval}", _cell(area), when, f"{reached.share:.0%}"])
+        rows.append([method, f"{last.value:.3f}{interval}", cell(area), when, f"{reached.share:.0%}"])
     return Table(
         columns=[
             "method",
@@ -293,5 +313,5 @@ def weights_figure(runs: Runs) -> Figure | None:
 def weights_text(runs: Runs) -> list[str]:
     """The mean weight of the KL at first, by method."""
     means = {name: over_seeds([logged(run, "weights/mean")[0][1] for run in seeds]) for name, seeds in runs.items()}
-    cells = "; ".join(f"{name} {_cell(mean)}" for name, mean in means.items())
+    cells = "; ".join(f"{name} {cell(mean)}" for name, mean in means.items())
     return [f"Mean weight in the first collect: {cells}."]

@@ -17,11 +17,15 @@ SCRATCHPADS_TEXT = (
     "critical tokens; the first wrong character is underlined."
 )
 
+GAPS = {"critical": "critical tokens", "operand lists": "other characters of the operand lists"}
+
 
 def start_sections(start: Start) -> list[Section]:
     """What is known of a model that runs start from, and a few of its scratchpads."""
     tables = [_accuracy_table(start), _errors_table(start), _certainty_table(start), _unsure_table(start)]
-    digits = Picture(to_svg(digits_figure(start)), "Accuracy before fine-tuning, with 95% bootstrap intervals.")
+    digits = Picture(
+        to_svg(digits_figure({start["model"]: start})), "Accuracy before fine-tuning, with 95% bootstrap intervals."
+    )
     pads = [
         Picture(to_html(pad), "right answer" if pad["right"] else "wrong answer", wide=True) for pad in start["scratchpads"]
     ]
@@ -32,20 +36,65 @@ def start_sections(start: Start) -> list[Section]:
     ]
 
 
-def digits_figure(start: Start) -> Figure:
-    """Accuracy by digits and kind of operands."""
+def digits_figure(starts: dict[str, Start]) -> Figure:
+    """Accuracy by digits beyond those of training: a line for each kind of operands, and for each model, with many of them."""
     figure, axes = new_figure()
-    for index, kind in enumerate(dict.fromkeys(row["operands"] for row in start["rows"])):
+    lines = [(name, start, kind) for name, start in starts.items() for kind in _kinds(start)]
+    for index, (name, start, kind) in enumerate(lines[: len(COLORS)]):
         rows = [row for row in start["rows"] if row["operands"] == kind]
         means = np.array([row["accuracy"] for row in rows])
         bars = [means - [row["low"] for row in rows], [row["high"] for row in rows] - means]
-        digits = [row["digits"] for row in rows]
-        axes.errorbar(digits, means, bars, marker="o", capsize=3, color=COLORS[index], label=f"{kind} operands")
-        axes.set_xticks(digits)
+        beyond = [row["digits"] - start["trained_digits"] for row in rows]
+        label = f"{kind} operands" if len(starts) == 1 else f"{_level(name, start)}, {kind}"
+        axes.errorbar(beyond, means, bars, marker="o", capsize=3, color=COLORS[index], label=label)
+        axes.set_xticks(beyond, [_beyond(digits) for digits in beyond])
     axes.set_xlabel("digits")
     axes.set_ylabel("accuracy")
     axes.legend(fontsize=9)
     return figure
+
+
+def _kinds(start: Start) -> list[str]:
+    return list(dict.fromkeys(row["operands"] for row in start["rows"]))
+
+
+def _beyond(digits: int) -> str:
+    return f"N{digits:+d}" if digits else "N"
+
+
+def _level(name: str, start: Start) -> str:
+    """A model in the tables of several: its task is named where it is not addition."""
+    task = "" if start["task"] == "addition" else f" {start['task']}"
+    return f"N = {start['trained_digits']}{task} ({name})"
+
+
+def levels_table(starts: dict[str, Start]) -> Table:
+    """The accuracies of several models, with their intervals (tables 4 and 5)."""
+    beyond = sorted({row["digits"] - start["trained_digits"] for start in starts.values() for row in start["rows"]})
+    rows = []
+    for name, start in starts.items():
+        for kind in _kinds(start):
+            found = {row["digits"] - start["trained_digits"]: row for row in start["rows"] if row["operands"] == kind}
+            cells = [f"{r['accuracy']:.3f} ({r['low']:.3f} to {r['high']:.3f})" if (r := found.get(k)) else "–" for k in beyond]
+            rows.append([_level(name, start), kind, *cells])
+    examples = " or ".join(sorted({f"{start['examples']:,}" for start in starts.values()}))
+    caption = f"Accuracy before fine-tuning, {examples} problems each, with 95% bootstrap intervals (tables 4 and 5)."
+    return Table(["model", "operands", *map(_beyond, beyond)], rows, caption, texts={1})
+
+
+def certainty_levels_table(starts: dict[str, Start]) -> Table:
+    """How much less certain models are of critical tokens than of others (table 1)."""
+    kinds = list(dict.fromkeys(name for start in starts.values() for name in start["certainty"]["gaps"]))
+    rows = []
+    for name, start in starts.items():
+        gaps = start["certainty"]["gaps"]
+        cells = [f"{gap['mean']:+.4f} ± {gap['deviation']:.4f}" if (gap := gaps.get(kind)) else "–" for kind in kinds]
+        rows.append([_level(name, start), *cells])
+    return Table(
+        ["model", *(GAPS[kind] for kind in kinds)],
+        rows,
+        "Certainty against that of all other characters, on N+1 digits: mean and deviation over characters (table 1).",
+    )
 
 
 def _accuracy_table(start: Start) -> Table:
@@ -90,11 +139,10 @@ def _errors_table(start: Start) -> Table:
 
 
 def _certainty_table(start: Start) -> Table:
-    names = {"critical": "critical tokens", "operand lists": "other characters of the operand lists"}
     gaps = start["certainty"]["gaps"]
     return Table(
         columns=["characters", "certainty against all others"],
-        rows=[[names[name], f"{gap['mean']:+.4f} ± {gap['deviation']:.4f}"] for name, gap in gaps.items()],
+        rows=[[GAPS[name], f"{gap['mean']:+.4f} ± {gap['deviation']:.4f}"] for name, gap in gaps.items()],
         caption=f"Certainty gap on {start['certainty']['problems']} problems of N+1 digits: mean and deviation (table 1).",
     )
 

@@ -6,6 +6,7 @@
 Finished runs are not run again, and a killed one continues, so the same command can be given until it ends.
 """
 
+import json
 import sys
 import time
 from dataclasses import fields, replace
@@ -22,6 +23,7 @@ from common.cli import print_result, run_application
 from common.parallel import number_of_jobs, run_all
 from common.runs import make_folder, write_json
 from rlkl.config import EvaluateConfig, FinetuneConfig, ReproduceConfig, register
+from rlkl.drift import drift_by_digits
 from rlkl.errors import InputError
 from rlkl.evaluate import evaluate_setting, gather, settings
 from rlkl.evaluation import check_positions
@@ -37,14 +39,16 @@ def grid(config: ReproduceConfig) -> list[FinetuneConfig]:
     Raises:
         InputError: for an empty grid, or one that names a run twice.
     """
-    if not config.methods or not config.seeds:
-        raise InputError("methods and seeds must each hold at least one entry.")
+    if not config.seeds or not (config.methods or config.models):
+        raise InputError("seeds and methods must each hold at least one entry; methods may be empty where models are given.")
     if len(set(config.seeds)) < len(config.seeds):
         raise InputError("seeds must hold each seed only once.")
     names = names_of(config)
     unknown = {name for pair in config.compare or [] for name in pair} - set(names)
     if unknown or any(len(pair) != 2 for pair in config.compare or []):
         raise InputError(f"compare must hold pairs of methods, of {', '.join(names)}; it is {config.compare}.")
+    if config.steps is not None and (len(set(config.steps)) < 2 or set(config.steps) - set(names)):
+        raise InputError(f"steps must hold two methods or more, of {', '.join(names)}; it is {config.steps}.")
     if config.run_dir is not None or config.seed != FinetuneConfig.seed:
         raise InputError("a reproduction takes seeds=[...], and neither seed nor run_dir.")
     shared = FinetuneConfig(**{field.name: getattr(config, field.name) for field in fields(FinetuneConfig)})
@@ -84,7 +88,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     axis = axis_of(config, runs)
     for run in runs:
         check(run)
-    models = {run.model: load_model(run.model) for run in runs}
+    models = {name: load_model(name) for name in dict.fromkeys([*(run.model for run in runs), *config.models])}
     for run in runs:
         model = models[run.model]
         check_positions(task_of(model), model.config.n_positions, model.config.trained_digits + run.extra_digits)
@@ -92,10 +96,10 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     make_folder(output)
     starts = {name: evaluation_before(config, name, model, jobs) for name, model in models.items()}
     results = run_all(partial(finetune, progress=False), runs, jobs, "fine-tuning runs")
-    summary = summarize(starts, names_of(config), results)
-    first, *others = names_of(config)
-    summary["compare"] = config.compare or [[first, other] for other in others]
-    summary["axis"] = axis
+    drifts = run_all(drift_of, results, jobs, "drift")
+    summary = summarize(starts, names_of(config), [result | {"drift": d} for result, d in zip(results, drifts, strict=True)])
+    summary["compare"] = config.compare or [[names_of(config)[0], other] for other in names_of(config)[1:]]
+    summary |= {"axis": axis, "steps": config.steps}
     summary["wall_seconds"] = round(time.monotonic() - started, 1)
     write_json(output / "summary.json", summary)
     return write_rl_report(output, config.title, summary, command)
@@ -117,6 +121,15 @@ def evaluation_before(config: ReproduceConfig, name: str, model: GPT2LMHeadModel
     evaluation = EvaluateConfig(model=name, examples=config.examples, show=3)
     rows = run_all(partial(evaluate_setting, evaluation, config.runs), settings(evaluation, model), jobs, "evaluation before")
     return gather(model, evaluation, rows)
+
+
+def drift_of(result: dict[str, Any]) -> dict[str, Any]:
+    """How far a finished run's policy is from the model that it started from; kept beside the run, to be measured once."""
+    file = Path(result["run_dir"]) / "drift.json"
+    if not file.exists():
+        policy, reference = load_model(str(file.parent / "model")), load_model(result["model"])
+        write_json(file, drift_by_digits(policy, reference, [result["trained_digits"], result["digits"]]))
+    return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
 def _task(config: DictConfig) -> None:

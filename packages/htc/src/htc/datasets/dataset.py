@@ -71,6 +71,7 @@ class Dataset:
             "leaves": len(self.hierarchy.leaves),
             "levels": [level.stop - level.start for level in self.hierarchy.levels],
             "hierarchy_fingerprint": self.hierarchy.fingerprint,
+            "fingerprint": self.fingerprint(),
         }
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from htc.distances import diameter, distance_to_closed_set
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.label_sets import documents_per_label
 from htc.losses.base import Objective
 
 
@@ -50,7 +51,7 @@ def base_rate_log_odds(targets: Tensor, smoothing: float = 1.0) -> Tensor:
         raise InputError(
             f"smoothing must be positive, not {smoothing}: a node in no document or in all has no finite logit else."
         )
-    with_node = targets.sum(0).float()
+    with_node = documents_per_label(targets).float()
     return ((with_node + smoothing) / (len(targets) - with_node + smoothing)).log()
 
 

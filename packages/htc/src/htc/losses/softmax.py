@@ -7,6 +7,7 @@ from torch import Tensor
 from htc.distances import distance_to_closed_set
 from htc.errors import InputError, UnsuitableTargetsError
 from htc.hierarchy import Hierarchy, spread
+from htc.label_sets import documents_per_label, labels_per_document
 from htc.losses.base import Objective
 
 
@@ -21,7 +22,8 @@ def check_one_leaf(targets: Tensor, hierarchy: Hierarchy, objective: str) -> Non
         UnsuitableTargetsError: naming the first such document.
     """
     leaves = hierarchy.leaves.to(targets.device)
-    count = targets[:, leaves].sum(1)
+    document_of, column = targets[:, leaves].nonzero(as_tuple=True)
+    count = torch.bincount(document_of, minlength=len(targets))
     if (count != 1).any():
         document = int((count != 1).nonzero()[0])
         raise UnsuitableTargetsError(
@@ -29,8 +31,8 @@ def check_one_leaf(targets: Tensor, hierarchy: Hierarchy, objective: str) -> Non
             f"{objective} needs exactly one leaf, and it has {int(count[document])}; for endings at inner nodes wrap "
             "it in StopEvent (loss.stop=true), for several paths use an objective such as bce.",
         )
-    leaf = leaves[targets[:, leaves].to(torch.uint8).argmax(1)]
-    other = targets.sum(1) != hierarchy.closure_size.to(targets.device)[leaf]
+    leaf = leaves[column]
+    other = labels_per_document(targets) != hierarchy.closure_size.to(targets.device)[leaf]
     if other.any():
         raise UnsuitableTargetsError(
             int(other.nonzero()[0]),
@@ -183,7 +185,7 @@ def conditional_priors(targets: Tensor, hierarchy: Hierarchy, smoothing: float =
     """
     if smoothing <= 0:
         raise InputError(f"smoothing must be positive, not {smoothing}: a node without training documents has no prior else.")
-    counts = targets.sum(0).float() + smoothing
+    counts = documents_per_label(targets).float() + smoothing
     group = hierarchy.sibling_group
     totals = torch.zeros(int(group[-1]) + 1).index_add(0, group, counts)
     return counts / totals[group]
