@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import signal
 from functools import partial
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from common.batching import batches_by_length, epoch_batches
-from common.checkpoints import KEEP, Checkpoints, random_state, set_random_state
+from common.checkpoints import CHECKSUMS, KEEP, Checkpoints, random_state, set_random_state
 from common.errors import InputError
 from common.runs import RunDirectory
 from common.tracking import Tracker, TrackingConfig
@@ -130,6 +131,59 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint(tmp_path):
 def test_only_the_last_checkpoints_are_kept(tmp_path):
     run_training(tmp_path / "run")
     assert len(list((tmp_path / "run/checkpoints").glob("step-*"))) == KEEP
+
+
+def damage(file, how):
+    content = file.read_bytes()
+    if how == "missing":
+        file.unlink()
+    elif how == "truncated":
+        file.write_bytes(content[: len(content) // 2])
+    else:  # one bit of it
+        middle = len(content) // 2
+        file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+
+
+def last_checkpoint(run):
+    return sorted((run / "checkpoints").glob("step-*"))[-1]
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated", "changed"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "state.pt", "best-*.safetensors", CHECKSUMS])
+@pytest.mark.parametrize("stop", [7, 12])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(stop, name, how, uninterrupted, tmp_path, caplog):
+    with pytest.raises(Killed):
+        run_training(tmp_path / "run", stop=stop)
+    damaged = last_checkpoint(tmp_path / "run")
+    (file,) = damaged.glob(name)
+    damage(file, how)
+    same(run_training(tmp_path / "run"), uninterrupted)
+    assert f"{damaged} is damaged" in caplog.text
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_thrown_away(tmp_path):
+    with pytest.raises(Killed):
+        run_training(tmp_path / "run", stop=7)
+    found = sorted((tmp_path / "run/checkpoints").glob("step-*"))
+    for checkpoint in found:
+        damage(checkpoint / "state.pt", "truncated")
+    with pytest.raises(InputError, match=r"no checkpoint in .* can be read; remove that folder"):
+        run_training(tmp_path / "run")
+    assert sorted((tmp_path / "run/checkpoints").glob("step-*")) == found
+
+
+@pytest.mark.parametrize("room", [0, 300, 2000])
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(room, uninterrupted, tmp_path):
+    """Files that may not grow beyond a size stand for a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    fill = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write a checkpoint .* make room"):
+            run_training(tmp_path / "run", stop=7, act=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "run/checkpoints").glob(".*"))
+    same(run_training(tmp_path / "run"), uninterrupted)
 
 
 def test_an_unknown_metric_to_select_by_is_refused(tmp_path):
@@ -265,10 +319,10 @@ def test_the_kept_scores_and_weights_are_of_one_epoch_after_a_kill_between_them(
     """Killed when the best weights of epoch 2 are saved, before the checkpoint: it is done again, and scores otherwise."""
     save = Checkpoints.save
 
-    def killed_in_epoch_2(self, step, model, state):
+    def killed_in_epoch_2(self, step, *rest):
         if step == 6:
             raise Killed
-        save(self, step, model, state)
+        save(self, step, *rest)
 
     monkeypatch.setattr(Checkpoints, "save", killed_in_epoch_2)
     with pytest.raises(Killed):

@@ -1,20 +1,37 @@
 """Checkpoints of a training: weights as safetensors, the rest as tensors and numbers that are loaded with weights_only.
 
-checkpoints/step-00000120/weights.safetensors, state.pt     the last KEEP of these
-checkpoints/best-00000080.safetensors                       the weights with the best score so far
+checkpoints/step-00000120/    the last KEEP of these:
+    weights.safetensors, state.pt
+    best-00000080.safetensors     the weights with the best score so far, where epochs are scored
+    crc32.json                    by which a damaged checkpoint is told, and the one before it taken
+checkpoints/best-00000080.safetensors    the same again, or one that no checkpoint has yet
 """
 
+import json
+import logging
+import os
 import random
 import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from common.errors import InputError
+from common.runs import write_json
+
+log = logging.getLogger(__name__)
+
 KEEP = 2
+CHECKSUMS = "crc32.json"
+CHUNK = 2**24  # bytes
 
 
 class Checkpoints:
@@ -23,41 +40,68 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
-        """Write a checkpoint, complete or not at all, and remove all but the last KEEP."""
+    def save(self, step: int, model: nn.Module, state: dict[str, Any], best_step: int | None = None) -> None:
+        """Write a checkpoint, complete or not at all, and remove all but the last KEEP.
+
+        Args:
+            state: tensors, numbers and containers of them.
+            best_step: when `save_best` was called last; all other best weights outside of checkpoints are removed.
+
+        Raises:
+            InputError: if there is no room for it, or no right to write; the one before it stays.
+        """
         temporary = self.folder / f".step-{step:08d}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_model(model, str(temporary / "weights.safetensors"))
-        torch.save({**state, "random": random_state()}, temporary / "state.pt")
         final = self.folder / f"step-{step:08d}"
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
+        with _told_when_unwritable(temporary):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            save_model(model, str(temporary / "weights.safetensors"))
+            torch.save({**state, "random": random_state()}, temporary / "state.pt")
+            if best_step is not None:
+                shutil.copyfile(self._best(best_step), temporary / self._best(best_step).name)
+            write_json(temporary / CHECKSUMS, {file.name: _crc32(file) for file in sorted(temporary.iterdir())})
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
         for old in self._all()[:-KEEP]:
             shutil.rmtree(old)
+        for other in self.folder.glob("best-*.safetensors"):
+            if best_step is None or other != self._best(best_step):
+                other.unlink()
 
     def load_last(self, model: nn.Module, device: torch.device) -> dict[str, Any] | None:
-        """Load the last checkpoint into the model and the random generators; its state, or None where there is none."""
+        """Load the last checkpoint that is not damaged into the model and the random generators; damaged ones are removed.
+
+        Returns:
+            Its state, or None where there is no checkpoint.
+
+        Raises:
+            InputError: if there are checkpoints, and all are damaged.
+        """
         found = self._all()
+        intact = [checkpoint for checkpoint in found if _is_intact(checkpoint)]
+        if found and not intact:
+            raise InputError(f"no checkpoint in {self.folder} can be read; remove that folder to begin this run anew.")
         if not found:
             return None
-        load_model(model, found[-1] / "weights.safetensors", device=_name(device))
-        state = torch.load(found[-1] / "state.pt", weights_only=True, map_location="cpu")
+        for damaged in [checkpoint for checkpoint in found if checkpoint not in intact]:
+            log.warning("the checkpoint %s is damaged and was removed; %s is used.", damaged, intact[-1].name)
+            shutil.rmtree(damaged, ignore_errors=True)
+        load_model(model, intact[-1] / "weights.safetensors", device=_name(device))
+        state = torch.load(intact[-1] / "state.pt", weights_only=True, map_location="cpu")
         set_random_state(state.pop("random"))
+        for best in intact[-1].glob("best-*.safetensors"):
+            temporary = self.folder / f".{best.name}.{os.getpid()}"
+            shutil.copyfile(best, temporary)
+            temporary.replace(self.folder / best.name)
         return state
 
     def save_best(self, step: int, model: nn.Module) -> None:
-        """Save the best weights; those of before stay until `keep_best`, for a process that is killed in between."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Save the best weights; those of before stay until `save`, for a process that is killed in between."""
         temporary = self.folder / ".best.safetensors"
-        save_model(model, str(temporary))
-        temporary.replace(self._best(step))
-
-    def keep_best(self, step: int) -> None:
-        """Remove all best weights but those of a step."""
-        for other in self.folder.glob("best-*.safetensors"):
-            if other != self._best(step):
-                other.unlink()
+        with _told_when_unwritable(temporary):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_model(model, str(temporary))
+            temporary.replace(self._best(step))
 
     def load_best(self, step: int, model: nn.Module, device: torch.device) -> None:
         """Load the best weights, which were saved at this step."""
@@ -72,6 +116,36 @@ class Checkpoints:
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
+
+
+@contextmanager
+def _told_when_unwritable(path: Path) -> Iterator[None]:
+    """Turn what torch and safetensors say about a full disk into one sentence, and remove what was begun."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        raise InputError(
+            f"{path.parent}: cannot write a checkpoint ({error}); make room, then give the same command again."
+        ) from error
+
+
+def _crc32(file: Path) -> int:
+    value = 0
+    with file.open("rb") as content:
+        while chunk := content.read(CHUNK):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+def _is_intact(checkpoint: Path) -> bool:
+    """Whether every file of a checkpoint is as it was written."""
+    try:
+        expected = json.loads((checkpoint / CHECKSUMS).read_text(encoding="utf-8"))
+        return all(_crc32(checkpoint / name) == value for name, value in expected.items())
+    except (OSError, ValueError):
+        return False
 
 
 def _name(device: torch.device) -> str:

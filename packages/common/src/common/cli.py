@@ -1,6 +1,7 @@
 """Entry points: Hydra applications whose errors are one sentence and whose exit code is 2 when the input is at fault."""
 
 import dataclasses
+import errno
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ from common.errors import InputError
 
 CONF_VARIABLE = "RLKL_HTC_CONF"
 BAD_INPUT, INTERRUPTED = 2, 130
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def conf_dir(application: str) -> Path:
@@ -77,6 +79,11 @@ def run_application(
             _exit(program, str(error), BAD_INPUT)
         except MissingMandatoryValue as error:
             _exit(program, _describe(error), BAD_INPUT)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            what = f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
+            _exit(program, f"{what}; mend that, then give the same command again.", BAD_INPUT)
         except KeyboardInterrupt:
             _exit(
                 program,

@@ -324,12 +324,12 @@ class Trainer:
         state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
         state |= {"schedules": [schedule.state_dict() for schedule in self.schedules]}
         if self.accelerator.is_main_process:
-            self.checkpoints.save(self.step, self.model, state)
-            self.checkpoints.keep_best(self.best_step)
+            self.checkpoints.save(self.step, self.model, state, self.best_step if self.kept else None)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> bool:
-        state = self.checkpoints.load_last(self.model, self.accelerator.device)
+        with self.accelerator.main_process_first():  # which removes a damaged one
+            state = self.checkpoints.load_last(self.model, self.accelerator.device)
         if state is None:
             return False
         self.step, self.loss_sum, self.kept = state["step"], state["loss_sum"], state["kept"]

@@ -119,7 +119,8 @@ def _finetune(run: RunDirectory, learner: Learner, progress: bool) -> dict[str, 
 
 def _resume(checkpoints: Checkpoints, learner: Learner) -> int | None:
     """Load the last checkpoint into the learner. Returns: after how many collects it was made; None if there is none."""
-    state = checkpoints.load_last(learner.model, learner.accelerator.device)
+    with learner.accelerator.main_process_first():  # which removes a damaged one
+        state = checkpoints.load_last(learner.model, learner.accelerator.device)
     if state is None:
         return None
     learner.load_state(state)
