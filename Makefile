@@ -7,7 +7,7 @@ MEMBERS := $(patsubst packages/%/pyproject.toml,-e packages/%,$(wildcard package
 # The tests compare with PyEvALL, which asks for NumPy 1.26 to the letter but works with 2; so it comes without its needs.
 PYEVALL := 0.2.11
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format reproduce reproduce-rl reproduce-htc pretrain-rl predict-htc benchmark lock clean
+.PHONY: help setup test lint format reproduce reproduce-rl reproduce-htc sweep-rl sweep-htc pretrain-rl predict-htc benchmark lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ reproduce: reproduce-rl reproduce-htc ## both papers, one after the other; each 
 
 reproduce-rl: .venv/.installed ## compare the KL penalties on additions; ends in a report; EXPERIMENT=betas PROFILE=paper
 	$(BIN)/python -m rlkl.reproduce $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(PROFILE),profile=$(PROFILE))
+
+sweep-rl: .venv/.installed ## fine-tune over a grid of conf/rlkl/sweep; SWEEP=betas LAUNCHER=submitit_slurm; again: what is missing
+	$(BIN)/rlkl-finetune sweep=$(or $(SWEEP),betas) $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
+
+sweep-htc: .venv/.installed ## train over a grid of conf/htc/sweep; SWEEP=losses LAUNCHER=submitit_slurm
+	$(BIN)/htc-train sweep=$(or $(SWEEP),losses) $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
 
 pretrain-rl: .venv/.installed ## train the model again that reproduce-rl starts from, and evaluate it
 	$(BIN)/rlkl-pretrain run_dir=outputs/pretrain-rl

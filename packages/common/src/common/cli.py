@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,10 +17,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from common import sweeps
 from common.errors import InputError
 
 CONF_VARIABLE = "RLKL_HTC_CONF"
 BAD_INPUT, INTERRUPTED = 2, 130
+INTERRUPTION = "interrupted; a training continues from its last checkpoint when the same command is given again."
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -57,7 +60,7 @@ def run_application(
     """Compose `conf/<application>/<config>.yaml` with the command line, run the task on it, and exit.
 
     Args:
-        task: what to do with the composed config.
+        task: what to do with the composed config; in a sweep, the `run_dir` and `metrics` that it gives are tabulated.
         application, config: which config.
         bad_input: further exception types that mean bad input, beside common's InputError and Hydra's own.
         literal: keys whose values on the command line are plain text and not Hydra's override grammar.
@@ -71,35 +74,43 @@ def run_application(
 
     expected: tuple[type[Exception], ...] = (InputError, *bad_input)
 
-    def guarded(config: DictConfig) -> object:
+    def checked(config: DictConfig) -> object:
+        _refuse_added_keys(config)
+        return task(config)
+
+    def guarded(config: DictConfig) -> None:
+        if sweeps.is_job():
+            sweeps.run_job(checked, config, program, partial(_one_sentence, expected))
+            return
         try:
-            _refuse_added_keys(config)
-            return task(config)
-        except expected as error:
-            _exit(program, str(error), BAD_INPUT)
-        except MissingMandatoryValue as error:
-            _exit(program, _describe(error), BAD_INPUT)
-        except OSError as error:
-            if error.errno not in UNWRITABLE:
+            checked(config)
+        except Exception as error:
+            sentence = _one_sentence(expected, error)
+            if sentence is None:
                 raise
-            what = f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
-            _exit(program, f"{what}; mend that, then give the same command again.", BAD_INPUT)
+            _exit(program, sentence, BAD_INPUT)
         except KeyboardInterrupt:
-            _exit(
-                program,
-                "interrupted; a training continues from its last checkpoint when the same command is given again.",
-                INTERRUPTED,
-            )
+            _exit(program, INTERRUPTION, INTERRUPTED)
 
     try:
         sys.argv[1:] = [_quote_literal(argument, literal) for argument in sys.argv[1:]]
         directory = str(conf_dir(application))
         hydra.main(version_base="1.3", config_path=directory, config_name=config)(guarded)()
+    except KeyboardInterrupt:  # of a sweep
+        _exit(program, INTERRUPTION, INTERRUPTED)
+    except sweeps.JobError:
+        pass  # told below
     except InputError as error:
         _exit(program, str(error), BAD_INPUT)
     except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
         _exit(program, _describe(error), BAD_INPUT)
-    sys.exit(0)
+    except Exception as error:
+        if sweeps.Sweep.folder is None:
+            raise
+        sweeps.finish(program)
+        broke = f"the sweep broke off ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+        _exit(program, f"{broke}; what is done stays, and the same command goes on.", 1)
+    sys.exit(0 if sweeps.Sweep.folder is None else sweeps.finish(program))
 
 
 def print_result(text: str) -> None:
@@ -120,6 +131,18 @@ def _refuse_added_keys(config: DictConfig, prefix: str = "") -> None:
             raise InputError(f"unknown key {prefix + key!r}; known here: {', '.join(sorted(known))}.")
         if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
             _refuse_added_keys(config[key], f"{prefix}{key}.")
+
+
+def _one_sentence(expected: tuple[type[Exception], ...], error: Exception) -> str | None:
+    """What to tell of an error for which there is no bug to be blamed; None for any other."""
+    if isinstance(error, expected):
+        return str(error)
+    if isinstance(error, MissingMandatoryValue):
+        return _describe(error)
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        what = f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
+        return f"{what}; mend that, then give the same command again."
+    return None
 
 
 def _exit(program: str, message: str, code: int) -> NoReturn:

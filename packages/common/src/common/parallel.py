@@ -10,7 +10,6 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
-import torch
 from tqdm import tqdm
 
 from common.errors import InputError
@@ -31,6 +30,8 @@ def number_of_jobs(asked: int | None) -> int:
     Raises:
         InputError: if less than one is asked.
     """
+    import torch  # here, so that entry points which start no runs need not wait for it
+
     if asked is not None and asked < 1:
         raise InputError(f"jobs must be at least 1, not {asked}.")
     return asked or (1 if torch.cuda.is_available() else min(MOST_JOBS, available_cores()))
@@ -83,6 +84,8 @@ def _start_worker(threads: int, stop: Event) -> None:
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training loop takes Ctrl-C while it trains, the parent otherwise
+    import torch
+
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -15,6 +15,9 @@ class Interval(NamedTuple):
     high: float
     values: int
 
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" if self.values == 1 else f"{self.mean:.3f} ± {self.half_width:.3f}"
+
     @property
     def half_width(self) -> float:
         """Half the width of the interval."""

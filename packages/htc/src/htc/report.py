@@ -134,9 +134,7 @@ def _lead(summary: dict[str, Any]) -> str:
 
 
 def _cell(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    return f"{interval.mean:.3f}" if interval.values == 1 else f"{interval.mean:.3f} ± {interval.half_width:.3f}"
+    return "–" if interval is None else str(interval)
 
 
 def _best(intervals: list[Interval | None], lowest: bool = False) -> list[int]:

@@ -268,12 +268,14 @@ def check_targets(objective: Objective, dataset: Dataset) -> None:
         raise InputError(f"{place}: {error.problem}") from error
 
 
-def _task(config: DictConfig) -> None:
+def _task(config: DictConfig) -> dict[str, Any]:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, TrainConfig)
     result = train(typed)
     if PartialState().is_main_process:
         print_result(f"{summary_table(result)}\nrun: {result['run_dir']}")
+    rules = {rule: scores["hf1_micro"] for rule, scores in result["test"]["rules"].items()}
+    return {"run_dir": result["run_dir"], "metrics": {"hF1-AUC": result["test"]["hf1_auc"], **rules}}
 
 
 def main() -> None:

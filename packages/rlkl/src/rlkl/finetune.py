@@ -138,15 +138,17 @@ def _tracker(run: RunDirectory, learner: Learner, start: int | None) -> Iterator
         yield tracker
 
 
-def _task(config: DictConfig) -> None:
+def _task(config: DictConfig) -> dict[str, Any] | None:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, FinetuneConfig)
     result = finetune(typed)
     if not PartialState().is_main_process:
-        return
+        return None
     before, after = result["history"][0], result["history"][-1]
     lines = [f"{key.removeprefix('eval/'):30} {before[key]:.3f} -> {after[key]:.3f}" for key in before if key != "step"]
     print_result("\n".join([*lines, f"run: {result['run_dir']}"]))
+    metrics = {key.removeprefix("eval/"): after[key] for key in after if key.startswith(("eval/", "rollout/success"))}
+    return {"run_dir": result["run_dir"], "metrics": metrics}
 
 
 def main() -> None:

@@ -169,12 +169,14 @@ def _evaluate(model: GPT2LMHeadModel, config: PretrainConfig) -> dict[str, float
     }
 
 
-def _task(config: DictConfig) -> None:
+def _task(config: DictConfig) -> dict[str, Any]:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, PretrainConfig)
     result = pretrain(typed)
     scores = ", ".join(f"{key} {value:.3f}" for key, value in result["kept"].items() if key.startswith("eval/"))
     print_result(f"{scores}\nmodel: {Path(result['run_dir']) / 'model'}")
+    metrics = {key.removeprefix("eval/"): value for key, value in result["kept"].items() if key.startswith("eval/")}
+    return {"run_dir": result["run_dir"], "metrics": metrics}
 
 
 def main() -> None:

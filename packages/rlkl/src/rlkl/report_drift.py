@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from common.figures import COLORS, line_with_interval, new_figure, to_svg
 from common.report import Picture, Table
 from common.statistics import over_seeds
-from rlkl.report_methods import CURVES, Runs, cell
+from rlkl.report_methods import CURVES, Runs
 
 DRIFT_TEXT = (
     "On the right completions of 100 problems with varying operands, by teacher forcing, after the last collect. On N digits "
@@ -22,7 +22,7 @@ def drift_table(runs: Runs) -> Table:
         for name in digits:
             found = [run["drift"][name] for run in seeds if name in run["drift"]]
             for key, scale in (("kl", 1000), ("changed", 100)):
-                row.append(cell(over_seeds([scale * values[key] for values in found])) if found else "–")
+                row.append(str(over_seeds([scale * values[key] for values in found])) if found else "–")
         rows.append(row)
     columns = [f"{name}: {what}" for name in digits for what in ("KL per 1,000 characters", "likeliest character changed, %")]
     return Table(["method", *columns], rows, "Drift from the model before fine-tuning: exact KL(policy || before), in nats.")

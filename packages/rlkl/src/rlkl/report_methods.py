@@ -54,11 +54,6 @@ def final(runs: Sequence[Run], key: str) -> Interval:
     return over_seeds([logged(run, key)[-1][1] for run in runs])
 
 
-def cell(interval: Interval) -> str:
-    """A mean with its interval."""
-    return f"{interval.mean:.3f}" if interval.values == 1 else f"{interval.mean:.3f} ± {interval.half_width:.3f}"
-
-
 def before_finetuning(runs: Runs, starts: dict[str, Start]) -> dict[str, list[float]]:
     """The columns for each model that runs start from, under the name of the row; its accuracies on many problems."""
     rows = {}
@@ -81,7 +76,7 @@ def result_table(runs: Runs, before: dict[str, list[float]]) -> Table:
     for method, seeds in runs.items():
         columns = [final(seeds, key) for key, _ in COLUMNS]
         columns.append(over_seeds([_last_successes(run) for run in seeds]))
-        rows.append([method, *map(cell, columns)])
+        rows.append([method, *map(str, columns)])
         means.append([interval.mean for interval in columns])
     best = {
         (len(before) + row, 1 + index)
@@ -177,7 +172,7 @@ def curves_table(runs: Runs) -> Table:
         reached = times_to_threshold([time_to_threshold(steps, values, THRESHOLD) for steps, values in curves])
         when = "never" if reached.median is None else f"{reached.median:.1f}"
         interval = "" if len(seeds) == 1 else f" ({last.low:.3f} to {last.high:.3f})"
-        rows.append([method, f"{last.value:.3f}{interval}", cell(area), when, f"{reached.share:.0%}"])
+        rows.append([method, f"{last.value:.3f}{interval}", str(area), when, f"{reached.share:.0%}"])
     return Table(
         columns=[
             "method",
@@ -313,5 +308,5 @@ def weights_figure(runs: Runs) -> Figure | None:
 def weights_text(runs: Runs) -> list[str]:
     """The mean weight of the KL at first, by method."""
     means = {name: over_seeds([logged(run, "weights/mean")[0][1] for run in seeds]) for name, seeds in runs.items()}
-    cells = "; ".join(f"{name} {cell(mean)}" for name, mean in means.items())
+    cells = "; ".join(f"{name} {mean}" for name, mean in means.items())
     return [f"Mean weight in the first collect: {cells}."]

@@ -1,0 +1,45 @@
+"""A small application with all that sweeps need of one, run by the tests as a program of its own."""
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+from common.cli import run_application
+from common.errors import InputError
+from common.runs import RunDirectory, config_hash
+
+
+@dataclass
+class SquareConfig:
+    x: float = MISSING
+    seed: int = 0
+    seconds: float = 0.0
+    runs: str = "runs"
+    refused: list[float] = field(default_factory=list)
+    broken: list[float] = field(default_factory=list)
+
+
+def square(config):
+    typed = OmegaConf.to_object(config)
+    identity = {"x": typed.x, "seed": typed.seed}
+    run = RunDirectory(Path(typed.runs) / config_hash(identity), identity)
+    with run.locked():
+        result = run.result()
+        if result is None:
+            with (Path(typed.runs) / "begun.txt").open("a") as file:
+                file.write(f"{typed.x} {typed.seed}\n")
+            print("squaring", typed.x)
+            time.sleep(typed.seconds)
+            if typed.x in typed.refused:
+                raise InputError(f"x must not be {typed.x}.")
+            result = run.write_result(square=typed.x**2 + 1 / (typed.x not in typed.broken) + typed.seed, process=os.getpid())
+    return {"run_dir": str(run.path), "metrics": {"square": result["square"]}}
+
+
+if __name__ == "__main__":
+    ConfigStore.instance().store(name="square_schema", node=SquareConfig)
+    run_application(square, application="toy", config="square")

@@ -1,0 +1,141 @@
+"""Sweeps as a person starts them: killed, started again, with jobs that fail."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+PROGRAM = Path(__file__).with_name("sweep_application.py")
+GRID = {"x": "1,2,3,4", "seed": "0,1,2"}  # twelve jobs
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A working directory with the application's configs: ours, but for what is swept over."""
+    toy = tmp_path / "conf" / "toy"
+    shutil.copytree(CONF / "rlkl" / "hydra", toy / "hydra")
+    shutil.copy(CONF / "rlkl" / "app.yaml", toy / "app.yaml")
+    defaults = ["square_schema", "app", {"sweep": None}, "_self_"]
+    (toy / "square.yaml").write_text(yaml.safe_dump({"defaults": defaults, "hydra": {"job": {"name": "square"}}}))
+    (toy / "sweep").mkdir()
+    sweep = yaml.safe_load((CONF / "rlkl" / "sweep" / "betas.yaml").read_text())
+    sweep["hydra"] |= {"sweep": {"dir": "outputs/grid"}, "sweeper": {"params": GRID}}
+    del sweep["tracking"]
+    (toy / "sweep" / "grid.yaml").write_text("# @package _global_\n" + yaml.safe_dump(sweep, sort_keys=False))
+    return tmp_path
+
+
+def start(folder, *arguments):
+    command = [sys.executable, str(PROGRAM), "sweep=grid", *arguments]
+    environment = os.environ | {"RLKL_HTC_CONF": str(folder / "conf")}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def run(folder, *arguments):
+    process = start(folder, *arguments)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def begun(folder):
+    file = folder / "runs" / "begun.txt"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def finished(folder):
+    return len(list(folder.glob("runs/*/result.json")))
+
+
+def wait_until(condition, process):
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def test_a_sweep_that_is_killed_three_times_ends_with_the_same_table(folder):
+    """And does nothing twice but what was under way."""
+    for done in (2, 5, 8):
+        process = start(folder, "seconds=0.3")
+        wait_until(lambda done=done: finished(folder) >= done, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    before = finished(folder)
+    assert before < 12
+    code, out, err = run(folder)
+    assert code == 0, err
+    table = (folder / "outputs/grid/table.md").read_text()
+    assert table in out
+    assert len(begun(folder)) <= 12 + 3 * 4  # a kill costs at most what was under way, one job in each process
+    again = run(folder)
+    assert (again[0], (folder / "outputs/grid/table.md").read_text()) == (0, table)
+    assert len(begun(folder)) <= 12 + 3 * 4
+
+    whole = folder / "whole"
+    whole.mkdir()
+    (whole / "conf").symlink_to(folder / "conf")
+    assert run(whole)[0] == 0
+    assert (whole / "outputs/grid/table.md").read_text() == table
+    assert len(begun(whole)) == 12
+    rows = [line.split(" | ") for line in table.splitlines()[2:]]
+    assert [row[0].strip("| ") for row in rows] == ["1", "2", "3", "4"]
+    assert rows[1][1:] == ["3", f"6.000 ± {4.302653 / 3**0.5:.3f} |"]  # 4 + 1 + the mean of 0, 1 and 2
+
+
+def test_jobs_that_fail_are_named_and_the_others_done(folder):
+    code, out, err = run(folder, "refused=[2]", "broken=[3]")
+    assert code == 1
+    assert "| 1 | 3 | 3.000" in out
+    assert "| 4 | 3 | 18.000" in out
+    told = [line for line in err.splitlines() if " failed: " in line]
+    assert len(told) == 6
+    assert told[0].startswith("sweep_application: job 3 failed: x must not be 2.0. (sweep_application x=2 seed=0 ")
+    assert "outputs/grid/3/job.log" in told[0]
+    assert "job 6 failed: ZeroDivisionError: " in told[3]
+    assert "Traceback" not in err
+    log = (folder / "outputs/grid/6/job.log").read_text()
+    assert "squaring 3.0" in log
+    assert "Traceback" in log
+    assert "Traceback" not in (folder / "outputs/grid/3/job.log").read_text()
+    page = (folder / "outputs/grid/report.html").read_text()
+    assert "6 of 12 jobs done, 6 failed." in page
+    code, out, err = run(folder)  # mended: only these are run again
+    assert code == 0, err
+    assert len(begun(folder)) == 18
+    assert json.loads((folder / "outputs/grid/3/job.json").read_text())["error"] is None
+
+
+def test_ctrl_c_ends_a_sweep(folder):
+    process = start(folder, "seconds=1")
+    wait_until(lambda: finished(folder) >= 1, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert run(folder)[0] == 0
+
+
+def test_a_typo_is_told_before_any_job_begins(folder):
+    code, _, err = run(folder, "second=1")
+    assert code == 2
+    assert "did you mean 'seconds'?" in err
+    assert not begun(folder)
+
+
+def test_a_cluster_in_small(folder):
+    """submitit's local executor: what a SLURM cluster does, on this machine."""
+    code, out, err = run(folder, "hydra/launcher=submitit_local", "x=1,2", "seed=0,1", "hydra.launcher.timeout_min=5")
+    assert code == 0, err
+    assert "| 2 | 2 | 5.500" in out
+    assert len({json.loads(file.read_text())["process"] for file in folder.glob("runs/*/result.json")}) == 4
