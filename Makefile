@@ -7,7 +7,7 @@ MEMBERS := $(patsubst packages/%/pyproject.toml,-e packages/%,$(wildcard package
 # The tests compare with PyEvALL, which asks for NumPy 1.26 to the letter but works with 2; so it comes without its needs.
 PYEVALL := 0.2.11
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format reproduce reproduce-rl reproduce-htc sweep-rl sweep-htc pretrain-rl predict-htc benchmark lock clean
+.PHONY: help setup test lint format reproduce reproduce-rl reproduce-htc sweep-rl sweep-htc dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ sweep-rl: .venv/.installed ## fine-tune over a grid of conf/rlkl/sweep; SWEEP=be
 
 sweep-htc: .venv/.installed ## train over a grid of conf/htc/sweep; SWEEP=losses LAUNCHER=submitit_slurm
 	$(BIN)/htc-train sweep=$(or $(SWEEP),losses) $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
+
+dashboards: .venv/.installed ## check the wandb dashboards of conf/dashboards and write them to outputs/dashboards
+	$(BIN)/python -m common.dashboards
+
+dashboards-push: .venv/.installed ## save them on the server: make dashboards-push WANDB_ENTITY=NAME
+	$(BIN)/python -m common.dashboards push=true entity=$(or $(WANDB_ENTITY),null)
 
 pretrain-rl: .venv/.installed ## train the model again that reproduce-rl starts from, and evaluate it
 	$(BIN)/rlkl-pretrain run_dir=outputs/pretrain-rl

@@ -14,7 +14,7 @@ from common.batching import batches_by_length, epoch_batches
 from common.checkpoints import CHECKSUMS, KEEP, Checkpoints, random_state, set_random_state
 from common.errors import InputError
 from common.runs import RunDirectory
-from common.tracking import Tracker, TrackingConfig
+from common.tracking import TrackingConfig, open_tracker
 from common.training import (
     Trainer,
     TrainingConfig,
@@ -68,8 +68,8 @@ def run_training(folder, config=CONFIG, stop=None, select="score", act=None):
         select=select,
         progress=False,
     )
-    tracker = partial(Tracker, run, TrackingConfig("disabled"), job_type="train", name="test")
-    kept = trainer.fit(lambda step: tracker(resume_step=step))
+    with open_tracker(run, TrackingConfig("disabled"), main=True, job_type="train", resume_step=trainer.resume()) as tracker:
+        kept = trainer.fit(tracker)
     metrics = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
     return kept, metrics, {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -272,8 +272,8 @@ def plain(folder, **settings):
         select="score",
         progress=False,
     )
-    tracker = partial(Tracker, run, TrackingConfig("disabled"), job_type="train", name="test")
-    kept = trainer.fit(lambda step: tracker(resume_step=step))
+    with open_tracker(run, TrackingConfig("disabled"), main=True, job_type="train", resume_step=trainer.resume()) as tracker:
+        kept = trainer.fit(tracker)
     return kept, run.metrics(), model.state_dict()
 
 

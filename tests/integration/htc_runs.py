@@ -1,8 +1,6 @@
 """What tests of htc's entry points share: a small dataset with a tiny encoder, and calls as from the console."""
 
-import io
 import json
-import sys
 
 import pytest
 import torch
@@ -41,17 +39,6 @@ def place(tmp_path_factory):
     BertModel(config).save_pretrained(folder / "encoder")
     minilm.tokenizer.save_pretrained(folder / "encoder")
     return folder
-
-
-def call(main, arguments, monkeypatch, capsys, stdin=None):
-    """Run an entry point in this process. Returns: exit code, standard output, standard error."""
-    monkeypatch.setattr(sys, "argv", ["prog", *map(str, arguments)])
-    if stdin is not None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-    with pytest.raises(SystemExit) as stop:
-        main()
-    output = capsys.readouterr()
-    return stop.value.code, output.out, output.err
 
 
 def common_arguments(place, loss="conditional_softmax_la"):

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 import htc.config
+import htc.train
 import rlkl.config
-from rlkl.finetune import check
+import rlkl.finetune
 from rlkl.reproduce import axis_of, grid
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -33,9 +36,10 @@ CHOICES = [
     (package, group.name, file.stem)
     for package in SCHEMAS
     for group in (CONF / package).iterdir()
-    if group.is_dir()
+    if group.is_dir() and group.name not in ("hydra", "sweep")
     for file in sorted(group.glob("*.yaml"))
 ]
+SWEEPS = sorted(CONF.glob("*/sweep/*.yaml"))
 EXPERIMENTS = sorted(CONF.glob("*/experiment/*.yaml"))
 FILL = {"dataset.dir": "folder", "dataset.file": "table.csv", "model": "folder"}
 
@@ -88,6 +92,26 @@ def test_an_experiment_begins_with_the_command_that_runs_it(file):
     assert second.startswith(("# make ", "# python -m htc.reproduce", "# python -m rlkl.reproduce", "# rlkl-pretrain"))
 
 
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: f"{file.parents[1].name}-{file.stem}")
+def test_every_job_of_a_sweep_can_be_run(file):
+    package = file.parents[1].name
+    first, second = file.read_text().splitlines()[:2]
+    command, choice = second.removeprefix("# ").split()
+    application = command.removeprefix(f"{package}-")
+    assert (first, choice) == ("# @package _global_", f"sweep={file.stem}")
+    {"htc": htc.config, "rlkl": rlkl.config}[package].register()
+    with initialize_config_dir(str(CONF / package), version_base="1.3"):
+        hydra = compose(application, [choice], return_hydra_config=True).hydra
+    params = [f"{key}={value}" for key, value in hydra.sweeper.params.items()]
+    assert hydra.mode.name == "MULTIRUN"
+    jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(params), None)[0]
+    assert len({tuple(job) for job in jobs}) == len(jobs) > 8
+    for job in jobs:
+        config = typed(composed(package, application, choice, *job))
+        (rlkl.finetune if package == "rlkl" else htc.train).check(config)
+        assert config.tracking.group == f"{package}-sweep-{file.stem}"
+
+
 def test_a_trained_encoder_brings_its_recipe():
     assert typed(composed("htc", "train", "encoder=minilm")).training.batch_size == 16
     assert typed(composed("htc", "train", "encoder=minilm", "training=frozen_icd10cm")).training.batch_size == 256
@@ -114,7 +138,7 @@ def test_every_grid_of_rlkl_can_be_run(profile):
             assert len(runs) == len(config.methods) * len(config.seeds)
             axis_of(config, runs)
             for run in runs:
-                check(run)
+                rlkl.finetune.check(run)
 
 
 @pytest.mark.parametrize(

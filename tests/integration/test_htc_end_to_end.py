@@ -16,7 +16,8 @@ from htc import predict as predict_app
 from htc import reproduce as reproduce_app
 from htc import train as train_app
 
-from .htc_runs import call, common_arguments, place
+from .entry_points import call
+from .htc_runs import common_arguments, place
 
 __all__ = ["place"]  # a fixture
 

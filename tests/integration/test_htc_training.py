@@ -11,7 +11,9 @@ from htc import predict as predict_app
 from htc import train as train_app
 from htc.build import LOSSES
 
-from .htc_runs import WORDS, call, common_arguments, place
+from .dashboard_panels import metrics_named
+from .entry_points import call
+from .htc_runs import WORDS, common_arguments, place
 
 __all__ = ["place"]  # a fixture
 
@@ -32,6 +34,7 @@ def test_every_loss_trains_and_predicts(settings, place, monkeypatch, capsys):
     code, out, err = call(train_app.main, arguments, monkeypatch, capsys)
     assert code == 0, err
     assert "top_down_threshold" in out
+    assert metrics_named("htc") <= set(json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]))
     config = json.loads((run / "model/config.json").read_text())["loss"]
     assert config["name"] == settings[0]
     assert config["stop"] == ("loss.stop=true" in settings)

@@ -137,7 +137,7 @@ def test_covariances_are_those_of_the_definition(batch):
 
 
 def test_the_coefficient_goes_where_the_target_is():
-    assert adapted(5.0, 0.3, 0.1) == pytest.approx(5.1)
-    assert adapted(5.0, 0.0, 0.1) == pytest.approx(4.9)
-    assert adapted(5.0, 0.11, 0.1) == pytest.approx(5.05)
+    assert adapted(5.0, 0.3, 0.1) == pytest.approx(5.25)
+    assert adapted(5.0, 0.0, 0.1) == pytest.approx(4.75)
+    assert adapted(5.0, 0.11, 0.1) == pytest.approx(5.125)
     assert adapted(5.0, 0.1, 0.1) == 5.0

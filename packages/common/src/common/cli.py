@@ -71,6 +71,7 @@ def run_application(
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions out of Hydra, so that they are told here
     logging.captureWarnings(True)
     program = Path(sys.argv[0]).stem
+    sweeps.Sweep.folder = None
 
     expected: tuple[type[Exception], ...] = (InputError, *bad_input)
 

@@ -8,12 +8,14 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 from common.errors import InputError
+from common.report import Picture
 from common.runs import RunDirectory, write_atomically
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,24 @@ class Tracker:
         """Put final numbers into wandb's summary (result.json holds them for everyone else)."""
         self._mirror(lambda run: run.summary.update(dict(metrics)))
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether there is a wandb run, for which tables are worth computing."""
+        return self._wandb is not None
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str | Picture]]) -> None:
+        """Put a table of texts and pictures into wandb."""
+
+        def log_table(run: Any) -> None:
+            import wandb
+
+            def shown(cell: str | Picture) -> Any:
+                return wandb.Html(cell.svg, inject=False) if isinstance(cell, Picture) else cell
+
+            run.log({name: wandb.Table(columns=list(columns), data=[[shown(cell) for cell in row] for row in rows])})
+
+        self._mirror(log_table)
+
     def __enter__(self) -> "Tracker":
         return self
 
@@ -79,6 +99,15 @@ class Tracker:
         except Exception as error:  # a mirror that breaks must not take the training with it, whatever broke
             log.warning("wandb failed (%s: %s); the run goes on without it.", type(error).__name__, first_line(error))
             self._wandb = None
+
+
+def open_tracker(
+    run: RunDirectory, config: TrackingConfig, *, main: bool, job_type: str, resume_step: int | None
+) -> AbstractContextManager[Tracker | None]:
+    """The tracker of a run in its main process; None in others. Args: see `Tracker`."""
+    if not main:
+        return nullcontext()
+    return Tracker(run, config, job_type=job_type, name=run.path.name, resume_step=resume_step)
 
 
 def wandb_mode(config: TrackingConfig) -> str:

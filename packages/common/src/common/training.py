@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -138,7 +138,7 @@ def cosine(progress: float, final: float = 0.1) -> float:
 
 
 class Trainer:
-    """Trains one model, or continues where its checkpoints end.
+    """Trains one model, after `resume` from where its checkpoints end.
 
     Args:
         model: called with the first element of a collated batch.
@@ -197,11 +197,16 @@ class Trainer:
             return step / warmup
         return max(0.0, decay((step - warmup) / max(1, self.total_steps - warmup)))
 
-    def fit(self, open_tracker: Callable[[int | None], Tracker]) -> dict[str, float]:
+    def resume(self) -> int | None:
+        """Load the last checkpoint. Returns: its step; None for a fresh start."""
+        self.model.to(self.accelerator.device)
+        return self.step if self._resume() else None
+
+    def fit(self, tracker: Tracker | None) -> dict[str, float]:
         """Train to the end; the model is left with its best (or last) weights.
 
         Args:
-            open_tracker: opens the tracker, given the step that is resumed from, None for a fresh start.
+            tracker: for the metrics, None where another process has it.
 
         Returns:
             The scores of the epoch that was kept, with `epoch`.
@@ -212,14 +217,8 @@ class Trainer:
 
         A training that is continued comes to the same numbers with one process; several draw other random numbers then.
         """
-        self.model.to(self.accelerator.device)
-        resumed = self._resume()
-        self._trained, *self._steppers = self.accelerator.prepare(self.model, *self.optimizers)
-        opened: AbstractContextManager[Tracker | None] = nullcontext()
-        if self.accelerator.is_main_process:
-            opened = open_tracker(self.step if resumed else None)
+        self._trained, *self._steppers = self.accelerator.prepare(self.model.to(self.accelerator.device), *self.optimizers)
         with (
-            opened as tracker,
             tqdm(total=self.total_steps, initial=self.step, desc="training", disable=not self.progress, leave=False) as bar,
             ctrl_c_waits() as interrupted,
         ):
@@ -239,8 +238,6 @@ class Trainer:
                 self._save()
                 if self._anywhere(interrupted.is_set()):
                     raise KeyboardInterrupt
-            if tracker is not None:
-                tracker.summarize(self.kept)
         self.accelerator.unwrap_model(self._trained, keep_fp32_wrapper=False)  # from here on it computes in fp32
         self.checkpoints.load_best(self.best_step, self.model, self.accelerator.device)
         return self.kept

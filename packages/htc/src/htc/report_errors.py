@@ -10,14 +10,13 @@ from torch import Tensor
 from common.figures import COLORS, new_figure, to_svg
 from common.report import Picture, Section, Table
 from htc.datasets import Dataset
-from htc.error_analysis import Calibration, calibration_per_level, confused_siblings, f1_per_node, worst_documents
+from htc.error_analysis import Calibration, calibration_per_level, confused_siblings, f1_per_node
 from htc.evaluation import decode
 from htc.hierarchy import Hierarchy
-from htc.metrics import hierarchical_f_per_document
+from htc.report_documents import worst_table
 from htc.report_labels import LABELS
 from htc.taxonomy import PATH_SEPARATOR
 
-LONGEST_TEXT = 240  # characters of a document that are shown
 NARROWEST = 0.0005  # of the figure's width: what is narrower is not drawn
 MAP = colormaps["cividis"]
 
@@ -53,7 +52,7 @@ def errors_section(name: str, dataset: Dataset, probabilities: Tensor, decoder: 
     return Section(
         "What a model gets wrong",
         [f"{name}, first seed, test split, inference: {LABELS[decoder]}."],
-        [_confusion_table(hierarchy, targets, predicted), _worst_table(hierarchy, texts, targets, predicted, probabilities)],
+        [_confusion_table(hierarchy, targets, predicted), worst_table(hierarchy, texts, targets, predicted, probabilities)],
         pictures,
     )
 
@@ -76,25 +75,6 @@ def _confusion_table(hierarchy: Hierarchy, targets: Tensor, predicted: Tensor) -
         caption="The siblings that are taken for each other most often.",
         texts={0, 1, 2},
     )
-
-
-def _worst_table(hierarchy: Hierarchy, texts: list[str], targets: Tensor, predicted: Tensor, probabilities: Tensor) -> Table:
-    f = hierarchical_f_per_document(targets, predicted, hierarchy)
-    rows = []
-    for i in worst_documents(f, probabilities, predicted):
-        text = " ".join(texts[i].split())
-        shown = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT].rsplit(" ", 1)[0] + " …"
-        rows.append([shown, _paths(hierarchy, targets[i]), _paths(hierarchy, predicted[i]), f"{float(f[i]):.2f}"])
-    return Table(
-        columns=["document", "true", "predicted", "hF1"],
-        rows=rows,
-        caption="The documents with the lowest hF1; of equal ones those of which the model was surest.",
-        texts={0, 1, 2},
-    )
-
-
-def _paths(hierarchy: Hierarchy, sets: Tensor) -> str:
-    return "; ".join(PATH_SEPARATOR.join(path) for path in hierarchy.decode(sets[None])[0]) or "–"
 
 
 def _reliability(levels: list[Calibration]) -> Figure:

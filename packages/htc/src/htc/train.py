@@ -25,7 +25,7 @@ from common.checkpoints import Checkpoints
 from common.cli import print_result, run_application
 from common.encoders import TextEncoder, cached_features, load_encoder
 from common.runs import RunDirectory, config_hash
-from common.tracking import Tracker, wandb_mode
+from common.tracking import Tracker, open_tracker, wandb_mode
 from common.training import Trainer, TrainingData, make_accelerator, parameter_groups
 from htc import decoding, metrics
 from htc.build import initial_bias, load_dataset, make_objective
@@ -35,6 +35,7 @@ from htc.errors import InputError, UnsuitableTargetsError
 from htc.evaluation import (
     ALL_RULES,
     SELECTABLE,
+    decode,
     evaluate,
     rule_for,
     rules_for,
@@ -45,6 +46,7 @@ from htc.inputs import Inputs, TokenInputs, VectorInputs
 from htc.label_sets import documents_per_label
 from htc.losses import Objective, recursive_regularization
 from htc.model import Classifier
+from htc.report_documents import worst_table
 from htc.saved_model import save_model
 
 log = logging.getLogger(__name__)
@@ -175,10 +177,13 @@ def _train(
         optimizers=[_optimizer(model, config.training)],
         progress=progress,
     )
-    tracker = partial(Tracker, run, config.tracking, job_type="train", name=run.path.name)
-    kept = trainer.fit(lambda step: tracker(resume_step=step))
-    scores = _score(run, model, objective, dataset, inputs, accelerator)
-    if accelerator.is_main_process:
+    main, step = accelerator.is_main_process, trainer.resume()
+    with open_tracker(run, config.tracking, main=main, job_type="train", resume_step=step) as tracker:
+        kept = trainer.fit(tracker)
+        scores = _score(run, tracker, model, objective, dataset, inputs, accelerator)
+        if tracker is not None:
+            tracker.summarize(kept | headline(scores["test"]))
+    if main:
         tuned, decoder = scores["test"]["tuned_threshold"], scores["test"]["decoder"]
         save_model(run.path / "model", config, encoder, model, dataset, tuned, decoder)
         run.write_result(dataset=dataset.facts(), loss=config.loss.name, kept=kept, **scores)
@@ -235,7 +240,13 @@ def _score_dev(
 
 
 def _score(
-    run: RunDirectory, model: Classifier, objective: Objective, dataset: Dataset, inputs: Inputs, accelerator: Accelerator
+    run: RunDirectory,
+    tracker: Tracker | None,
+    model: Classifier,
+    objective: Objective,
+    dataset: Dataset,
+    inputs: Inputs,
+    accelerator: Accelerator,
 ) -> dict[str, Any]:
     """Every metric on dev and test, with the threshold tuned on dev; the scores of each test document go into a file."""
     tuned = 0.5
@@ -252,9 +263,21 @@ def _score(
         scores[split], per_document = evaluate(
             probabilities, targets, dataset.hierarchy, tuned, objective.one_path, training_counts, decoder
         )
-    if accelerator.is_main_process:
-        save_file(per_document, run.path / PER_DOCUMENT)  # of the last split, test
+    if tracker is not None:  # of the last split, test
+        save_file(per_document, run.path / PER_DOCUMENT)
+        if tracker.mirrors:
+            texts = [dataset.texts[i] for i in documents.tolist()]
+            predicted = decode(decoder, probabilities, dataset.hierarchy, tuned)
+            table = worst_table(dataset.hierarchy, texts, targets, predicted, probabilities)
+            tracker.table("worst documents", table.columns, table.rows)
     return scores
+
+
+def headline(scores: dict[str, Any]) -> dict[str, float]:
+    """The numbers that runs are held against each other by. Args: scores: as `evaluate` gives them, of the test split."""
+    return {"test/hf1_auc": scores["hf1_auc"]} | {
+        f"test/{rule}/hf1_micro": of_rule["hf1_micro"] for rule, of_rule in scores["rules"].items()
+    }
 
 
 def check_targets(objective: Objective, dataset: Dataset) -> None:
@@ -274,8 +297,7 @@ def _task(config: DictConfig) -> dict[str, Any]:
     result = train(typed)
     if PartialState().is_main_process:
         print_result(f"{summary_table(result)}\nrun: {result['run_dir']}")
-    rules = {rule: scores["hf1_micro"] for rule, scores in result["test"]["rules"].items()}
-    return {"run_dir": result["run_dir"], "metrics": {"hF1-AUC": result["test"]["hf1_auc"], **rules}}
+    return {"run_dir": result["run_dir"], "metrics": headline(result["test"])}
 
 
 def main() -> None:

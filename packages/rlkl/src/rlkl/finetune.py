@@ -7,8 +7,7 @@ torchrun --nproc-per-node 2 -m rlkl.finetune         two processes (GPUs, where 
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,21 @@ from tqdm import tqdm
 
 from common.checkpoints import Checkpoints
 from common.cli import print_result, run_application
+from common.report import Picture
 from common.runs import RunDirectory, config_hash
-from common.tracking import Tracker, wandb_mode
+from common.tracking import Tracker, open_tracker, wandb_mode
 from common.training import ctrl_c_waits, make_accelerator
+from rlkl.analysis import scratchpads
 from rlkl.config import FinetuneConfig, register
 from rlkl.errors import InputError
-from rlkl.evaluation import check_positions
+from rlkl.evaluation import check_positions, complete, sample
 from rlkl.language_model import fingerprint, load_model, save_model, task_of
 from rlkl.learner import Learner
+from rlkl.scratchpad_view import to_html
 
 log = logging.getLogger(__name__)
+
+SHOWN = 5  # scratchpads in wandb
 
 
 def check(config: FinetuneConfig) -> None:
@@ -86,7 +90,8 @@ def _finetune(run: RunDirectory, learner: Learner, progress: bool) -> dict[str, 
     start = _resume(checkpoints, learner)
     total = config.algorithm.collects
     bar = tqdm(total=total, initial=start or 0, desc="collects", disable=not progress, leave=False)
-    with _tracker(run, learner, start) as tracker, bar, ctrl_c_waits() as interrupted:
+    opened = open_tracker(run, config.tracking, main=accelerator.is_main_process, job_type="finetune", resume_step=start)
+    with opened as tracker, bar, ctrl_c_waits() as interrupted:
         if tracker is not None and start is None:
             tracker.log(0, learner.evaluate())
         for number in range(start or 0, total):
@@ -102,6 +107,8 @@ def _finetune(run: RunDirectory, learner: Learner, progress: bool) -> dict[str, 
             if learner.anywhere(interrupted.is_set()):
                 raise KeyboardInterrupt
         if tracker is not None:
+            if tracker.mirrors:
+                _log_scratchpads(tracker, learner)
             save_model(run.path / "model", learner.model.policy)
             run.write_result(
                 algorithm=config.algorithm.name,
@@ -117,6 +124,15 @@ def _finetune(run: RunDirectory, learner: Learner, progress: bool) -> dict[str, 
     return result
 
 
+def _log_scratchpads(tracker: Tracker, learner: Learner) -> None:
+    """A few greedy answers, coloured by the policy's certainty."""
+    policy = learner.model.policy
+    problems = sample(learner.task, "varying", learner.digits, SHOWN, seed=1)
+    pads = scratchpads(policy, problems, complete(policy, problems), learner.trained_digits)
+    rows = [["right" if pad["right"] else "wrong", Picture(to_html(pad), "")] for pad in pads]
+    tracker.table("scratchpads", ["answer", "scratchpad"], rows)
+
+
 def _resume(checkpoints: Checkpoints, learner: Learner) -> int | None:
     """Load the last checkpoint into the learner. Returns: after how many collects it was made; None if there is none."""
     with learner.accelerator.main_process_first():  # which removes a damaged one
@@ -126,16 +142,6 @@ def _resume(checkpoints: Checkpoints, learner: Learner) -> int | None:
     learner.load_state(state)
     log.info("continuing after collect %d of %d", state["collects"], learner.config.algorithm.collects)
     return int(state["collects"])
-
-
-@contextmanager
-def _tracker(run: RunDirectory, learner: Learner, start: int | None) -> Iterator[Tracker | None]:
-    """The tracker of the main process; None in others."""
-    if not learner.accelerator.is_main_process:
-        yield None
-        return
-    with Tracker(run, learner.config.tracking, job_type="finetune", name=run.path.name, resume_step=start) as tracker:
-        yield tracker
 
 
 def _task(config: DictConfig) -> dict[str, Any] | None:

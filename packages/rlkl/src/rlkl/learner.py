@@ -193,8 +193,6 @@ class Learner:
             for rows in torch.randperm(len(rewards), generator=generator).split(algorithm.minibatch_size)
         ]
         means = {f"losses/{name}": sum(step[name] for step in steps) / len(steps) for name in steps[0]}
-        if penalty.target_kl is not None:
-            self.alpha = adapted(self.alpha, means["losses/kl"], penalty.target_kl)
         return means | weight_statistics(experience.weights[episodes.mask]) | {"losses/alpha": self.alpha}
 
     def _step(self, experience: Experience, rows: Tensor, number: int) -> dict[str, float]:
@@ -215,6 +213,8 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.algorithm.max_grad_norm)
         self._refuse_not_finite("gradient", norm.item(), number)
         self.optimizer.step()
+        if self.config.penalty.target_kl is not None:
+            self.alpha = adapted(self.alpha, terms["kl"], self.config.penalty.target_kl)
         return terms | {"grad_norm": norm.item()}
 
     def _differentiate(self, part: Experience, tokens: Tensor, learning_tokens: Tensor) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from transformers import GPT2LMHeadModel
 from common.checkpoints import Checkpoints
 from common.cli import print_result, run_application
 from common.runs import RunDirectory, config_hash
-from common.tracking import Tracker, wandb_mode
+from common.tracking import open_tracker, wandb_mode
 from common.training import Trainer, TrainingData, cosine, make_accelerator, refuse_several_processes
 from rlkl.config import PretrainConfig, PretrainingConfig, register
 from rlkl.errors import InputError
@@ -154,8 +154,10 @@ def _pretrain(run: RunDirectory, config: PretrainConfig) -> dict[str, Any]:
         optimizers=make_optimizers(wrapped, config.training),
         decay=partial(cosine, final=config.training.final_fraction),
     )
-    tracker = partial(Tracker, run, config.tracking, job_type="pretrain", name=run.path.name)
-    kept = trainer.fit(lambda step: tracker(resume_step=step))
+    with open_tracker(run, config.tracking, main=True, job_type="pretrain", resume_step=trainer.resume()) as tracker:
+        kept = trainer.fit(tracker)
+        if tracker is not None:
+            tracker.summarize(kept)
     save_model(run.path / "model", model, DTYPES[config.saved_dtype])
     return run.write_result(task=task.NAME, parameters=parameters, trained_digits=config.trained_digits, kept=kept)
 
