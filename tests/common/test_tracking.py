@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from common.errors import InputError
-from common.report import Picture
 from common.runs import RunDirectory
 from common.tracking import Tracker, TrackingConfig
 
@@ -39,7 +38,8 @@ def test_wandb_reads_an_offline_run_back(tmp_path, monkeypatch):
         tracker.log(10, {"train/loss": 0.5})
         tracker.log(20, {"train/loss": 0.25})
         tracker.summarize({"dev/hf1_auc": 0.75})
-        tracker.table("scratchpads", ["answer", "text"], [["right", Picture("<pre>1 + 2</pre>", "")]])
+        tracker.table("worst documents", ["document", "hF1"], [["a text", "0.10"]])
+        tracker.page("scratchpads", "<pre>1 + 2</pre>")
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
     output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
@@ -49,8 +49,8 @@ def test_wandb_reads_an_offline_run_back(tmp_path, monkeypatch):
     assert "0.75" in output
     (page,) = tmp_path.glob("wandb/offline-run-*/files/media/html/*.html")
     assert "<pre>1 + 2</pre>" in page.read_text()
-    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/scratchpads*.json")
-    assert json.loads(table.read_text())["columns"] == ["answer", "text"]
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/worst documents*.json")
+    assert json.loads(table.read_text()) == {"columns": ["document", "hF1"], "data": [["a text", "0.10"]]}
 
 
 def test_online_without_a_key_is_offline_with_a_warning(tmp_path, monkeypatch, caplog):

@@ -37,7 +37,16 @@ def start(folder, *arguments):
     command = [sys.executable, str(PROGRAM), "sweep=grid", *arguments]
     environment = os.environ | {"RLKL_HTC_CONF": str(folder / "conf")}
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # ignored where tests run in the background
     )
 
 

@@ -108,10 +108,10 @@ def run_application(
     except Exception as error:
         if sweeps.Sweep.folder is None:
             raise
-        sweeps.finish(program)
+        _finish(program, sweeps.Sweep.folder)
         broke = f"the sweep broke off ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
         _exit(program, f"{broke}; what is done stays, and the same command goes on.", 1)
-    sys.exit(0 if sweeps.Sweep.folder is None else sweeps.finish(program))
+    sys.exit(0 if sweeps.Sweep.folder is None else _finish(program, sweeps.Sweep.folder))
 
 
 def print_result(text: str) -> None:
@@ -144,6 +144,12 @@ def _one_sentence(expected: tuple[type[Exception], ...], error: Exception) -> st
         what = f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
         return f"{what}; mend that, then give the same command again."
     return None
+
+
+def _finish(program: str, folder: Path) -> int:
+    from common.sweep_report import finish  # here, for it takes a second to import, which every job would wait
+
+    return finish(program, folder)
 
 
 def _exit(program: str, message: str, code: int) -> NoReturn:

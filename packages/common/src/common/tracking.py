@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any
 
 from common.errors import InputError
-from common.report import Picture
 from common.runs import RunDirectory, write_atomically
 
 log = logging.getLogger(__name__)
@@ -70,18 +69,25 @@ class Tracker:
         """Whether there is a wandb run, for which tables are worth computing."""
         return self._wandb is not None
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str | Picture]]) -> None:
-        """Put a table of texts and pictures into wandb."""
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Put a table of texts into wandb."""
 
         def log_table(run: Any) -> None:
             import wandb
 
-            def shown(cell: str | Picture) -> Any:
-                return wandb.Html(cell.svg, inject=False) if isinstance(cell, Picture) else cell
-
-            run.log({name: wandb.Table(columns=list(columns), data=[[shown(cell) for cell in row] for row in rows])})
+            run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
         self._mirror(log_table)
+
+    def page(self, name: str, html: str) -> None:
+        """Put HTML into wandb."""
+
+        def log_page(run: Any) -> None:
+            import wandb
+
+            run.log({name: wandb.Html(html, inject=False)})
+
+        self._mirror(log_page)
 
     def __enter__(self) -> "Tracker":
         return self

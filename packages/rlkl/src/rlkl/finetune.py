@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from common.checkpoints import Checkpoints
 from common.cli import print_result, run_application
-from common.report import Picture
 from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker, open_tracker, wandb_mode
 from common.training import ctrl_c_waits, make_accelerator
@@ -129,8 +128,8 @@ def _log_scratchpads(tracker: Tracker, learner: Learner) -> None:
     policy = learner.model.policy
     problems = sample(learner.task, "varying", learner.digits, SHOWN, seed=1)
     pads = scratchpads(policy, problems, complete(policy, problems), learner.trained_digits)
-    rows = [["right" if pad["right"] else "wrong", Picture(to_html(pad), "")] for pad in pads]
-    tracker.table("scratchpads", ["answer", "scratchpad"], rows)
+    rows = [f"<tr><td>{'right' if pad['right'] else 'wrong'}</td><td>{to_html(pad)}</td></tr>" for pad in pads]
+    tracker.page("scratchpads", f"<table>{''.join(rows)}</table>")
 
 
 def _resume(checkpoints: Checkpoints, learner: Learner) -> int | None:

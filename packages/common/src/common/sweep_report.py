@@ -1,0 +1,66 @@
+"""What a sweep ends in: one table of all jobs, and the names of those that failed."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.report import Section, Table, markdown_table, write_report
+from common.runs import write_atomically
+from common.statistics import over_seeds
+from common.sweeps import LOG, RECORD, Record
+
+
+def records_in(folder: Path) -> list[Record]:
+    """What the jobs of a sweep left, by number."""
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob(f"*/{RECORD}")]
+    return sorted(found, key=lambda record: record["number"])
+
+
+def sweep_table(records: Sequence[Record]) -> Table:
+    """A row for each setting that was swept over, with its metrics over seeds. Args: records: of jobs that were done."""
+    keys = _swept(records)
+    metrics = list(dict.fromkeys(name for record in records for name in record["metrics"]))
+    by_setting: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        by_setting.setdefault(tuple(record["overrides"].get(key, "") for key in keys), []).append(record)
+    rows = []
+    for setting, jobs in by_setting.items():
+        values = ([job["metrics"][name] for job in jobs if name in job["metrics"]] for name in metrics)
+        rows.append([*setting, str(len(jobs)), *(str(over_seeds(each)) if each else "–" for each in values)])
+    columns = [*keys, "runs", *metrics]
+    return Table(columns, rows, "Means over seeds, with 95% intervals (Student t).", texts=set(range(len(keys))))
+
+
+def _swept(records: Sequence[Record]) -> list[str]:
+    """The keys, other than the seed, that jobs were told differently."""
+    keys = dict.fromkeys(key for record in records for key in record["overrides"] if key != "seed")
+    return [key for key in keys if len({record["overrides"].get(key) for record in records}) > 1]
+
+
+def finish(program: str, folder: Path) -> int:
+    """Write the table and the report of the sweep that ran, and tell which jobs failed.
+
+    Args: program: what was started; folder: of the sweep. Returns: the exit code, 1 where a job failed, else 0.
+    """
+    records = records_in(folder)
+    done = [record for record in records if record["error"] is None]
+    failed = [record for record in records if record["error"] is not None]
+    if records:
+        sections = [Section("The runs", [], [_runs_table(records)])]
+        if done:
+            table = sweep_table(done)
+            write_atomically(folder / "table.md", markdown_table(table) + "\n")
+            sections.insert(0, Section("The result", [], [table]))
+            print(f"{markdown_table(table)}\n\nreport: {folder / 'report.html'}")
+        lead = f"{len(done)} of {len(records)} jobs done" + (f", {len(failed)} failed." if failed else ".")
+        write_report(folder / "report.html", f"Sweep: {folder.name}", lead, sections, [("folder", str(folder))])
+    for record in failed:
+        where = folder / str(record["number"]) / LOG
+        print(f"{program}: job {record['number']} failed: {record['error']} ({record['command']}; {where})", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _runs_table(records: Sequence[Record]) -> Table:
+    rows = [[str(record["number"]), record["command"], record["run_dir"] or f"failed: {record['error']}"] for record in records]
+    return Table(["job", "command", "run"], rows, texts={1, 2})
