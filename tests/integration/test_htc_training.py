@@ -11,7 +11,7 @@ from htc import predict as predict_app
 from htc import train as train_app
 from htc.build import LOSSES
 
-from .dashboard_panels import metrics_named
+from .dashboard_panels import metrics_named, undocumented
 from .entry_points import call
 from .htc_runs import WORDS, common_arguments, place
 
@@ -34,7 +34,9 @@ def test_every_loss_trains_and_predicts(settings, place, monkeypatch, capsys):
     code, out, err = call(train_app.main, arguments, monkeypatch, capsys)
     assert code == 0, err
     assert "top_down_threshold" in out
-    assert metrics_named("htc") <= set(json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]))
+    logged = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert metrics_named("htc") <= set(logged)
+    assert not undocumented(logged)
     config = json.loads((run / "model/config.json").read_text())["loss"]
     assert config["name"] == settings[0]
     assert config["stop"] == ("loss.stop=true" in settings)

@@ -41,7 +41,7 @@ from rlkl.penalty import NAMES, Penalty
 from rlkl.report import summarize, write_rl_report
 from rlkl.texts import END_TOKEN, encode
 
-from .dashboard_panels import metrics_named
+from .dashboard_panels import metrics_named, undocumented
 from .entry_points import call
 
 OFF = TrackingConfig("disabled")
@@ -96,6 +96,7 @@ def test_a_pretrained_model_is_a_transformers_folder(pretrained):
     assert [line["step"] for line in lines] == [10, 20, 30]
     assert lines[-1]["train/loss"] < 0.8 * lines[0]["train/loss"]
     assert metrics_named("rlkl pre-training") <= set(lines[0])
+    assert not undocumented(lines[0])
 
 
 def test_pretraining_that_is_killed_goes_on_to_the_same_model(pretrained, tmp_path, monkeypatch):
@@ -142,6 +143,7 @@ def test_every_penalty_trains(small, weighting, estimator, tmp_path):
     assert [line["step"] for line in result["history"]] == [0, 1, 2, 3, 4]
     assert {"eval/accuracy_N", "eval/accuracy_longer", "critical/comma"} <= set(first)
     assert metrics_named("rlkl") <= set(last)
+    assert not undocumented(set(first) | set(last))
     assert (last["losses/kl_loss"] == 0) == (weighting == "none")
     shares = [value for key, value in last.items() if key.startswith("weights/share")]
     assert len(shares) == 10
