@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -88,6 +89,15 @@ def _start_worker(threads: int, stop: Event) -> None:
 
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_interrupt_when_stopped, args=(stop,), daemon=True).start()
+
+
+def _interrupt_when_stopped(stop: Event) -> None:
+    """Ctrl-C, again and again, for a run that was not yet training when it came first; where it is not taken, it is ignored."""
+    stop.wait()
+    while True:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
 
 
 def _end_with_parent() -> None:

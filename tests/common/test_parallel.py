@@ -1,0 +1,60 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from common.parallel import run_all
+
+PROGRAM = """
+import time
+from pathlib import Path
+from common.parallel import run_all
+from common.training import ctrl_c_waits
+
+def run(number):
+    Path(f"{number}.begun").touch()
+    time.sleep(1)  # a model is loaded, say
+    with ctrl_c_waits() as interrupted:
+        if interrupted.wait(120):
+            Path(f"{number}.saved").touch()
+            raise KeyboardInterrupt
+    return {}
+
+if __name__ == "__main__":
+    run_all(run, [1, 2, 3, 4], 2, "runs")
+"""
+
+
+def double(number):
+    return {"value": 2 * number}
+
+
+def test_results_come_in_order():
+    assert [result["value"] for result in run_all(double, [3, 1, 2], 2, "runs")] == [6, 2, 4]
+    assert run_all(double, [], 2, "runs") == []
+
+
+@pytest.mark.parametrize("seconds", [0, 2])  # after the first run has begun: before it takes Ctrl-C, and when it does
+def test_ctrl_c_reaches_runs_that_do_not_take_it_yet(seconds, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    process = subprocess.Popen(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which tests that run in the background ignore
+    )
+    deadline = time.monotonic() + 100
+    while len(list(tmp_path.glob("*.begun"))) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert sorted(file.name for file in tmp_path.glob("*.saved")) == ["1.saved", "2.saved"]
+    assert len(list(tmp_path.glob("*.begun"))) == 2
