@@ -74,7 +74,7 @@ def run_job(
     overrides = [override for override in hydra.overrides.task if not override.startswith("sweep=")]
     record: Record = {
         "number": hydra.job.num,
-        "overrides": dict(override.split("=", 1) for override in overrides),
+        "overrides": dict(override.partition("=")[::2] for override in overrides),
         "command": shlex.join([program, *overrides]),
         "run_dir": None,
         "metrics": {},
