@@ -86,7 +86,8 @@ def counterfactual_figure(groups: list[dict[str, Any]]) -> Figure:
         axes.bar(x + 0.4 * offset - 0.2, means, 0.38, yerr=bars, capsize=3, color=color, label=f"{key} character")
     axes.set_xticks(x, [group["group"] for group in groups])
     axes.set_ylabel("right answers")
-    axes.legend(fontsize=8)
+    axes.set_ylim(0, 1.2)  # room for the legend
+    axes.legend(fontsize=8, ncols=2, loc="upper right")
     return figure
 
 

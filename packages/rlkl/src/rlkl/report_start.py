@@ -47,7 +47,8 @@ def digits_figure(starts: dict[str, Start]) -> Figure:
         beyond = [row["digits"] - start["trained_digits"] for row in rows]
         label = f"{kind} operands" if len(starts) == 1 else f"{_level(name, start)}, {kind}"
         axes.errorbar(beyond, means, bars, marker="o", capsize=3, color=COLORS[index], label=label)
-        axes.set_xticks(beyond, [_beyond(digits) for digits in beyond])
+    ticks = sorted({row["digits"] - start["trained_digits"] for start in starts.values() for row in start["rows"]})
+    axes.set_xticks(ticks, [_beyond(digits) for digits in ticks])
     axes.set_xlabel("digits")
     axes.set_ylabel("accuracy")
     axes.legend(fontsize=9)
