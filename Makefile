@@ -7,7 +7,7 @@ MEMBERS := $(patsubst packages/%/pyproject.toml,-e packages/%,$(wildcard package
 # The tests compare with PyEvALL, which asks for NumPy 1.26 to the letter but works with 2; so it comes without its needs.
 PYEVALL := 0.2.11
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format reproduce reproduce-rl reproduce-htc sweep-rl sweep-htc dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
+.PHONY: help setup test test-all docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc sweep-rl sweep-htc dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,20 @@ export TEXT
 predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT="..."
 	@$(BIN)/htc-predict text="$${TEXT:-Broken left wrist after a fall on the ice}"
 
+test-all: .venv/.installed ## run the slow tests too: kills at random moments, tutorials, pages in a browser
+	$(BIN)/python -m pytest -n 2
+
+docs: .venv/.installed ## build docs/ into outputs/docs; a broken link inside it is an error
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs outputs/docs
+	@echo "outputs/docs/index.html"
+
+docs-links: .venv/.installed ## check the links of docs/ that lead outside (needs the network)
+	$(BIN)/python -m sphinx -q -b linkcheck docs outputs/docs-links
+
+fuzz: .venv/.installed ## feed broken files to every reader; SECONDS_EACH=60
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group fuzz
+	$(BIN)/python -m fuzz $(or $(SECONDS_EACH),60)
+
 benchmark: .venv/.installed ## measure speed and memory (HWV=FILE: on that taxonomy)
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py' -o pythonpath=benchmarks -n 0
 
@@ -73,7 +87,7 @@ lock: .venv/.installed ## resolve the dependencies again into constraints.txt
 	printf 'torch==2.13.0\n' > .venv/torch.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 	  --constraint .venv/torch.txt --no-emit-package rlkl-htc-common --no-emit-package htc --no-emit-package rlkl \
-	  $(wildcard packages/*/pyproject.toml) --group pyproject.toml:dev -o .venv/constraints.txt
+	  $(wildcard packages/*/pyproject.toml) --group pyproject.toml:dev --group pyproject.toml:fuzz -o .venv/constraints.txt
 	grep -vE '^(nvidia-|cuda-|triton|-e )|://' .venv/constraints.txt | sed -E 's/^(torch==[0-9.]+).*/\1/' | sort -u > constraints.txt
 
 clean: ## remove the environment and caches; runs/ and outputs/ stay
