@@ -67,6 +67,7 @@ predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT=".
 	@$(BIN)/htc-predict text="$${TEXT:-Broken left wrist after a fall on the ice}"
 
 test-all: .venv/.installed ## run the slow tests too: kills at random moments, tutorials, pages in a browser
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group browser
 	$(BIN)/python -m pytest -n 2
 
 docs: .venv/.installed ## build docs/ into outputs/docs; a broken link inside it is an error
@@ -87,7 +88,7 @@ lock: .venv/.installed ## resolve the dependencies again into constraints.txt
 	printf 'torch==2.13.0\n' > .venv/torch.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 	  --constraint .venv/torch.txt --no-emit-package rlkl-htc-common --no-emit-package htc --no-emit-package rlkl \
-	  $(wildcard packages/*/pyproject.toml) --group pyproject.toml:dev --group pyproject.toml:fuzz -o .venv/constraints.txt
+	  $(wildcard packages/*/pyproject.toml) --group pyproject.toml:dev --group pyproject.toml:fuzz --group pyproject.toml:browser -o .venv/constraints.txt
 	grep -vE '^(nvidia-|cuda-|triton|-e )|://' .venv/constraints.txt | sed -E 's/^(torch==[0-9.]+).*/\1/' | sort -u > constraints.txt
 
 clean: ## remove the environment and caches; runs/ and outputs/ stay

@@ -316,7 +316,7 @@ def test_another_task_from_pretraining_to_its_report(task, sign, tokens, small, 
     assert ("critical/comma_step1_operand2" in result["history"][-1]) == (task is subtraction)
 
     moved = result | {"drift": reproduce_app.drift_of(result)}
-    rest = {"wall_seconds": 1.0, "compare": [], "steps": None, "axis": None}
+    rest = {"wall_seconds": 1.0, "compare": [], "steps": None, "axis": None, "runs": []}
     summary = summarize({folder: evaluation}, ["ours"], [moved]) | rest
     page = write_rl_report(tmp_path, "a title", summary, "a command").read_text()
     assert f"Pre-trained on {task.NAME}s of up to N = 1 digits" in page

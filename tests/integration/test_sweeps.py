@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -100,6 +101,27 @@ def test_a_sweep_that_is_killed_three_times_ends_with_the_same_table(folder):
     rows = [line.split(" | ") for line in table.splitlines()[2:]]
     assert [row[0].strip("| ") for row in rows] == ["1", "2", "3", "4"]
     assert rows[1][1:] == ["3", f"6.000 ± {4.302653 / 3**0.5:.3f} |"]  # 4 + 1 + the mean of 0, 1 and 2
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_moments_change_no_sweep(folder):
+    code, table, _ = run(folder, "runs=whole")
+    assert code == 0
+    moments, kills, ends = random.Random(0), 0, 0
+    started = time.monotonic()
+    while kills < 50 or ends == 0:
+        assert time.monotonic() - started < 1800, f"{kills} kills, {ends} ends: it does not get on"
+        process = start(folder, "seconds=0.1")
+        try:
+            out, err = process.communicate(timeout=moments.uniform(0, 10))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            kills += 1
+        else:
+            assert (process.returncode, out) == (0, table), err
+            shutil.rmtree(folder / "runs")
+            ends += 1
 
 
 def test_jobs_that_fail_are_named_and_the_others_done(folder):

@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
+import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from common import sweeps
+from common.commands import quoted
 from common.errors import InputError
 
 CONF_VARIABLE = "RLKL_HTC_CONF"
 BAD_INPUT, INTERRUPTED = 2, 130
 INTERRUPTION = "interrupted; a training continues from its last checkpoint when the same command is given again."
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+# What Hydra lets through of an override or a file of conf/ that it cannot make sense of.
+UNCOMPOSABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError, AssertionError, yaml.YAMLError)
 
 
 def conf_dir(application: str) -> Path:
@@ -74,12 +78,15 @@ def run_application(
     sweeps.Sweep.folder = None
 
     expected: tuple[type[Exception], ...] = (InputError, *bad_input)
+    composed = False
 
     def checked(config: DictConfig) -> object:
         _refuse_added_keys(config)
         return task(config)
 
     def guarded(config: DictConfig) -> None:
+        nonlocal composed
+        composed = True
         if sweeps.is_job():
             sweeps.run_job(checked, config, program, partial(_one_sentence, expected))
             return
@@ -107,6 +114,8 @@ def run_application(
         _exit(program, _describe(error), BAD_INPUT)
     except Exception as error:
         if sweeps.Sweep.folder is None:
+            if not composed and isinstance(error, UNCOMPOSABLE):
+                _exit(program, f"an override, or a file of conf/, cannot be read: {_first_words(error)}", BAD_INPUT)
             raise
         _finish(program, sweeps.Sweep.folder)
         broke = f"the sweep broke off ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
@@ -175,13 +184,20 @@ def _describe(error: BaseException) -> str:
     return " ".join(text.split())
 
 
+def _first_words(error: BaseException) -> str:
+    """The beginning of what an error says, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def _quote_literal(argument: str, literal: Sequence[str]) -> str:
     key, equals, value = argument.partition("=")
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the argument {argument[:60]!r} is not UTF-8 text; give it in UTF-8.") from error
     if not equals and not argument.startswith(("-", "~")) and len(argument.split()) > 1:
         hint = f"{literal[0]}='{argument}'" if literal else "training.epochs=3"
         raise InputError(f"expected key=value and read {argument!r}; for example: {hint}")
     if not equals or key not in literal:
         return argument
-    # In a quoted value a backslash means itself, except before the quote; OmegaConf takes ${ for an interpolation.
-    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), value).replace("${", "\\${")
-    return f"{key}='{escaped}'"
+    return f"{key}={quoted(value)}"

@@ -13,13 +13,15 @@ from common.runs import write_atomically
 
 @dataclass
 class Table:
-    """A table: text cells; `best` holds the (row, column) cells to stress, `texts` the columns of running text."""
+    """A table, which a reader can sort: `best` are the (row, column) cells to stress, `texts` columns of running text, `codes`
+    columns of commands."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     best: set[tuple[int, int]] = field(default_factory=set)
     texts: set[int] = field(default_factory=set)
+    codes: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -38,12 +40,13 @@ class Picture:
 
 @dataclass
 class Section:
-    """A part of a report: a heading, paragraphs, then tables and figures."""
+    """A part of a report: a heading, paragraphs, then tables and figures; of `folded` ones the heading, until it is clicked."""
 
     title: str
     paragraphs: Sequence[str] = ()
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
+    folded: bool = False
 
 
 def write_report(file: Path, title: str, lead: str, sections: Sequence[Section], facts: Sequence[tuple[str, str]]) -> None:
@@ -62,8 +65,11 @@ def write_report(file: Path, title: str, lead: str, sections: Sequence[Section],
 
 def markdown_table(table: Table) -> str:
     """The same table for a README; the best cells in bold."""
-    lines = ["| " + " | ".join(table.columns) + " |", "|---" + "|--:" * (len(table.columns) - 1) + "|"]
+    lines = [_markdown_row(table.columns), "|---" + "|--:" * (len(table.columns) - 1) + "|"]
     for r, row in enumerate(table.rows):
-        cells = [f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row)]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(_markdown_row([f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row)]))
     return "\n".join(lines)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.report import Section, Table, markdown_table, write_report
+from common.run_list import ListedRun, differences, runs_section
 from common.runs import write_atomically
 from common.statistics import over_seeds
 from common.sweeps import LOG, RECORD, Record
@@ -19,7 +20,7 @@ def records_in(folder: Path) -> list[Record]:
 
 def sweep_table(records: Sequence[Record]) -> Table:
     """A row for each setting that was swept over, with its metrics over seeds. Args: records: of jobs that were done."""
-    keys = _swept(records)
+    keys = [key for key in differences([record["overrides"] for record in records]) if key != "seed"]
     metrics = list(dict.fromkeys(name for record in records for name in record["metrics"]))
     by_setting: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
@@ -32,12 +33,6 @@ def sweep_table(records: Sequence[Record]) -> Table:
     return Table(columns, rows, "Means over seeds, with 95% intervals (Student t).", texts=set(range(len(keys))))
 
 
-def _swept(records: Sequence[Record]) -> list[str]:
-    """The keys, other than the seed, that jobs were told differently."""
-    keys = dict.fromkeys(key for record in records for key in record["overrides"] if key != "seed")
-    return [key for key in keys if len({record["overrides"].get(key) for record in records}) > 1]
-
-
 def finish(program: str, folder: Path) -> int:
     """Write the table and the report of the sweep that ran, and tell which jobs failed.
 
@@ -47,7 +42,7 @@ def finish(program: str, folder: Path) -> int:
     done = [record for record in records if record["error"] is None]
     failed = [record for record in records if record["error"] is not None]
     if records:
-        sections = [Section("The runs", [], [_runs_table(records)])]
+        sections = [runs_section([_listed(record) for record in records])]
         if done:
             table = sweep_table(done)
             write_atomically(folder / "table.md", markdown_table(table) + "\n")
@@ -61,6 +56,7 @@ def finish(program: str, folder: Path) -> int:
     return 1 if failed else 0
 
 
-def _runs_table(records: Sequence[Record]) -> Table:
-    rows = [[str(record["number"]), record["command"], record["run_dir"] or f"failed: {record['error']}"] for record in records]
-    return Table(["job", "command", "run"], rows, texts={1, 2})
+def _listed(record: Record) -> ListedRun:
+    where = record["run_dir"] or f"failed: {record['error']}"
+    settings, metrics = record["overrides"], record["metrics"]
+    return ListedRun(name=str(record["number"]), settings=settings, metrics=metrics, command=record["command"], where=where)

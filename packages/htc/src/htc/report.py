@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from common.figures import COLORS, line_with_band, new_figure, to_svg
 from common.report import Picture, Section, Table, markdown_table, write_report
+from common.run_list import runs_section
 from common.runs import write_atomically
 from common.statistics import Interval, over_seeds
 from htc.evaluation import ALL_RULES
@@ -60,7 +61,7 @@ def write_htc_report(
     """Write report.html, table.md and one SVG per figure into a folder.
 
     Args:
-        summary: what `summarize` gave.
+        summary: what `summarize` gave, `runs` of `common.run_list`, and `wall_seconds`.
         documents: the scores of the test documents, if at hand.
         more: sections between those on objectives and the full tables.
 
@@ -89,6 +90,7 @@ def write_htc_report(
         *([] if labels is None else [labels]),
         *more,
         Section("Every metric of every rule", [], _full_tables(losses)),
+        runs_section(summary["runs"]),
     ]
     facts = [
         ("command", command),

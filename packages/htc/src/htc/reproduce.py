@@ -17,12 +17,15 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from common.cli import print_result, run_application
+from common.commands import commands_of
 from common.encoders import cached_features, load_encoder
 from common.parallel import number_of_jobs, run_all
 from common.report import Section
+from common.run_list import list_runs
 from common.runs import make_folder, write_json
 from htc.build import load_dataset, make_objective
 from htc.config import ReproduceConfig, TrainConfig, register
@@ -34,7 +37,7 @@ from htc.report_comparison import Documents
 from htc.report_errors import errors_section
 from htc.report_labels import label
 from htc.saved_model import load_model
-from htc.train import PER_DOCUMENT, check, check_select, check_targets, train
+from htc.train import PER_DOCUMENT, check, check_select, check_targets, headline, train
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +96,10 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     results = run_all(partial(train, progress=False), runs, jobs, "training runs")
     documents = documents_of(runs, results)
     summary = summarize(results)
-    summary["runs"] = [result["run_dir"] for result in results]
+    commands, folders = commands_of("htc-train", "train", runs), [result["run_dir"] for result in results]
+    summary["runs"] = list_runs(
+        [label(run.loss.name) for run in runs], runs, [headline(r["test"]) for r in results], commands, folders
+    )
     summary["wall_seconds"] = round(time.monotonic() - started, 1)
     write_json(output / "summary.json", summary)
     more = [errors_of(runs, results)]
@@ -112,7 +118,10 @@ def documents_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Docu
                 "%s is missing, so that the report has no intervals over documents; remove the run to run it again", file
             )
             return None
-        found.setdefault(result["loss"], []).append(load_file(file))
+        try:
+            found.setdefault(result["loss"], []).append(load_file(file))
+        except (OSError, ValueError, SafetensorError) as error:
+            raise InputError(f"{file} is damaged ({error}); remove the run to run it again.") from error
     first = next(iter(found))
     datasets = [run.dataset for run, result in zip(runs, results, strict=True) if result["loss"] == first]
     hashes: list[np.ndarray] = []

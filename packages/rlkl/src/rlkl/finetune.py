@@ -138,9 +138,17 @@ def _resume(checkpoints: Checkpoints, learner: Learner) -> int | None:
         state = checkpoints.load_last(learner.model, learner.accelerator.device)
     if state is None:
         return None
-    learner.load_state(state)
-    log.info("continuing after collect %d of %d", state["collects"], learner.config.algorithm.collects)
-    return int(state["collects"])
+    with checkpoints.told_when_foreign():
+        learner.load_state(state)
+        done = int(state["collects"])
+    log.info("continuing after collect %d of %d", done, learner.config.algorithm.collects)
+    return done
+
+
+def metrics_of(result: dict[str, Any]) -> dict[str, float]:
+    """What lists of runs say about one."""
+    last = result["history"][-1]
+    return {key.removeprefix("eval/"): last[key] for key in last if key.startswith(("eval/", "rollout/success"))}
 
 
 def _task(config: DictConfig) -> dict[str, Any] | None:
@@ -152,8 +160,7 @@ def _task(config: DictConfig) -> dict[str, Any] | None:
     before, after = result["history"][0], result["history"][-1]
     lines = [f"{key.removeprefix('eval/'):30} {before[key]:.3f} -> {after[key]:.3f}" for key in before if key != "step"]
     print_result("\n".join([*lines, f"run: {result['run_dir']}"]))
-    metrics = {key.removeprefix("eval/"): after[key] for key in after if key.startswith(("eval/", "rollout/success"))}
-    return {"run_dir": result["run_dir"], "metrics": metrics}
+    return {"run_dir": result["run_dir"], "metrics": metrics_of(result)}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from common.figures import to_svg
 from common.report import Picture, Section, Table, markdown_table, write_report
+from common.run_list import runs_section
 from common.runs import write_atomically
 from rlkl.report_drift import DRIFT_TEXT, drift_pictures, drift_table
 from rlkl.report_methods import (
@@ -76,6 +77,8 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
         caption = "Accuracy before fine-tuning by digits beyond those of training (figure 2), with 95% bootstrap intervals."
         sections.append(Section("The models before", [], tables, [Picture(to_svg(digits), caption)]))
     sections += [section for start in starts.values() for section in start_sections(start)]
+    if summary["runs"]:
+        sections.append(runs_section(summary["runs"]))
     file = output / "report.html"
     write_report(file, title, _lead(summary), sections, _facts(summary, command))
     return file

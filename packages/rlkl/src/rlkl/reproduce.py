@@ -6,7 +6,6 @@
 Finished runs are not run again, and a killed one continues, so the same command can be given until it ends.
 """
 
-import json
 import sys
 import time
 from dataclasses import fields, replace
@@ -20,14 +19,16 @@ from omegaconf.errors import OmegaConfBaseException
 from transformers import GPT2LMHeadModel
 
 from common.cli import print_result, run_application
+from common.commands import commands_of
 from common.parallel import number_of_jobs, run_all
-from common.runs import make_folder, write_json
+from common.run_list import list_runs
+from common.runs import make_folder, read_json, write_json
 from rlkl.config import EvaluateConfig, FinetuneConfig, ReproduceConfig, register
 from rlkl.drift import drift_by_digits
 from rlkl.errors import InputError
 from rlkl.evaluate import evaluate_setting, gather, settings
 from rlkl.evaluation import check_positions
-from rlkl.finetune import check, finetune
+from rlkl.finetune import check, finetune, metrics_of
 from rlkl.language_model import load_model, task_of
 from rlkl.report import summarize, write_rl_report
 from rlkl.report_start import Start
@@ -100,6 +101,9 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     summary = summarize(starts, names_of(config), [result | {"drift": d} for result, d in zip(results, drifts, strict=True)])
     summary["compare"] = config.compare or [[names_of(config)[0], other] for other in names_of(config)[1:]]
     summary |= {"axis": axis, "steps": config.steps}
+    commands = commands_of("rlkl-finetune", "finetune", runs)
+    names = [name for _ in config.seeds for name in names_of(config)]
+    summary["runs"] = list_runs(names, runs, [metrics_of(r) for r in results], commands, [r["run_dir"] for r in results])
     summary["wall_seconds"] = round(time.monotonic() - started, 1)
     write_json(output / "summary.json", summary)
     return write_rl_report(output, config.title, summary, command)
@@ -129,7 +133,7 @@ def drift_of(result: dict[str, Any]) -> dict[str, Any]:
     if not file.exists():
         policy, reference = load_model(str(file.parent / "model")), load_model(result["model"])
         write_json(file, drift_by_digits(policy, reference, [result["trained_digits"], result["digits"]]))
-    return dict(json.loads(file.read_text(encoding="utf-8")))
+    return read_json(file, "remove it to have the drift measured again")
 
 
 def _task(config: DictConfig) -> None:

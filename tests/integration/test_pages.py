@@ -1,0 +1,111 @@
+"""Reports in a real browser: wide and narrow, light and dark, sorted by a click, and with nothing fetched from elsewhere."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from common.figures import line_with_band, new_figure, to_svg
+from common.report import Picture, Section, Table, write_report
+from common.run_list import ListedRun, runs_section
+
+RESULTS = sorted((Path(__file__).resolve().parents[2] / "results").glob("*/report.html"))
+ROWS = [
+    ["beta 10", "0.804 ± 0.066", "1,024"],
+    ["beta 2", "−0.371 ± 0.040", "–"],
+    ["beta 1", "+0.996 (95%)", "93"],
+    ["none", "–", "7"],
+]
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1300, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="`make test-all` installs it")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium at hand")
+    with sync_api.sync_playwright() as playwright:
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        started = playwright.chromium.launch(executable_path=program, args=sandbox)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    figure, axes = new_figure()
+    line_with_band(axes, [0, 1, 2], [[0, 1, 2], [1, 2, 2]], "a curve", "#0072B2")
+    command = "rlkl-finetune " + " ".join(f"penalty.key{i}=value" for i in range(20))
+    runs = [
+        ListedRun(name=f"run {i}", settings={"seed": i}, metrics={"score": i / 7}, command=command, where=f"runs/{i}")
+        for i in range(9)
+    ]
+    table = Table(["method", "score", "count"], ROWS, "A caption.", best={(0, 1)})
+    file = tmp_path_factory.mktemp("report") / "report.html"
+    sections = [Section("The result", ["A sentence."], [table], [Picture(to_svg(figure), "A curve.")]), runs_section(runs)]
+    write_report(file, "A report", "What it is about.", sections, [("commit", "0" * 12)])
+    return file
+
+
+def opened(browser, file, size=DESK, scheme="light"):
+    """The page, and what went wrong or was fetched while it was loaded."""
+    page, complaints = browser.new_page(viewport=size, color_scheme=scheme), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.append(request.url) if request.url != file.as_uri() else None)
+    page.goto(file.as_uri())
+    return page, complaints
+
+
+def column(page, number):
+    return page.locator(f"table >> nth=0 >> tbody tr td:nth-child({number})").all_inner_texts()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "first", "second"), [(2, [2, 0, 1, 3], [1, 0, 2, 3]), (3, [0, 2, 3, 1], [3, 2, 0, 1])])
+def test_a_click_on_a_head_sorts_by_numbers(browser, report, number, first, second):
+    page, complaints = opened(browser, report)
+    head = page.locator("table >> nth=0 >> th").nth(number - 1)
+    for order, state in ((first, "descending"), (second, "ascending"), ([0, 1, 2, 3], None)):
+        head.get_by_role("button").click()
+        assert column(page, number) == [ROWS[row][number - 1] for row in order]
+        assert head.get_attribute("aria-sort") == state
+    assert complaints == []
+
+
+@pytest.mark.slow
+def test_the_keyboard_sorts_texts_too(browser, report):
+    page, _ = opened(browser, report)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert column(page, 1) == ["beta 1", "beta 10", "beta 2", "none"]
+
+
+@pytest.mark.slow
+def test_the_runs_unfold(browser, report):
+    page, _ = opened(browser, report)
+    command = page.locator("details code").first
+    assert not command.is_visible()
+    page.locator("summary").click()
+    assert command.is_visible()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("place", ["new", *(file.parent.name for file in RESULTS)])
+def test_pages_fit_their_screen(browser, report, place, scheme, size, tmp_path):
+    file = report if place == "new" else next(file for file in RESULTS if file.parent.name == place)
+    page, complaints = opened(browser, file, size, scheme)
+    assert complaints == [], "a page brings all it needs"
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], "only tables scroll to the side"
+    picture = tmp_path / "page.png"
+    page.screenshot(path=picture)
+    pixels = imread(picture)[..., :3]  # (height, width, 3), from 0 to 1
+    background, ink = np.median(pixels), pixels.min() if scheme == "light" else pixels.max()
+    assert background > 0.95 if scheme == "light" else background < 0.15
+    assert abs(ink - background) > 0.7, "text stands out"
