@@ -66,8 +66,11 @@ class DashboardsConfig:
 
 def workspace(dashboard: DashboardConfig, entity: str) -> Any:
     """A dashboard as wandb's library has it, which checks it."""
-    import wandb_workspaces.reports.v2 as reports
-    import wandb_workspaces.workspaces as workspaces
+    try:
+        import wandb_workspaces.reports.v2 as reports
+        import wandb_workspaces.workspaces as workspaces
+    except ModuleNotFoundError as error:
+        raise InputError("dashboards need wandb's library for them: pip install wandb-workspaces.") from error
 
     def panel(config: PanelConfig, place: int) -> Any:
         layout = reports.Layout(x=place % COLUMNS * 8, y=place // COLUMNS * 6, w=8, h=6)

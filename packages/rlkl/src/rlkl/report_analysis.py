@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from common.figures import COLORS, new_figure, to_svg
 from common.report import Picture, Section, Table, write_report
 from common.runs import write_atomically
+from rlkl.report_drift import position_figure
 from rlkl.tasks import task_named
 
 QUESTIONS = {"critical": "critical tokens", "first_error": "first wrong characters"}
@@ -43,7 +44,8 @@ def write_analysis_report(folder: Path, result: dict[str, Any], command: str) ->
     ]
     if result["drift"] is not None:
         caption = "KL per character to the reference, by how far into the completion it is."
-        pictures["drift"] = Picture(to_svg(drift_figure(result["drift"])), caption)
+        lines = {f"{digits} digits": [found["positions"]] for digits, found in result["drift"].items()}
+        pictures["drift"] = Picture(to_svg(position_figure(lines)), caption)
         text = f"On right completions of {result['examples']} problems, by teacher forcing, against {result['reference']}."
         sections.append(Section("What has moved", [text], [_drift_table(result["drift"])], [pictures["drift"]]))
     for name, picture in pictures.items():
@@ -88,21 +90,6 @@ def counterfactual_figure(groups: list[dict[str, Any]]) -> Figure:
     axes.set_ylabel("right answers")
     axes.set_ylim(0, 1.2)  # room for the legend
     axes.legend(fontsize=8, ncols=2, loc="upper right")
-    return figure
-
-
-def drift_figure(drift: dict[str, Any]) -> Figure:
-    """KL by position, for each number of digits."""
-    figure, axes = new_figure()
-    for color, (digits, found) in zip(COLORS, drift.items(), strict=False):
-        x = [50 * (part["start"] + part["end"]) for part in found["positions"]]
-        axes.plot(
-            x, [part["kl"] for part in found["positions"]], marker="o", markersize=4, color=color, label=f"{digits} digits"
-        )
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("place in the completion, %")
-    axes.set_ylabel("nats per character")
-    axes.legend(fontsize=8)
     return figure
 
 

@@ -1,5 +1,8 @@
 """The part of the report on how far fine-tuning moved the policy from the model that it started from, and where."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from matplotlib.figure import Figure
 
 from common.figures import COLORS, line_with_interval, new_figure, to_svg
@@ -7,6 +10,7 @@ from common.report import Picture, Table
 from common.statistics import over_seeds
 from rlkl.report_methods import CURVES, Runs
 
+MARKERS = "o^sD"
 DRIFT_TEXT = (
     "On the right completions of 100 problems with varying operands, by teacher forcing, after the last collect. On N digits "
     "this is what fine-tuning did to skills that were there before; on more digits, where it changed what it was meant to.",
@@ -29,10 +33,14 @@ def drift_table(runs: Runs) -> Table:
 
 
 def drift_pictures(runs: Runs) -> dict[str, Picture]:
-    """Where in the completion the policy moved."""
+    """What was reached by how far the policy moved, and where in the completion it moved."""
+    price = "One dot a run: higher is better on longer numbers, further left is closer to the model on those that it knew."
     return {
+        "drift_price": Picture(to_svg(price_figure(runs)), price),
+    } | {
         f"drift_{name.replace('+', '_')}": Picture(
-            to_svg(_by_position(runs, name)), f"KL per character by how far into the completion it is, on {name} digits."
+            to_svg(position_figure(_positions(runs, name))),
+            f"KL per character by how far into the completion it is, on {name} digits.",
         )
         for name in _digits(runs)
     }
@@ -43,15 +51,39 @@ def _digits(runs: Runs) -> list[str]:
     return sorted({name for seeds in runs.values() for run in seeds for name in run["drift"]})
 
 
-def _by_position(runs: Runs, digits: str) -> Figure:
+def position_figure(lines: Mapping[str, Sequence[Sequence[dict[str, float]]]]) -> Figure:
+    """KL by position. Args: lines: by name the `positions` of each run (`rlkl.drift`): `start`, `end` and `kl` of each part."""
     figure, axes = new_figure()
-    for index, (method, seeds) in enumerate(list(runs.items())[:CURVES]):
-        positions = [run["drift"][digits]["positions"] for run in seeds if digits in run["drift"]]
-        if positions:
-            x = [50 * (part["start"] + part["end"]) for part in positions[0]]
-            line_with_interval(axes, x, [[part["kl"] for part in parts] for parts in positions], method, COLORS[index], "o")
+    for color, (name, runs) in zip(COLORS, lines.items(), strict=False):
+        x = [50 * (part["start"] + part["end"]) for part in runs[0]]
+        line_with_interval(axes, x, [[part["kl"] for part in parts] for parts in runs], name, color, "o")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("place in the completion, %")
     axes.set_ylabel("nats per character")
     axes.legend(fontsize=8)
     return figure
+
+
+def price_figure(runs: Runs) -> Figure:
+    """What each run reached on longer numbers, by how far its policy moved on those that the model knew."""
+    figure, axes = new_figure()
+    for index, (method, seeds) in enumerate(runs.items()):
+        moved = [1000 * run["drift"]["N"]["kl"] for run in seeds]
+        reached = [run["history"][-1]["eval/accuracy_longer"] for run in seeds]
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index // len(COLORS) % len(MARKERS)]
+        axes.scatter(moved, reached, s=22, color=color, marker=marker, alpha=0.8, linewidths=0, label=method)
+    axes.set_xscale("log")
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel("KL per 1,000 characters on N digits, nats")
+    axes.set_ylabel("accuracy on longer numbers")
+    figure.legend(loc="outside right upper", fontsize=8)
+    return figure
+
+
+def _positions(runs: Runs, digits: str) -> dict[str, list[Any]]:
+    """By method the positions of its runs; of the first methods, as many as a figure can show."""
+    found = {
+        method: [run["drift"][digits]["positions"] for run in seeds if digits in run["drift"]]
+        for method, seeds in list(runs.items())[:CURVES]
+    }
+    return {method: positions for method, positions in found.items() if positions}
