@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from common.errors import InputError
 from common.parallel import run_all
 
 PROGRAM = """
@@ -35,6 +36,19 @@ def double(number):
 def test_results_come_in_order():
     assert [result["value"] for result in run_all(double, [3, 1, 2], 2, "runs")] == [6, 2, 4]
     assert run_all(double, [], 2, "runs") == []
+
+
+def root(number):
+    if number < 0:
+        raise ValueError(f"{number} has no root.")
+    return {"value": number**0.5, "whole": 1 // number}
+
+
+def test_a_run_that_fails_lets_the_others_go_on(tmp_path):
+    with pytest.raises(InputError, match=r"^2 of 3 roots failed; the others are done: -1 has no root\. -4 has no root\.$"):
+        run_all(root, [-1, 9, -4], 2, "roots", ValueError)
+    with pytest.raises(ZeroDivisionError):  # a bug
+        run_all(root, [0, 9], 1, "roots", ValueError)
 
 
 @pytest.mark.parametrize("seconds", [0, 2])  # after the first run has begun: before it takes Ctrl-C, and when it does

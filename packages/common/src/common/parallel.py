@@ -18,6 +18,7 @@ from common.errors import InputError
 Run = TypeVar("Run")
 
 MOST_JOBS = 4  # a run needs about 1 GB of memory
+TOLD = 5  # failures that are told in full
 
 
 def available_cores() -> int:
@@ -38,7 +39,13 @@ def number_of_jobs(asked: int | None) -> int:
     return asked or (1 if torch.cuda.is_available() else min(MOST_JOBS, available_cores()))
 
 
-def run_all(function: Callable[[Run], dict[str, Any]], runs: Sequence[Run], jobs: int, what: str) -> list[dict[str, Any]]:
+def run_all(
+    function: Callable[[Run], dict[str, Any]],
+    runs: Sequence[Run],
+    jobs: int,
+    what: str,
+    bad_input: type[Exception] = InputError,
+) -> list[dict[str, Any]]:
     """Call a function on every run, several at a time, each on its share of the cores.
 
     Args:
@@ -46,12 +53,13 @@ def run_all(function: Callable[[Run], dict[str, Any]], runs: Sequence[Run], jobs
         runs: its arguments.
         jobs: processes, at most; no more than there are runs are started.
         what: the name of the progress bar.
+        bad_input: what else than InputError a run may fail with so that the others go on all the same; any other exception stops them.
 
     Returns:
         The results, in the order of `runs`; none for none.
 
     Raises:
-        InputError: if a process was killed from outside.
+        InputError: at the end, if runs failed, with what they said; or if a process was killed from outside.
     """
     if not runs:
         return []
@@ -60,6 +68,7 @@ def run_all(function: Callable[[Run], dict[str, Any]], runs: Sequence[Run], jobs
     jobs = min(jobs, len(runs))
     threads = max(1, available_cores() // jobs)
     results: dict[int, dict[str, Any]] = {}
+    failed: dict[int, Exception] = {}
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads, stop)) as pool:
         ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a worker that is still starting ignores Ctrl-C too
         futures = {pool.submit(_call_unless_stopped, function, run): index for index, run in enumerate(runs)}
@@ -67,7 +76,11 @@ def run_all(function: Callable[[Run], dict[str, Any]], runs: Sequence[Run], jobs
         try:
             with tqdm(total=len(runs), desc=what, unit="run", smoothing=0.0) as bar:
                 for future in as_completed(futures):
-                    results[futures[future]] = future.result()
+                    try:
+                        results[futures[future]] = future.result()
+                    except (InputError, bad_input) as error:
+                        failed[futures[future]] = error
+                        bar.set_postfix_str(f"{len(failed)} failed")
                     bar.update()
         except BrokenProcessPool as error:
             raise InputError("a process was killed, for want of memory perhaps; try jobs=1.") from error
@@ -75,6 +88,10 @@ def run_all(function: Callable[[Run], dict[str, Any]], runs: Sequence[Run], jobs
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+    if failed:
+        told = [str(failed[index]) for index in sorted(failed)]
+        more = f" (and {len(told) - TOLD} more)" if len(told) > TOLD else ""
+        raise InputError(f"{len(failed)} of {len(runs)} {what} failed; the others are done: {' '.join(told[:TOLD])}{more}")
     return [results[index] for index in range(len(runs))]
 
 

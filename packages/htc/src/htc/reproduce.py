@@ -93,7 +93,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     other = None
     if config.against is not None:
         other = load_other(config.against, dataset.facts(), [loss.name for loss in config.losses], config.seeds)
-    results = run_all(partial(train, progress=False), runs, jobs, "training runs")
+    results = run_all(partial(train, progress=False), runs, jobs, "training runs", InputError)
     documents = documents_of(runs, results)
     summary = summarize(results)
     commands, folders = commands_of("htc-train", "train", runs), [result["run_dir"] for result in results]

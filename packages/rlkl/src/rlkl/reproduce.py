@@ -96,7 +96,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     output = Path(config.output)
     make_folder(output)
     starts = {name: evaluation_before(config, name, model, jobs) for name, model in models.items()}
-    results = run_all(partial(finetune, progress=False), runs, jobs, "fine-tuning runs")
+    results = run_all(partial(finetune, progress=False), runs, jobs, "fine-tuning runs", InputError)
     drifts = run_all(drift_of, results, jobs, "drift")
     summary = summarize(starts, names_of(config), [result | {"drift": d} for result, d in zip(results, drifts, strict=True)])
     summary["compare"] = config.compare or [[names_of(config)[0], other] for other in names_of(config)[1:]]
