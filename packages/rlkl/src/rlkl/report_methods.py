@@ -267,8 +267,10 @@ def axis_figure(runs: Runs, key: str, values: dict[str, float]) -> Figure:
         axes.fill_between(
             x, [i.low for i in intervals], [i.high for i in intervals], color=COLORS[index], alpha=0.15, linewidth=0
         )
-    if min(x) > 0 and max(x) > 20 * min(x):
-        axes.set_xscale("log")
+    positive = [value for value in x if value > 0]
+    if min(x) >= 0 and max(x) > 20 * min(positive, default=max(x)):
+        axes.set_xscale("symlog", linthresh=min(positive), linscale=0.5)  # logarithmic, but that it has a place for 0
+        axes.set_xlim(left=-0.2 * min(positive) if min(x) == 0 else 0.8 * min(x))
     axes.set_xlabel(key)
     axes.set_ylabel("after fine-tuning")
     _within_probabilities(axes)
