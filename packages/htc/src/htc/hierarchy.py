@@ -142,8 +142,10 @@ class Hierarchy:
 
     @classmethod
     def load(cls, file: str | Path) -> "Hierarchy":
-        """Read what `save` wrote."""
+        """Read what `save` wrote. Raises InputError for names that are no texts."""
         content = json.loads(Path(file).read_text(encoding="utf-8"))
+        if not all(isinstance(name, str) for name in content["names"]):
+            raise InputError(f"{file}: labels are named by texts.")
         return cls(content["names"], content["parents"])
 
     def save(self, file: str | Path) -> None:

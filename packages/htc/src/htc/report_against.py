@@ -1,11 +1,11 @@
 """The part of the report that holds a reproduction against another one, with another encoder or recipe: paired over seeds."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from common.report import Section, Table
+from common.runs import read_json
 from common.statistics import Interval, over_seeds
 from htc.errors import InputError
 from htc.report_labels import LABELS, MAIN_RULES, label
@@ -23,16 +23,15 @@ def load_other(folder: str, dataset: dict[str, Any], losses: Sequence[str], seed
     Raises:
         InputError: if there is none, or it is on other documents, labels or seeds, or has no objective in common.
     """
-    file = Path(folder) / "summary.json"
-    try:
-        other = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"against={folder}: cannot read {file}; name the folder of a reproduction that has ended.") from error
+    advice = f"name the folder of a reproduction that has ended, not against={folder}"
+    other = read_json(Path(folder) / "summary.json", advice)
+    if not all(isinstance(other.get(part), kind) for part, kind in (("seeds", list), ("dataset", dict), ("losses", dict))):
+        raise InputError(f"{Path(folder) / 'summary.json'} is of no reproduction by htc; {advice}.")
     if other["seeds"] != seeds:
         raise InputError(f"against={folder}: its seeds are {other['seeds']}, these are {seeds}; runs are paired by seed.")
     for fact in SAME:
-        if dataset[fact] != other["dataset"][fact]:
-            raise InputError(f"against={folder}: its {fact} is {other['dataset'][fact]}, here it is {dataset[fact]}.")
+        if dataset[fact] != other["dataset"].get(fact):
+            raise InputError(f"against={folder}: its {fact} is {other['dataset'].get(fact)}, here it is {dataset[fact]}.")
     if dataset["fingerprint"] != other["dataset"].get("fingerprint"):
         raise InputError(
             f"against={folder}: its texts, labels or the draw of its splits are not known to be these; run both reproductions "
@@ -40,7 +39,7 @@ def load_other(folder: str, dataset: dict[str, Any], losses: Sequence[str], seed
         )
     if not set(losses) & set(other["losses"]):
         raise InputError(f"against={folder}: it has none of the objectives {', '.join(losses)}.")
-    return dict(other)
+    return other
 
 
 def against_section(summary: dict[str, Any], other: dict[str, Any], folder: str) -> Section:

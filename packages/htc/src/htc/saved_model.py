@@ -8,9 +8,10 @@ encoder/               the fine-tuned encoder, as transformers' AutoModel loads 
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+import math
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -23,10 +24,14 @@ from htc.build import make_objective
 from htc.config import HeadConfig, LossConfig, TrainConfig
 from htc.datasets import Dataset
 from htc.errors import InputError
+from htc.evaluation import check_rule
 from htc.hierarchy import Hierarchy
 from htc.inputs import VectorInputs
 from htc.losses import Objective
 from htc.model import Classifier
+
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
+Schema = TypeVar("Schema", EncoderConfig, HeadConfig, LossConfig)
 
 
 @dataclass
@@ -104,14 +109,16 @@ def load_model(folder: str | Path) -> SavedModel:
         hierarchy = Hierarchy.load(folder / "hierarchy.json")
         weights = load_file(folder / "head.safetensors")
         seen = load_file(folder / "seen.safetensors")["train"]
-        encoder_config, head = EncoderConfig(**config["encoder"]), HeadConfig(**config["head"])
-        objective = make_objective(LossConfig(**config["loss"]), hierarchy, train_targets=None)
+        encoder_config, head = _made(EncoderConfig, config["encoder"]), _made(HeadConfig, config["head"])
+        head.check()
+        objective = make_objective(_made(LossConfig, config["loss"]), hierarchy, train_targets=None)
         if hierarchy.fingerprint != config["hierarchy_fingerprint"]:
             raise ValueError("hierarchy.json is not the hierarchy that the model was trained on")
         decoder = str(config.get("decoder", "top_down"))  # models from before it was kept
+        check_rule(decoder, objective.one_path)
         tuned_threshold, encoder_fingerprint = float(config["tuned_threshold"]), config["encoder_fingerprint"]
         dataset = dict(config["dataset"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{folder}: the saved model is damaged ({type(error).__name__}: {error}); train it again.") from error
     if encoder_config.frozen:
         encoder = load_encoder(encoder_config)
@@ -119,10 +126,12 @@ def load_model(folder: str | Path) -> SavedModel:
             raise InputError(f"{folder}: the encoder {encoder_config.name!r} is not the one that the model was trained with.")
     else:
         encoder = load_encoder(replace(encoder_config, name=str(folder / "encoder")))
-    classifier = Classifier(None, encoder.dim, head.hidden, objective.num_outputs, head.dropout)
     try:
+        if weights["2.weight"].shape != (head.hidden, encoder.dim):  # before a layer of that size takes memory
+            raise ValueError("head.hidden is another")
+        classifier = Classifier(None, encoder.dim, head.hidden, objective.num_outputs, head.dropout)
         classifier.head.load_state_dict(weights)
-    except RuntimeError as error:
+    except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{folder}: head.safetensors does not fit config.json and hierarchy.json.") from error
     device = next(encoder.parameters()).device
     return SavedModel(
@@ -135,3 +144,14 @@ def load_model(folder: str | Path) -> SavedModel:
         seen,
         dataset,
     )
+
+
+def _made(schema: type[Schema], values: dict[str, Any]) -> Schema:
+    """A config as it was saved. Raises TypeError for values of other types."""
+    made = schema(**values)
+    for field in fields(schema):
+        value, kind = getattr(made, field.name), type(field.default)
+        fits = type(value) in (int, float) and math.isfinite(value) if kind is float else type(value) is kind
+        if not fits:
+            raise TypeError(f"{field.name} is {value!r:.40}")
+    return made

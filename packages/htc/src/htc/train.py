@@ -115,6 +115,7 @@ def check(config: TrainConfig) -> None:
     config.training.check()
     config.encoder.check()
     config.head.check()
+    config.loss.check()
     wandb_mode(config.tracking)
     if not 0 <= config.seed < 2**32:
         raise InputError(f"seed must be from 0 to 2**32 - 1, not {config.seed}.")

@@ -53,11 +53,11 @@ class PretrainingConfig(TrainingConfig):
             raise InputError(f"training.examples_per_epoch must be at least 1, not {self.examples_per_epoch}.")
         if not 0 < self.adam_beta2 < 1:
             raise InputError(f"training.adam_beta2 must be between 0 and 1, not {self.adam_beta2}.")
-        if self.muon_weight_decay < 0:
+        if not 0 <= self.muon_weight_decay < math.inf:
             raise InputError(f"training.muon_weight_decay must not be negative, but is {self.muon_weight_decay}.")
         if not 0 <= self.final_fraction <= 1:
             raise InputError(f"training.final_fraction must be from 0 to 1, not {self.final_fraction}.")
-        if self.muon_learning_rate is not None and self.muon_learning_rate <= 0:
+        if self.muon_learning_rate is not None and not 0 < self.muon_learning_rate < math.inf:
             raise InputError(f"training.muon_learning_rate must be positive or null, not {self.muon_learning_rate}.")
 
 

@@ -28,7 +28,7 @@ def sample(task: Task, kind: str, digits: int, examples: int, seed: int) -> list
 
 def check_positions(task: Task, positions: int, digits: int) -> None:
     """Refuse operands that a model has no positions for. Raises InputError."""
-    needed = positions_needed(task, digits)
+    needed = positions_needed(task, digits) if digits < positions else digits + 1  # a text is longer than a number in it
     if needed > positions:
         raise InputError(
             f"{task.PLURAL} of {digits} digits need {needed} positions and the model has {positions}: "

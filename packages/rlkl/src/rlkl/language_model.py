@@ -2,13 +2,16 @@
 
 import copy
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from rlkl.errors import InputError
 from rlkl.tasks import Task, task_named
@@ -17,6 +20,8 @@ from rlkl.tokenizer import character_tokenizer
 WEIGHTS = "model.safetensors"
 PRETRAINED = Path(__file__).parent / "pretrained"  # what comes with the package, by name
 FIRST_TASK = "addition"  # that of models which were made when there was no other
+# What transformers raises for files that are not what it expects.
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, ImportError, StrictDataclassError)
 
 
 def new_model(
@@ -102,27 +107,45 @@ def load_model(name: str) -> GPT2LMHeadModel:
     if not (folder / "config.json").is_file():
         raise InputError(f"no model in {name!r}; give the folder of one (RUN/model), or a name: {', '.join(known)}.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        vocabulary = _vocabulary(folder / "tokenizer.json")
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (RecursionError, *UNREADABLE) as error:
         raise InputError(f"{folder}: cannot load the model: {error!r:.200}") from error
     try:
         task = _task_in(config)
     except InputError as error:
         raise InputError(f"{folder / 'config.json'}: {error}") from error
     expected = character_tokenizer(task.CHARACTERS)
-    if tokenizer.get_vocab() != expected.get_vocab() or config.vocab_size != len(expected):
+    if vocabulary != expected.get_vocab() or config.vocab_size != len(expected):
         raise InputError(f"{folder} has another vocabulary than the {len(expected)} tokens of {task.PLURAL}.")
     digits = getattr(config, "trained_digits", None)
     if config.model_type != "gpt2" or not isinstance(digits, int) or digits < 1:
         raise InputError(f"{folder} is not a model that rlkl-pretrain made: trained_digits is missing in its config.json.")
     config.dtype = torch.float32
-    model = GPT2LMHeadModel(config)
     try:
+        _refuse_other_sizes(folder / WEIGHTS, config)
+        model = GPT2LMHeadModel(config)
         load_weights(model, folder / WEIGHTS)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder / WEIGHTS}: cannot load the weights: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, SafetensorError, *UNREADABLE) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{folder / WEIGHTS}: cannot load the weights: {reason}") from error
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     return model.eval()
+
+
+def _vocabulary(file: Path) -> dict[str, Any]:
+    """The tokens of a tokenizer with their ids."""
+    return dict(json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"])
+
+
+def _refuse_other_sizes(file: Path, config: GPT2Config) -> None:
+    """Compare sizes before a model of them takes memory. Raises ValueError."""
+    with safe_open(file, framework="pt") as weights:
+        shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    layers = len({name.split(".")[2] for name in shapes if name.startswith("transformer.h.")})
+    inner = config.n_inner if config.n_inner is not None else 4 * config.n_embd
+    found = (shapes.get("transformer.wpe.weight"), layers, shapes.get("transformer.h.0.mlp.c_fc.weight"))
+    if found != ((config.n_positions, config.n_embd), config.n_layer, (config.n_embd, inner)):
+        raise ValueError("they are of other sizes than config.json says")

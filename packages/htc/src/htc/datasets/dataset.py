@@ -89,7 +89,7 @@ def split_by_group(groups: Sequence[Hashable], dev: float, test: float, seed: in
     Raises:
         InputError: for shares that leave a split empty.
     """
-    if min(dev, test) <= 0 or dev + test >= 1:
+    if not (dev > 0 and test > 0 and dev + test < 1):
         raise InputError(f"dev and test must be positive shares that sum to less than 1, not {dev} and {test}.")
     members: dict[Hashable, list[int]] = {}
     for document, group in enumerate(groups):

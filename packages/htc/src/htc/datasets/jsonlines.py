@@ -71,6 +71,8 @@ def read_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise InputError(f"{place}: the line is not UTF-8 text.") from error
         except json.JSONDecodeError as error:
             raise InputError(f"{place}: malformed JSON: {error.msg} (column {error.colno}).") from error
+        except (RecursionError, ValueError) as error:
+            raise InputError(f"{place}: the JSON holds lists too deep, or a number too long, to be read.") from error
         if not isinstance(record, dict):
             raise InputError(f'{place}: expected one JSON object a line, {{"token": [...], "label": [...]}}.')
         yield place, record

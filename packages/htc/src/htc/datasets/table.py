@@ -108,7 +108,10 @@ def _delimiter(file: Path, content: str) -> tuple[str, str]:
     """What separates cells: in a .tsv tabs, else what the first line that is not blank has most of. And the content."""
     if content.startswith("sep="):  # Excel's way to say so
         first, _, rest = content.partition("\n")
-        return first.strip()[4:] or ",", rest
+        delimiter = first.strip()[4:] or ","
+        if len(delimiter) != 1 or delimiter == '"':
+            raise InputError(f"{file}:1: sep= must name the one character that separates cells, not {delimiter[:20]!r}.")
+        return delimiter, "\n" + rest  # so that lines keep their numbers
     if file.suffix.lower() == ".tsv":
         return "\t", content
     header = next((line for line in content.splitlines() if line.strip()), "")

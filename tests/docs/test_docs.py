@@ -1,0 +1,138 @@
+"""The pages of docs/: links lead somewhere, what they name exists, commands compose, and Sphinx has nothing to complain of."""
+
+import dataclasses
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+import htc.config
+import rlkl.config
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+TEXTS = {str(page.relative_to(DOCS)): page.read_text(encoding="utf-8") for page in PAGES}
+EVERY_PAGE = pytest.mark.parametrize("page", TEXTS)
+SCRIPTS = {
+    name: target.removesuffix(":main")
+    for project in (ROOT / "packages").glob("*/pyproject.toml")
+    for name, target in tomllib.loads(project.read_text())["project"].get("scripts", {}).items()
+}  # htc-train -> htc.train
+ENTRY = r"(?:(?:htc|rlkl)-(?:train|evaluate|predict|pretrain|finetune)\b|python -m \w+\.\w+|torchrun )"
+COMMAND = re.compile(rf"(?:^|\$ |`)((?:\w+=\w+ )?{ENTRY}[^`\n>|]*)", flags=re.MULTILINE)
+COMMANDS = sorted({command.strip() for text in TEXTS.values() for command in COMMAND.findall(text)})
+SCHEMAS = {
+    name: value for module in (htc.config, rlkl.config) for name, value in vars(module).items() if name.endswith("Config")
+}
+FIELDS = {field.name for schema in (*SCHEMAS.values(), rlkl.config.Penalty) for field in dataclasses.fields(schema)}
+GROUPS = {"experiment", "profile", "sweep"}  # keys that choose a file, but are in no schema
+
+
+@EVERY_PAGE
+def test_every_relative_link_leads_somewhere(page):
+    for target in re.findall(r"\]\((?:path:)?([^)\s]+)\)", re.sub(r"```.*?```", "", TEXTS[page], flags=re.DOTALL)):
+        if not urlsplit(target).scheme and not target.startswith("#"):
+            assert (DOCS / page).parent.joinpath(target.partition("#")[0]).exists(), target
+
+
+@EVERY_PAGE
+def test_every_file_that_is_named_exists(page):
+    for name in re.findall(r"`((?:conf|packages|tests|results|docs)/[\w/.-]+)`", TEXTS[page]):
+        assert (ROOT / name).exists() or name.endswith(("carryless.py", "NAME.yaml")), name  # what the reader is to write
+
+
+@EVERY_PAGE
+def test_every_make_target_exists(page):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"(?:\$ |`)make ([a-z-]+)", TEXTS[page]):
+        assert re.search(rf"^{target}:.*## ", makefile, flags=re.MULTILINE), target
+
+
+@EVERY_PAGE
+def test_every_page_is_in_a_table_of_contents(page):
+    trees = {
+        (DOCS / other).parent.joinpath(f"{entry}.md").resolve()
+        for other, text in TEXTS.items()
+        for tree in re.findall(r"```{toctree}\n(.*?)```", text, flags=re.DOTALL)
+        for entry in re.findall(r"^[\w./-]+$", tree, flags=re.MULTILINE)
+    }
+    assert page == "index.md" or (DOCS / page).resolve() in trees
+
+
+def test_every_entry_point_is_described():
+    described = TEXTS["reference/command-line.md"]
+    assert set(re.findall(r"^\| `((?:htc|rlkl)-[a-z]+)`", described, flags=re.MULTILINE)) == set(SCRIPTS)
+
+
+def test_every_choice_is_described():
+    rows = re.findall(r"^\| `(\w+)` \| (htc|rlkl) \| (.*) \|$", TEXTS["reference/command-line.md"], flags=re.MULTILINE)
+    assert len(rows) == 6
+    for group, package, choices in rows:
+        files = {file.stem for file in (ROOT / "conf" / package / group).glob("*.yaml")}
+        assert set(re.findall(r"`(\w+)`", choices)) == files, group
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes(command):
+    words = shlex.split(re.sub(r"\$\([^)]*\)", "folder", command), comments=True)
+    words = [SCRIPTS.get(word, word) for word in words]
+    assert not [word for word in words if re.fullmatch(r"(htc|rlkl)-\w+", word)]
+    (module,) = [word for word in words if re.fullmatch(r"(htc|rlkl|common)\.\w+", word)]
+    package, _, application = module.partition(".")
+    if package == "common":
+        return
+    overrides = [word for word in words[words.index(module) + 1 :] if "=" in word]
+    if "--multirun" in words or any(word.startswith("sweep=") for word in overrides):
+        overrides = [re.sub(r"=([^,\[]*),.*", r"=\1", word) for word in overrides]  # one job of the grid
+    {"htc": htc.config, "rlkl": rlkl.config}[package].register()
+    with initialize_config_dir(str(ROOT / "conf" / package), version_base="1.3"):
+        compose(application, overrides, return_hydra_config=True)
+
+
+@EVERY_PAGE
+def test_every_key_that_is_named_is_in_a_schema(page):
+    for key in re.findall(r"`([a-z_]+(?:\.[a-z_]+)*)=[^`]*`", TEXTS[page]):
+        assert key.startswith("hydra.") or set(key.split(".")) <= FIELDS | GROUPS, key
+
+
+class Links(HTMLParser):
+    """What a page leads to and shows, and the places in it that others may lead to."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.targets, self.places = set(), set()
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name in ("href", "src") and value:
+                self.targets.add(value)
+            elif name == "id":
+                self.places.add(value)
+
+
+@pytest.mark.slow
+def test_the_pages_build_without_a_warning_and_lead_nowhere_that_is_not(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html", "-d", str(tmp_path / "trees")]
+    done = subprocess.run([*command, str(DOCS), str(tmp_path / "html")], capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr.strip()
+    pages = {file: Links(file) for file in (tmp_path / "html").rglob("*.html")}
+    assert len(pages) > len(PAGES)
+    for file, page in pages.items():
+        for target in page.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            leads_to = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            assert leads_to.exists(), f"{file.name}: {target}"
+            if parts.fragment and leads_to in pages:
+                assert unquote(parts.fragment) in pages[leads_to].places, f"{file.name}: {target}"
