@@ -93,7 +93,7 @@ def test_an_experiment_begins_with_the_command_that_runs_it(file):
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: f"{file.parents[1].name}-{file.stem}")
-def test_every_job_of_a_sweep_can_be_run(file):
+def test_jobs_of_a_sweep_can_be_run(file):
     package = file.parents[1].name
     first, second = file.read_text().splitlines()[:2]
     command, choice = second.removeprefix("# ").split()
@@ -106,7 +106,7 @@ def test_every_job_of_a_sweep_can_be_run(file):
     assert hydra.mode.name == "MULTIRUN"
     jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(params), None)[0]
     assert len({tuple(job) for job in jobs}) == len(jobs) > 8
-    for job in jobs:
+    for job in jobs[:: max(len(jobs) // 4, 1)]:
         config = typed(composed(package, application, choice, *job))
         (rlkl.finetune if package == "rlkl" else htc.train).check(config)
         assert config.tracking.group == f"{package}-sweep-{file.stem}"
@@ -123,9 +123,11 @@ def test_a_frozen_encoder_takes_the_recipe_of_the_dataset():
 
 
 def test_losses_of_experiments_are_those_of_the_loss_group():
+    names = [file.stem for file in (CONF / "htc").glob("loss/*.yaml")]
+    group = {loss.name: loss for loss in (typed(composed("htc", "train", f"loss={name}")).loss for name in names)}
     for file in (CONF / "htc").glob("experiment/*.yaml"):
         for loss in typed(composed("htc", "reproduce", f"experiment={file.stem}")).losses:
-            assert loss == typed(composed("htc", "train", f"loss={loss.name}")).loss
+            assert loss == group[loss.name]
 
 
 @pytest.mark.parametrize("profile", ["embedded", "paper"])

@@ -236,6 +236,7 @@ def test_grids_that_are_none(place, arguments, message, monkeypatch, capsys):
     assert (code, message in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_killed_reproduction_leaves_no_worker(place):
     arguments = [a for a in common_arguments(place) if not a.startswith(("loss=", "runs="))]
     arguments += [
@@ -317,26 +318,6 @@ def test_several_paths_are_refused_by_a_softmax_and_taken_by_bce(place, tmp_path
     assert not (tmp_path / "runs").exists(), "it is told before anything is trained"
     arguments = [*common_arguments(place, "bce"), f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run2'}"]
     assert call(train_app.main, arguments, monkeypatch, capsys)[0] == 0
-
-
-def test_kill_9_and_again_gives_the_same_result(place):
-    arguments = [*common_arguments(place), "training.epochs=30", "training.checkpoint_steps=3"]
-    command = [sys.executable, "-m", "htc.train", *arguments]
-    whole, killed = place / "whole", place / "killed"
-    subprocess.run([*command, f"run_dir={whole}"], capture_output=True, check=True, timeout=300)
-    process = subprocess.Popen([*command, f"run_dir={killed}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while process.poll() is None and not list(killed.glob("checkpoints/step-*")) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was killed while it trained"
-    subprocess.run([*command, f"run_dir={killed}"], capture_output=True, check=True, timeout=300)
-    results = [json.loads((run / "result.json").read_text()) for run in (whole, killed)]
-    for key in ("kept", "dev", "test"):
-        assert results[0][key] == results[1][key]
-    assert (whole / "metrics.jsonl").read_text() == (killed / "metrics.jsonl").read_text()
-    weights = [(run / "model/head.safetensors").read_bytes() for run in (whole, killed)]
-    assert weights[0] == weights[1]
 
 
 def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(place, monkeypatch, capsys):

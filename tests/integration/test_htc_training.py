@@ -107,7 +107,7 @@ def test_from_a_table_to_predictions(place, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize("encoder", ["minilm_frozen", "minilm"])
+@pytest.mark.parametrize("encoder", [pytest.param("minilm_frozen", marks=pytest.mark.slow), "minilm"])
 def test_two_processes_make_the_steps_of_one(encoder, place):
     """Without dropout, torchrun gives the same scores; batches of 8, the last one of 4, and micro-batches of 3."""
     arguments = [*common_arguments(place, "conditional_softmax"), f"encoder={encoder}", "training.epochs=2", "head.dropout=0"]

@@ -26,7 +26,7 @@ def finetune(folder, processes, *more):
     return lines, load_file(folder / "model/model.safetensors")
 
 
-@pytest.mark.parametrize("algorithm", ["a2c", "grpo"])
+@pytest.mark.parametrize("algorithm", ["a2c", pytest.param("grpo", marks=pytest.mark.slow)])
 def test_two_processes_sample_the_same_and_come_to_the_same_weights(algorithm, tmp_path):
     more = [f"algorithm={algorithm}", "algorithm.episodes=6", "penalty=shuffled"]
     more += ["algorithm.group_size=3"] if algorithm == "grpo" else ["algorithm.micro_batch_size=1"]

@@ -16,7 +16,8 @@ class Task(Protocol):
     Attributes:
         NAME: what configs and saved models call it.
         PLURAL: what sentences call several problems of it.
-        CHARACTERS: those of its texts, in the order of their token ids; they begin with `rlkl.scratchpad.CHARACTERS`.
+        CHARACTERS: those of its texts, in the order of their token ids; they begin with those of every task that has fewer, for
+            one tokenizer serves all (`rlkl.texts`).
     """
 
     NAME: str
