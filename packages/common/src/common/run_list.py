@@ -65,7 +65,7 @@ def runs_section(runs: Sequence[ListedRun]) -> Section:
         for run in runs
     ]
     columns = [*names, *keys, *metrics, "run", "command"]
-    table = Table(columns, rows, texts={0, len(columns) - 2}, codes={len(columns) - 1})
+    table = Table(columns, rows, codes={len(columns) - 2, len(columns) - 1})
     return Section(
         f"The {len(runs)} runs",
         ["What differs between their configs, what came out, and how to run each again."],

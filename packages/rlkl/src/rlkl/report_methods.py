@@ -28,6 +28,7 @@ COLUMNS = (
 )
 THRESHOLD = 0.5  # of accuracy on more digits, to be reached soon
 SMOOTHED = 5  # collects that the curve of successes is averaged over
+TOLD = 6  # comparisons that have a sentence each
 CURVES = len(COLORS)  # lines in a figure that can be told apart
 
 Run = dict[str, Any]
@@ -113,12 +114,17 @@ def findings(runs: Runs, pairs: Pairs) -> list[str]:
     """Which method ends above which in accuracy on more digits."""
     name = column_names(runs)[1]
     found = [(one, other, difference(runs, one, other, COLUMNS[1][0])) for one, other in pairs]
+    known = [(one, other, interval) for one, other, interval in found if interval is not None]
     sentences = [
         f"{name}: {one} is {verdict(interval)} {other}, by {interval.mean:+.3f} (95% interval {_range(interval)}, paired over "
         f"{interval.values} seeds)."
-        for one, other, interval in found
-        if interval is not None
+        for one, other, interval in known
     ]
+    if len(known) > TOLD:
+        others: dict[str, list[str]] = {}
+        for one, other, interval in known:
+            others.setdefault(f"{one} is {verdict(interval)}", []).append(other)
+        sentences = [f"{name}: {said} {' | '.join(names)}." for said, names in others.items()]
     if sentences:
         sentences.append(
             "Intervals hold the luck of RL, from one pre-trained model and on one set of test problems. Each stands for "
