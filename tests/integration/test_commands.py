@@ -58,7 +58,28 @@ def test_the_command_of_a_run_composes_to_its_config(package, experiment, profil
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, 3, 1e-05, 2.5, "word", "a b", "it's", "null", "1e-3", "", "\\", "ü,[x]", "of ${mine}", FOLDER, ["a", 1, None]],
+    [
+        None,
+        True,
+        3,
+        1e-05,
+        2.5,
+        "word",
+        "/a/b-c",
+        "../a",
+        "./0",
+        "/",
+        "a b",
+        "it's",
+        "null",
+        "1e-3",
+        "",
+        "\\",
+        "ü,[x]",
+        "of ${mine}",
+        FOLDER,
+        ["a", 1, None],
+    ],
 )
 def test_values_are_written_as_hydra_reads_them(value):
     with initialize_config_dir(str(CONF / "htc"), version_base="1.3"):

@@ -437,7 +437,9 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
     assert code == 0, err
     assert "| ours |" in out
     page = (tmp_path / "output" / "report.html").read_text()
-    assert page.count("<svg") == 12
+    assert page.count("<svg") == 13
+    assert "<h2>The 4 runs</h2>" in page
+    assert f"<code>rlkl-finetune model={pretrained / 'model'} penalty.weighting=none" in page
     assert page.count("<pre") == 3
     assert "(95% interval" in page
     summary = json.loads((tmp_path / "output" / "summary.json").read_text())

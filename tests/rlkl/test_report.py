@@ -107,7 +107,21 @@ def test_drift_by_method():
     assert [name.split(":")[0] for name in table.columns[1:]] == ["N", "N", "N+2", "N+2"]
     assert table.rows[0][1].startswith("2.000 ± ")
     assert table.rows[1][1:] == ["4.000", "1.000", "4.000", "1.000"]
-    assert list(drift_pictures(runs)) == ["drift_N", "drift_N_2"]
+    pictures = drift_pictures(runs)
+    assert list(pictures) == ["drift_price", "drift_N", "drift_N_2"]
+    assert ">another<" in pictures["drift_price"].svg
+
+
+def test_findings_of_many_comparisons_are_gathered():
+    runs = {"ours": [run(0.5), run(0.52), run(0.48)]}
+    runs |= {f"other {i}": [run(i / 10), run(i / 10 + 0.02), run(i / 10 - 0.01)] for i in range(9)}
+    said = findings(runs, [["ours", f"other {i}"] for i in range(9)])
+    assert said[0].endswith("ours is above other 0 | other 1 | other 2 | other 3 | other 4.")
+    assert [sentence.split(" other ")[0].rpartition(": ")[2] for sentence in said[1:-1]] == [
+        "ours is not told apart from",
+        "ours is below",
+    ]
+    assert len(findings(runs, [["ours", "other 1"]])) == 2
 
 
 def test_starting_models_side_by_side():

@@ -54,7 +54,7 @@ def literal(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{key}:{literal(each)}' for key, each in value.items())}}}"
     text = str(value)
-    if re.fullmatch(r"[A-Za-z_][\w./-]*", text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
+    if re.fullmatch(r"(\.{0,2}/|[A-Za-z_])[\w./-]*", text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
         return text
     return quoted(text)
 
