@@ -86,7 +86,7 @@ def test_rollouts_by_transformers_generate(benchmark, model, operands):
     width = max(map(len, prompts))
     inputs = torch.tensor([[END_TOKEN] * (width - len(prompt)) + prompt for prompt in prompts], device=DEVICE)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=DEVICE)
-    limit = longest_completion(operands)
+    limit = longest_completion(addition, operands)
 
     def run():
         torch.manual_seed(0)
@@ -154,8 +154,8 @@ def test_dynamic_decoder_against_a_static_one(benchmark, model, operands):
 
 def test_cost_per_token_as_digits_grow(benchmark):
     """Microseconds a token of completions of the right length, random weights: 10 additions of 3 to 15 digits."""
-    positions = positions_needed(15)
-    model = new_model(layers=3, heads=4, width=96, positions=positions, dropout=0.0, trained_digits=3).eval()
+    positions = positions_needed(addition, 15)
+    model = new_model(addition, layers=3, heads=4, width=96, positions=positions, dropout=0.0, trained_digits=3).eval()
     move(model, DEVICE)
     costs = {}
     for digits in (3, 6, 9, 12, 15):
@@ -190,7 +190,7 @@ def test_a_collect_and_its_update(benchmark, tmp_path):
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a CUDA device")
 def test_share_of_the_memory_bandwidth(benchmark):
     """85M parameters in bfloat16, 256 rows of 400 tokens: bytes that must be read, over what the device copies in that time."""
-    model = new_model(layers=12, heads=12, width=768, positions=1024, dropout=0.0, trained_digits=3).eval()
+    model = new_model(addition, layers=12, heads=12, width=768, positions=1024, dropout=0.0, trained_digits=3).eval()
     move(model, DEVICE).to(torch.bfloat16)
     prompts, length = [[1] * 30] * 256, 400
     forced(model, prompts, length)  # compiles
