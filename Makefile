@@ -24,7 +24,7 @@ setup: .venv/.installed ## build the environment in .venv (every other target do
 	@$(BIN)/python -m pip install --quiet --no-deps pyevall==$(PYEVALL)
 	@touch $@
 
-test: .venv/.installed ## run the tests (5 to 8 minutes on two cores)
+test: .venv/.installed ## run the tests (about 5 minutes on two cores)
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
 lint: .venv/.installed ## ruff and mypy
@@ -66,7 +66,7 @@ export TEXT
 predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT="..."
 	@$(BIN)/htc-predict text="$${TEXT:-Broken left wrist after a fall on the ice}"
 
-test-all: .venv/.installed ## run the slow tests too: kills at random moments, tutorials, pages in a browser
+test-all: .venv/.installed ## run the slow tests too (a quarter of an hour more): kills, tutorials, pages in a browser
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group browser
 	$(BIN)/python -m pytest -n 2
 

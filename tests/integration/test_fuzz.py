@@ -303,6 +303,8 @@ def test_a_checkpoint_of_another_training(key, value, tmp_path):
         ("rlkl", "pretrain", "training.muon_weight_decay=nan", "training.muon_weight_decay must not be negative, but is nan"),
         ("rlkl", "pretrain", "training.weight_decay=inf", "training.weight_decay must not be negative or infinite"),
         ("htc", "predict", "text=\udcff", "is not UTF-8 text"),
+        ("htc", "predict", "two\nlines of text", "expected key=value and read 'two\\nlines of text'"),
+        ("rlkl", "finetune", "seed=${nothing}", "seed: Interpolation key 'nothing' not found"),
     ],
 )
 def test_command_lines_that_hydra_does_not_read(package, application, argument, problem, tmp_path):
@@ -316,6 +318,7 @@ def told(folder, package, application, arguments):
         patch.setattr(targets, "GIVEN", {package: arguments})
         with pytest.raises(CommonInputError) as caught:
             targets._call(folder, package, application, arguments)
+    assert "\n" not in str(caught.value)
     return str(caught.value)
 
 

@@ -147,7 +147,7 @@ def _one_sentence(expected: tuple[type[Exception], ...], error: Exception) -> st
     """What to tell of an error for which there is no bug to be blamed; None for any other."""
     if isinstance(error, expected):
         return str(error)
-    if isinstance(error, MissingMandatoryValue):
+    if isinstance(error, OmegaConfBaseException):
         return _describe(error)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         what = f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
@@ -196,7 +196,7 @@ def _quote_literal(argument: str, literal: Sequence[str]) -> str:
     except UnicodeEncodeError as error:
         raise InputError(f"the argument {argument[:60]!r} is not UTF-8 text; give it in UTF-8.") from error
     if not equals and not argument.startswith(("-", "~")) and len(argument.split()) > 1:
-        hint = f"{literal[0]}='{argument}'" if literal else "training.epochs=3"
+        hint = f"{literal[0]}={' '.join(argument.split())!r}" if literal else "training.epochs=3"
         raise InputError(f"expected key=value and read {argument!r}; for example: {hint}")
     if not equals or key not in literal:
         return argument
