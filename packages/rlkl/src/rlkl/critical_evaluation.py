@@ -62,8 +62,11 @@ class CriticalProbabilities:
             raise ValueError(f"no operand has more than {trained_digits} digits.")
 
     @torch.no_grad()
-    def scores(self, model: GPT2LMHeadModel) -> dict[str, float]:
+    def scores(self, model: GPT2LMHeadModel, prefix: str = "critical") -> dict[str, float]:
         """Means over the problems.
+
+        Args:
+            prefix: what names begin with.
 
         Returns:
             `critical/comma`, the probability of the comma, over all places and by scratchpad line and operand; and
@@ -74,7 +77,7 @@ class CriticalProbabilities:
         groups: dict[str, list[Tensor]] = {}
         for row, column, token in self.places:
             probability = log_probs[row, column].exp()
-            groups.setdefault("critical/comma", []).append(probability)
-            groups.setdefault(f"critical/comma_step{token.step}_operand{token.operand}", []).append(probability)
-        groups["critical/lists"] = list(log_probs.masked_fill(~self.lists.to(model.device), 0.0).sum(1).exp())
+            groups.setdefault(f"{prefix}/comma", []).append(probability)
+            groups.setdefault(f"{prefix}/comma_step{token.step}_operand{token.operand}", []).append(probability)
+        groups[f"{prefix}/lists"] = list(log_probs.masked_fill(~self.lists.to(model.device), 0.0).sum(1).exp())
         return {name: torch.stack(values).mean().item() for name, values in groups.items()}

@@ -26,11 +26,12 @@ from rlkl.operands import Operands
 from rlkl.penalty import Penalty, adapted
 from rlkl.rollout import generate
 from rlkl.sequences import Sequences, from_samples, token_log_probs
-from rlkl.texts import END_TOKEN, decode, encode, longest_completion
+from rlkl.texts import END_TOKEN, decode, encode, longest_completion, positions_needed
 from rlkl.weighting import masked_mean
 
 REWARD, PUNISHMENT = 1.0, -1.0  # as in the paper's public code
 BINS = 10  # of the histogram of weights
+LINES = 3  # of the scratchpad whose critical commas are looked at, as in figure 7
 
 
 def loss_terms(
@@ -92,9 +93,14 @@ class Learner:
         self._half: GPT2LMHeadModel | None = None  # the policy in bfloat16
         self.reference = move(reference.requires_grad_(False), accelerator.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.algorithm.learning_rate)
-        self.critical = CriticalProbabilities(
-            self.task, sample(self.task, "identical", self.digits, config.evaluation_examples, seed=0), self.trained_digits
-        )
+        positions = reference.config.n_positions
+        beyond = max(k for k in range(1, LINES + 1) if positions_needed(self.task, self.trained_digits + k) <= positions)
+        self.critical = {
+            prefix: CriticalProbabilities(
+                self.task, sample(self.task, "identical", digits, config.evaluation_examples, seed=0), self.trained_digits
+            )
+            for prefix, digits in {f"critical_N+{beyond}": self.trained_digits + beyond, "critical": self.digits}.items()
+        }
 
     def learn(self, number: int) -> dict[str, float]:
         """One collect, and what is learnt from it. Returns: what is to be logged."""
@@ -255,13 +261,19 @@ class Learner:
             )
 
     def evaluate(self) -> dict[str, float]:
-        """Greedy accuracy on N and on more digits, and the probability of the right character on critical commas."""
+        """Greedy accuracy on N and on more digits, and the probability of the right character on critical commas.
+
+        The comma before digit N + 1 is in as many scratchpad lines as there are digits beyond N: figure 7, which shows three,
+        needs N + 3 digits, whatever the number that is fine-tuned on.
+        """
         policy, examples = self.model.policy.eval(), self.config.evaluation_examples
         scores = {
             "eval/accuracy_N": accuracy(policy, sample(self.task, "varying", self.trained_digits, examples, seed=0)),
             "eval/accuracy_longer": accuracy(policy, sample(self.task, "varying", self.digits, examples, seed=0)),
         }
-        return scores | self.critical.scores(policy)
+        for prefix, critical in self.critical.items():
+            scores |= critical.scores(policy, prefix)
+        return scores
 
 
 def weight_statistics(weights: Tensor) -> dict[str, float]:

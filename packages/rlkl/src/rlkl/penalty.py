@@ -10,7 +10,7 @@ from rlkl import kl
 from rlkl.certainty import CERTAINTIES
 from rlkl.errors import InputError
 from rlkl.sequences import token_log_probs
-from rlkl.weighting import WEIGHTINGS, covariances, masked_mean, prioritized, shuffled, top_share
+from rlkl.weighting import WEIGHTINGS, covariances, masked_mean, prioritized, shuffled, top_share, top_share_of_rows
 
 NAMES = (*WEIGHTINGS, "shuffled", "certain_tokens", "kl_cov")
 ESTIMATORS = ("k2", "k3", "exact")  # in the loss: not k1, whose gradient is zero in expectation
@@ -24,10 +24,10 @@ class Penalty:
 
     Attributes:
         weighting: how much each token's KL counts: `none`, `standard`, `prioritized`; its controls `matched_mean` and
-            `shuffled`; `certain_tokens`, none on the `share` of tokens of which the reference is least certain and all of it on
-            the others (the mask of Archer, Wang et al. 2025, arXiv 2507.15778); `kl_cov`, only on the `share` of tokens with
-            the highest covariance of log-probability and advantage (KL-Cov, Cui et al. 2025, whose reference is the policy
-            that acted).
+            `shuffled`; `certain_tokens`, none on the `share` of each completion's tokens of which the reference is least
+            certain and all of it on the others (after Archer, Wang et al. 2025, arXiv 2507.15778, which takes the policy's own
+            entropy); `kl_cov`, only on the `share` of all tokens with the highest covariance of log-probability and advantage
+            (the tokens of KL-Cov, Cui et al. 2025, which penalizes the distance from the policy that acted).
         alpha: the coefficient; with `target_kl`, where it starts.
         estimator: `k2`, `k3` or `exact` (rlkl.kl); in rewards also `k1`.
         placement: `loss`, a term of it; or `reward`, taken from the reward of each token, without a gradient of its own.
@@ -96,7 +96,7 @@ class Penalty:
         if self.weighting == "shuffled":
             return shuffled(prioritized(certainty, mask, self.beta), mask, generator)
         if self.weighting == "certain_tokens":
-            return (~top_share(-certainty, mask, self.share)).to(certainty.dtype)
+            return (~top_share_of_rows(-certainty, mask, self.share)).to(certainty.dtype)
         if self.weighting == "kl_cov":
             if log_probs is None or advantages is None:
                 raise ValueError("kl_cov needs log_probs and advantages.")

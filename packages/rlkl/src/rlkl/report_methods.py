@@ -1,5 +1,6 @@
 """The part of the report on what fine-tuning makes of a model, by method and seed."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -30,6 +31,7 @@ THRESHOLD = 0.5  # of accuracy on more digits, to be reached soon
 SMOOTHED = 5  # collects that the curve of successes is averaged over
 TOLD = 6  # comparisons that have a sentence each
 CURVES = len(COLORS)  # lines in a figure that can be told apart
+COMMA = re.compile(r"critical(_(?P<digits>N\+\d+))?/comma_step(?P<step>\d+)_operand(?P<operand>\d)")
 
 Run = dict[str, Any]
 """What is kept of a run: `history`, one dict of what was logged for each collect, `digits`, `trained_digits`, `model`, ..."""
@@ -286,13 +288,15 @@ def axis_figure(runs: Runs, key: str, values: dict[str, float]) -> Figure:
 
 def comma_pictures(runs: Runs) -> dict[str, Picture]:
     """One figure for each critical comma that all methods have (figure 7): scratchpad line and operand."""
-    of_runs = [{key for key in seeds[0]["history"][0] if key.startswith("critical/comma_")} for seeds in runs.values()]
+    of_runs = [{key for key in seeds[0]["history"][0] if COMMA.fullmatch(key)} for seeds in runs.values()]
     pictures = {}
     for key in sorted(set.intersection(*of_runs)):
-        step, operand = key.removeprefix("critical/comma_step").split("_operand")
-        caption = f"The comma before digit N+1 in scratchpad line {step}, operand {operand}."
+        found = COMMA.fullmatch(key)
+        assert found is not None
+        on = f", on {digits} digits" if (digits := found["digits"]) else ""
+        caption = f"The comma before digit N+1 in scratchpad line {found['step']}, operand {found['operand']}{on}."
         picture = Picture(to_svg(history_figure(runs, key, "probability of the comma")), caption)
-        pictures[key.replace("critical/", "critical_")] = picture
+        pictures[key.replace("/", "_").replace("+", "_")] = picture
     return pictures
 
 

@@ -62,6 +62,13 @@ def top_share(values: Tensor, mask: Tensor, share: float) -> Tensor:
     return torch.zeros_like(mask).masked_scatter(mask, torch.zeros_like(of_tokens, dtype=torch.bool).index_fill(0, top, True))
 
 
+def top_share_of_rows(values: Tensor, mask: Tensor, share: float) -> Tensor:
+    """The same for each row by itself: a share of its tokens that count. (B, T) bool."""
+    order = values.detach().masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    ranks = order.argsort(dim=1)  # (B, T) how many of its row come before each
+    return mask & (ranks < (share * mask.sum(1, keepdim=True)).round())
+
+
 def covariances(log_probs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """How far a token's log-probability and its advantage lie from their means together (Cui et al. 2025, arXiv 2505.22617).
 
