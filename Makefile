@@ -40,6 +40,7 @@ format: .venv/.installed ## let ruff mend what it can
 reproduce: reproduce-rl reproduce-htc ## both papers, one after the other; each ends in a report
 
 reproduce-rl: .venv/.installed ## compare the KL penalties on additions; ends in a report; EXPERIMENT=betas PROFILE=paper
+	$(if $(filter paper,$(PROFILE)),$(BIN)/rlkl-pretrain experiment=pretrain_paper run_dir=runs/rlkl/addition-n7-gpt2)
 	$(BIN)/python -m rlkl.reproduce $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(PROFILE),profile=$(PROFILE))
 
 sweep-rl: .venv/.installed ## fine-tune over a grid of conf/rlkl/sweep; SWEEP=betas LAUNCHER=submitit_slurm; again: what is missing

@@ -1,5 +1,7 @@
 """Every config composes against its schema, and none holds a key that its schema does not know."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,11 @@ import htc.config
 import htc.train
 import rlkl.config
 import rlkl.finetune
-from rlkl.reproduce import axis_of, grid
+from rlkl.errors import InputError
+from rlkl.evaluation import check_positions
+from rlkl.language_model import packaged_models
+from rlkl.reproduce import axis_of, grid, names_of
+from rlkl.tasks import task_named
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 HTC = {
@@ -130,17 +136,59 @@ def test_losses_of_experiments_are_those_of_the_loss_group():
             assert loss == group[loss.name]
 
 
-@pytest.mark.parametrize("profile", ["embedded", "paper"])
-def test_every_grid_of_rlkl_can_be_run(profile):
-    for file in (CONF / "rlkl").glob("experiment/*.yaml"):
-        if not file.read_text().splitlines()[1].startswith("# rlkl-pretrain"):
-            config = typed(composed("rlkl", "reproduce", f"experiment={file.stem}", f"profile={profile}"))
-            assert config.output.endswith("-paper") == (profile == "paper")
-            runs = grid(config)
-            assert len(runs) == len(config.methods) * len(config.seeds)
-            axis_of(config, runs)
-            for run in runs:
-                rlkl.finetune.check(run)
+GRIDS = sorted(
+    file.stem
+    for file in (CONF / "rlkl").glob("experiment/*.yaml")
+    if not file.read_text().splitlines()[1].startswith("# rlkl-pretrain")
+)
+SMALL_ONLY = {"levels", "levels_before", "tasks", "subtraction", "multiplication"}  # what compares models of its own
+
+
+@pytest.mark.parametrize("experiment", GRIDS)
+def test_every_grid_of_rlkl_can_be_run(experiment):
+    config = typed(composed("rlkl", "reproduce", f"experiment={experiment}"))
+    assert config.output.endswith("-paper") == experiment.endswith("_paper")
+    runs = grid(config)
+    assert len(runs) == len(config.methods) * len(config.seeds)
+    axis_of(config, runs)
+    for run in runs:
+        rlkl.finetune.check(run)
+    if not experiment.endswith("_paper"):
+        assert {*config.models, *(run.model for run in runs)} <= set(packaged_models())
+
+
+@pytest.mark.parametrize("experiment", sorted(set(GRIDS) - SMALL_ONLY))
+def test_the_paper_profile_is_of_the_papers_models(experiment):
+    config = typed(composed("rlkl", "reproduce", f"experiment={experiment}", "profile=paper"))
+    assert config.output.endswith("-paper")
+    positions = typed(composed("rlkl", "pretrain", "experiment=pretrain_paper")).architecture.positions
+    runs = grid(config)
+    for model, digits in {*((run.model, run.extra_digits) for run in runs), *((model, 3) for model in config.models)}:
+        task, trained = re.fullmatch(r"runs/rlkl/(\w+)-n(\d+)-gpt2/model", model).groups()
+        check_positions(task_named(task), positions, int(trained) + digits)
+    for name, run in zip(names_of(config), runs, strict=False):
+        assert (run.algorithm.precision, run.algorithm.collects) == ("bf16", 40)
+        level, task = re.match(r"N = (\d+), ", name), re.fullmatch(r"([a-z]+), (prioritized|standard|none)", name)
+        assert not level or f"-n{level[1]}-" in run.model
+        assert not task or f"/{task[1]}-" in run.model
+
+
+def test_make_pretrains_what_the_paper_profile_starts_from():
+    command = ["make", "-n", "-o", ".venv/.installed", "reproduce-rl", "PROFILE=paper", "EXPERIMENT=betas"]
+    done = subprocess.run(command, cwd=CONF.parent, capture_output=True, text=True, check=True)
+    pretrain, reproduce = (line.split() for line in done.stdout.splitlines() if line.strip())
+    assert (pretrain[0], reproduce[1:3]) == (".venv/bin/rlkl-pretrain", ["-m", "rlkl.reproduce"])
+    made = typed(composed("rlkl", "pretrain", *pretrain[1:]))
+    runs = grid(typed(composed("rlkl", "reproduce", *reproduce[3:])))
+    assert (made.trained_digits, made.architecture.layers, made.architecture.width) == (7, 12, 768)
+    assert {run.model for run in runs} == {f"{made.run_dir}/model"}
+
+
+@pytest.mark.parametrize("experiment", sorted(SMALL_ONLY))
+def test_small_models_are_refused_under_the_paper_profile(experiment):
+    config = typed(composed("rlkl", "reproduce", f"experiment={experiment}", "profile=paper"))
+    with pytest.raises(InputError, match=r"-n5.*: small models that come with the package, and not for profile=paper"):
+        grid(config)
 
 
 @pytest.mark.parametrize(

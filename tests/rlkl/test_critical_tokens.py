@@ -149,6 +149,7 @@ def test_certainty_gap():
     assert found["gaps"]["critical"]["mean"] == pytest.approx(-1.0, abs=1e-5)
     assert found["gaps"]["critical"]["deviation"] == pytest.approx(0.0, abs=1e-5)
     assert found["gaps"]["operand lists"]["mean"] > 0
+    assert 0 < found["gaps"]["lowest"]["mean"] <= found["gaps"]["operand lists"]["mean"]
     assert found["places"][0] == {"step": 1, "field": "critical", "certainty": pytest.approx(0.0, abs=1e-6)}
 
 

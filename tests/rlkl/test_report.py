@@ -2,6 +2,8 @@
 
 import pytest
 
+from common.figures import new_figure
+from rlkl.report_curves import CURVES, pictures_of, weights_figure, weights_pictures
 from rlkl.report_drift import drift_pictures, drift_table
 from rlkl.report_methods import (
     COLUMNS,
@@ -12,8 +14,8 @@ from rlkl.report_methods import (
     findings,
     result_table,
     steps_table,
-    weights_figure,
 )
+from rlkl.report_pools import pools_table
 from rlkl.report_start import certainty_levels_table, digits_figure, levels_table
 
 LONGER = "eval/accuracy_longer"
@@ -84,9 +86,39 @@ def test_what_was_before_comes_from_the_large_evaluation():
 
 
 def test_the_histogram_is_of_a_method_whose_weights_differ():
-    assert weights_figure(RUNS) is None
-    figure = weights_figure(RUNS | {"shuffled": [run(0.2, shares=(0.25, 0.75))]})
-    assert [bar.get_height() for bar in figure.axes[0].patches] == [0.25, 0.75]
+    assert weights_pictures(RUNS) == {}
+    pictures = weights_pictures(RUNS | {"shuffled": [run(0.2, shares=(0.25, 0.75))]})
+    assert ">shuffled<" in pictures["weights"].svg
+    assert not any(f">{name}<" in pictures["weights"].svg for name in RUNS)
+    (outline,) = weights_figure({"shuffled": [run(0.2, shares=(0.25, 0.75))]}).axes[0].patches
+    assert outline.get_data().values.tolist() == [0.25, 0.75]
+
+
+def test_every_method_is_in_some_figure_and_the_first_in_each():
+    lines = {f"method {number}": number for number in range(2 * CURVES)}
+    seen = []
+
+    def draw(part):
+        seen.append(list(part))
+        return new_figure()[0]
+
+    pictures = pictures_of(lines, "kl", draw, "KL")
+    assert list(pictures) == ["kl", "kl_2", "kl_3"]
+    assert pictures["kl_2"].caption == "KL (2 of 3)"
+    assert {name for part in seen for name in part} == set(lines)
+    assert max(map(len, seen)) == CURVES
+    assert all(part[0] == "method 0" for part in seen)
+    assert list(pictures_of({"alone": 1}, "kl", draw, "KL")) == ["kl"]
+
+
+def test_pools_put_the_seeds_of_all_models_together():
+    runs = {"a, ours": [run(0.9), run(0.8)], "b, ours": [run(0.5), run(0.6)], "a, other": [run(0.1), run(0.2)]}
+    runs["b, other"] = [run(0.55), run(0.4)]
+    table = pools_table(runs, {"ours": ["a, ours", "b, ours"], "other": ["a, other", "b, other"]})
+    assert [row[0] for row in table.rows] == ["ours", "other"]
+    assert table.rows[0][2].startswith("0.700 (")
+    assert table.rows[0][3] == "–"
+    assert table.rows[1][3].startswith("0.875 (")  # all of a, three of four pairs of b
 
 
 def test_what_each_step_gains():

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import GPT2LMHeadModel
 
 from rlkl.certainty import negentropy
@@ -32,11 +33,13 @@ def certainty_gaps(model: GPT2LMHeadModel, operands: Sequence[Operands], trained
     The gap of a group in one problem is the mean certainty of its characters minus that of all others.
 
     Returns:
-        By group the `mean` and `deviation` of its gap over problems, for `critical` tokens and for the other characters of
-        the `operand lists`; and under `places` the mean certainty by scratchpad line and field.
+        Under `gaps` the `mean` and `deviation` of a group's gap over problems: of `critical` tokens, of the other characters
+        of the `operand lists`, and, the `lowest`, of that field in that scratchpad line which has the lowest gap without its
+        critical tokens; and under `places` the mean certainty by scratchpad line and field.
     """
     task = task_of(model)
     gaps: dict[str, list[float]] = {"critical": [], "operand lists": []}
+    of_places: dict[tuple[int, str], list[float]] = {}
     places: dict[tuple[int, str], list[float]] = {}
     for pair, values in zip(operands, certainties(model, right_sequences(task, operands)), strict=True):
         critical = {token.position for token in critical_tokens(task, pair, trained_digits)}
@@ -44,18 +47,29 @@ def certainty_gaps(model: GPT2LMHeadModel, operands: Sequence[Operands], trained
         lists = {position for position, piece in enumerate(fields) if piece.field in OPERAND_LISTS} - critical
         certainty = np.array(values[: len(fields)])
         for name, chosen in (("critical", critical), ("operand lists", lists)):
-            inside = np.isin(np.arange(len(fields)), list(chosen))
-            if inside.any():
-                gaps[name].append(float(certainty[inside].mean() - certainty[~inside].mean()))
+            if chosen:
+                gaps[name].append(_gap(certainty, chosen))
+        by_place: dict[tuple[int, str], set[int]] = {}
         for position, piece in enumerate(fields):
-            field = "critical" if position in critical else piece.field
-            places.setdefault((piece.step, field), []).append(values[position])
+            place = (piece.step, "critical" if position in critical else piece.field)
+            by_place.setdefault(place, set()).add(position)
+            places.setdefault(place, []).append(values[position])
+        for place, chosen in by_place.items():
+            if place[1] != "critical":
+                of_places.setdefault(place, []).append(_gap(certainty, chosen))
+    gaps["lowest"] = min(of_places.values(), key=np.mean)
     means = [{"step": step, "field": field, "certainty": float(np.mean(at))} for (step, field), at in places.items()]
     return {
         "problems": len(operands),
         "gaps": {name: {"mean": float(np.mean(at)), "deviation": float(np.std(at))} for name, at in gaps.items() if at},
         "places": sorted(means, key=lambda place: place["certainty"]),
     }
+
+
+def _gap(certainty: NDArray[np.float64], chosen: set[int]) -> float:
+    """The mean certainty of some characters minus that of all others."""
+    inside = np.isin(np.arange(len(certainty)), list(chosen))
+    return float(certainty[inside].mean() - certainty[~inside].mean())
 
 
 def errors(task: Task, operands: Sequence[Operands], texts: Sequence[str], trained_digits: int) -> dict[str, Any]:

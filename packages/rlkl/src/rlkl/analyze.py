@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 from transformers import GPT2LMHeadModel
@@ -27,7 +26,7 @@ from rlkl.critical_tokens import piece_at
 from rlkl.drift import drift_by_digits
 from rlkl.errors import InputError
 from rlkl.evaluation import OPERANDS, check_positions, complete, sample
-from rlkl.language_model import fingerprint, load_model, move, task_of
+from rlkl.language_model import fingerprint, load_on_device, task_of
 from rlkl.operands import Operands
 from rlkl.report_analysis import write_analysis_report
 from rlkl.tasks import Task, task_named
@@ -48,13 +47,12 @@ def check(config: AnalyzeConfig) -> None:
 
 def load(config: AnalyzeConfig) -> tuple[GPT2LMHeadModel, GPT2LMHeadModel | None]:
     """The model and what it is compared with. Raises InputError if they are no pair, or too short for N + 1 digits."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = move(load_model(config.model), device)
+    model = load_on_device(config.model)
     digits = model.config.trained_digits
     check_positions(task_of(model), model.config.n_positions, digits + 1)
     if config.reference is None:
         return model, None
-    reference = move(load_model(config.reference), device)
+    reference = load_on_device(config.reference)
     if reference.config.trained_digits != digits:
         raise InputError(
             f"{config.model} was pre-trained on {digits} digits and {config.reference} on {reference.config.trained_digits}: "

@@ -249,6 +249,8 @@ class ReproduceConfig(FinetuneConfig):
         compare: which methods' differences are of interest: pairs of names; null for the first method against each other one.
         steps: methods, each of which adds something to the one before; the report says what each step gains: less KL, say, then
             less KL in the right place.
+        pools: methods to be put together over models or tasks: {prioritized: [those with it], standard: [the same models
+            without]}, in the same order of models; null for none.
         size: what the names of folders end in, set by the profile: nothing, or -paper.
         examples: problems of each kind and number of digits that the models are evaluated on before.
         output: the folder of report, figures and summary.
@@ -262,6 +264,7 @@ class ReproduceConfig(FinetuneConfig):
     axis: str | None = None
     compare: list[list[str]] | None = None
     steps: list[str] | None = None
+    pools: dict[str, list[str]] | None = None
     size: str = ""
     examples: int = 1000
     output: str = MISSING

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 from transformers import GPT2LMHeadModel
@@ -26,7 +25,7 @@ from rlkl.analysis import certainty_gaps, errors, scratchpads
 from rlkl.config import EvaluateConfig, register
 from rlkl.errors import InputError
 from rlkl.evaluation import OPERANDS, check_positions, complete, grades, sample
-from rlkl.language_model import fingerprint, load_model, move, task_of
+from rlkl.language_model import fingerprint, load_on_device, task_of
 from rlkl.scratchpad_view import to_terminal
 from rlkl.tasks import task_named
 from rlkl.texts import positions_needed
@@ -78,7 +77,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
     check(config)
     if config.output is not None:
         make_folder(Path(config.output).parent)
-    model = _load(config.model)
+    model = load_on_device(config.model)
     chosen = settings(config, model)
     total, unit = len(chosen) * config.examples, task_of(model).PLURAL
     with tqdm(total=total, desc=unit, unit="", disable=not progress, leave=False) as bar:
@@ -91,7 +90,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
 
 def evaluate_setting(config: EvaluateConfig, runs: str, setting: Setting) -> dict[str, Any]:
     """One row of an evaluation as a run of its own, for a pool of processes; a finished one is not run again."""
-    model = _load(config.model)
+    model = load_on_device(config.model)
     identity = asdict(config) | setting._asdict() | {"model": fingerprint(model), "digits": setting.digits}
     run = RunDirectory(
         Path(runs) / "rlkl" / "evaluate" / f"{setting.operands}-{setting.digits}-{config_hash(identity)}", identity
@@ -127,10 +126,6 @@ def gather(model: GPT2LMHeadModel, config: EvaluateConfig, rows: list[dict[str, 
         "git_commit": git_commit(),
         "versions": versions(),
     }
-
-
-def _load(name: str) -> GPT2LMHeadModel:
-    return move(load_model(name), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _evaluate_setting(

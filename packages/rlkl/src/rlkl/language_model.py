@@ -93,6 +93,16 @@ def fingerprint(model: GPT2LMHeadModel) -> str:
     return digest.hexdigest()[:12]
 
 
+def packaged_models() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(folder.name for folder in PRETRAINED.iterdir() if folder.is_dir()) if PRETRAINED.is_dir() else []
+
+
+def load_on_device(name: str) -> GPT2LMHeadModel:
+    """The same as `load_model`, on the GPU if there is one."""
+    return move(load_model(name), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def load_model(name: str) -> GPT2LMHeadModel:
     """Load a model in float32, in eval mode and without dropout.
 
@@ -102,10 +112,12 @@ def load_model(name: str) -> GPT2LMHeadModel:
     Raises:
         InputError: if there is none, it cannot be read, or it was made for another vocabulary or task.
     """
-    known = sorted(folder.name for folder in PRETRAINED.iterdir() if folder.is_dir()) if PRETRAINED.is_dir() else []
+    known = packaged_models()
     folder = PRETRAINED / name if name in known else Path(name)
     if not (folder / "config.json").is_file():
-        raise InputError(f"no model in {name!r}; give the folder of one (RUN/model), or a name: {', '.join(known)}.")
+        raise InputError(
+            f"no model in {name!r}; give the folder of one that rlkl-pretrain made (RUN/model), or a name: {', '.join(known)}."
+        )
     try:
         vocabulary = _vocabulary(folder / "tokenizer.json")
         config = GPT2Config.from_pretrained(folder, local_files_only=True)

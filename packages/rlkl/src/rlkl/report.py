@@ -10,21 +10,19 @@ from common.figures import to_svg
 from common.report import Picture, Section, Table, markdown_table, write_report
 from common.run_list import runs_section
 from common.runs import write_atomically
+from rlkl.report_curves import axis_figure, comma_pictures, curve_pictures, weights_pictures
 from rlkl.report_drift import DRIFT_TEXT, drift_pictures, drift_table
 from rlkl.report_methods import (
     Runs,
-    axis_figure,
     before_finetuning,
-    comma_pictures,
     comparison_table,
-    curve_pictures,
     curves_table,
     findings,
     result_table,
     steps_table,
-    weights_figure,
     weights_text,
 )
+from rlkl.report_pools import pools_table
 from rlkl.report_start import Start, certainty_levels_table, digits_figure, levels_table, start_sections
 from rlkl.tasks import task_named
 
@@ -61,8 +59,8 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
     """Write report.html, table.md and one SVG per figure into a folder.
 
     Args:
-        summary: what `summarize` gave, with `compare`, pairs of methods; `steps` between methods, or None; `axis`, a key and
-            its values, or None; `wall_seconds`.
+        summary: what `summarize` gave, with `compare`, pairs of methods; `steps` between methods, or None; `pools` of
+            methods, or None; `axis`, a key and its values, or None; `wall_seconds`.
 
     Returns:
         The report.
@@ -97,17 +95,16 @@ def _method_sections(summary: dict[str, Any], output: Path) -> tuple[Table, list
     tables = [main_table, comparison_table(runs, pairs), curves_table(runs)]
     if summary["steps"] is not None:
         tables.insert(1, steps_table(runs, summary["steps"]))
-    weights = weights_figure(runs)
-    if weights is not None:
-        caption = "Weights of the KL, over all tokens and collects: share of tokens in each tenth."
-        pictures["weights"] = Picture(to_svg(weights), caption)
-    for name, picture in (pictures | commas | drifts).items():
+    if summary["pools"]:
+        tables.insert(1, pools_table(runs, summary["pools"]))
+    weights = weights_pictures(runs)
+    for name, picture in (pictures | commas | drifts | weights).items():
         write_atomically(output / f"{name}.svg", picture.svg)
     return main_table, [
         Section("The result", findings(runs, pairs), tables, first),
         Section("How far the policy moved", DRIFT_TEXT, [drift_table(runs)], list(drifts.values())),
         Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values())),
-        Section("The weights", weights_text(runs), [], [pictures["weights"]] if weights is not None else []),
+        Section("The weights", weights_text(runs), [], list(weights.values())),
     ]
 
 

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from common.figures import COLORS, line_with_interval, new_figure, to_svg
 from common.report import Picture, Table
 from common.statistics import over_seeds
-from rlkl.report_methods import CURVES, Runs
+from rlkl.report_curves import pictures_of
+from rlkl.report_methods import Runs
 
 MARKERS = "o^sD"
 DRIFT_TEXT = (
@@ -35,15 +36,11 @@ def drift_table(runs: Runs) -> Table:
 def drift_pictures(runs: Runs) -> dict[str, Picture]:
     """What was reached by how far the policy moved, and where in the completion it moved."""
     price = "One dot a run: higher is better on longer numbers, further left is closer to the model on those that it knew."
-    return {
-        "drift_price": Picture(to_svg(price_figure(runs)), price),
-    } | {
-        f"drift_{name.replace('+', '_')}": Picture(
-            to_svg(position_figure(_positions(runs, name))),
-            f"KL per character by how far into the completion it is, on {name} digits.",
-        )
-        for name in _digits(runs)
-    }
+    pictures = {"drift_price": Picture(to_svg(price_figure(runs)), price)}
+    for name in _digits(runs):
+        caption = f"KL per character by how far into the completion it is, on {name} digits."
+        pictures |= pictures_of(_positions(runs, name), f"drift_{name.replace('+', '_')}", position_figure, caption)
+    return pictures
 
 
 def _digits(runs: Runs) -> list[str]:
@@ -81,9 +78,8 @@ def price_figure(runs: Runs) -> Figure:
 
 
 def _positions(runs: Runs, digits: str) -> dict[str, list[Any]]:
-    """By method the positions of its runs; of the first methods, as many as a figure can show."""
+    """By method the positions of its runs."""
     found = {
-        method: [run["drift"][digits]["positions"] for run in seeds if digits in run["drift"]]
-        for method, seeds in list(runs.items())[:CURVES]
+        method: [run["drift"][digits]["positions"] for run in seeds if digits in run["drift"]] for method, seeds in runs.items()
     }
     return {method: positions for method, positions in found.items() if positions}

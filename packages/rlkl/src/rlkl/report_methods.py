@@ -1,13 +1,10 @@
 """The part of the report on what fine-tuning makes of a model, by method and seed."""
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from common.aggregates import (
     area_under_curve,
@@ -16,8 +13,7 @@ from common.aggregates import (
     time_to_threshold,
     times_to_threshold,
 )
-from common.figures import COLORS, line_with_interval, new_figure, to_svg
-from common.report import Picture, Table
+from common.report import Table
 from common.statistics import Interval, over_seeds
 from rlkl.report_start import Start
 
@@ -28,10 +24,8 @@ COLUMNS = (
     ("critical/lists", "probability of copying all operand lists"),
 )
 THRESHOLD = 0.5  # of accuracy on more digits, to be reached soon
-SMOOTHED = 5  # collects that the curve of successes is averaged over
+SMOOTHED = 5  # collects that successes are averaged over
 TOLD = 6  # comparisons that have a sentence each
-CURVES = len(COLORS)  # lines in a figure that can be told apart
-COMMA = re.compile(r"critical(_(?P<digits>N\+\d+))?/comma_step(?P<step>\d+)_operand(?P<operand>\d)")
 
 Run = dict[str, Any]
 """What is kept of a run: `history`, one dict of what was logged for each collect, `digits`, `trained_digits`, `model`, ..."""
@@ -165,6 +159,14 @@ def steps_table(runs: Runs, chain: Sequence[str]) -> Table:
     )
 
 
+def _enumerated(steps: Sequence[int]) -> str:
+    return (
+        f"{', '.join(map(str, steps[:-1]))} and {steps[-1]}"
+        if len(steps) <= TOLD
+        else f"{steps[0]}, {steps[1]}, ..., {steps[-1]}"
+    )
+
+
 def _range(interval: Interval) -> str:
     return f"{interval.low:+.3f} to {interval.high:+.3f}"
 
@@ -181,6 +183,7 @@ def curves_table(runs: Runs) -> Table:
         when = "never" if reached.median is None else f"{reached.median:.1f}"
         interval = "" if len(seeds) == 1 else f" ({last.low:.3f} to {last.high:.3f})"
         rows.append([method, f"{last.value:.3f}{interval}", str(area), when, f"{reached.share:.0%}"])
+    measured = sorted({step for seeds in runs.values() for run in seeds for step, _ in logged(run, key)})
     return Table(
         columns=[
             "method",
@@ -192,129 +195,9 @@ def curves_table(runs: Runs) -> Table:
         rows=rows,
         caption=f"{longer.capitalize()} during fine-tuning: the interquartile mean over seeds after the last collect, with its "
         "95% bootstrap interval; the area under the curve, as a mean; and the median of the collects after which "
-        f"{THRESHOLD} is reached, where runs that never reach it count as later than all others.",
+        f"{THRESHOLD} is reached, where runs that never reach it count as later than all others. Accuracy was measured after "
+        f"{_enumerated(measured)} collects; in between the curve is taken for straight.",
     )
-
-
-def curve_pictures(runs: Runs) -> dict[str, Picture]:
-    """What happens during fine-tuning."""
-    _, longer, *_ = column_names(runs)
-    drawn = {
-        "success": (success_figure(runs), f"Right answers among the sampled episodes, averaged over {SMOOTHED} collects."),
-        "accuracy_longer": (
-            history_figure(runs, "eval/accuracy_longer", longer),
-            f"Greedy {longer} on varying operands during fine-tuning (figure 4, top).",
-        ),
-        "critical_commas": (
-            history_figure(runs, "critical/comma", "probability of the comma"),
-            "Probability that the policy gives to the critical commas, by teacher forcing (figure 4, bottom).",
-        ),
-        "operand_lists": (
-            history_figure(runs, "critical/lists", "probability"),
-            "Probability that the policy copies every operand list right, by teacher forcing.",
-        ),
-        "retention": (
-            history_figure(runs, "eval/accuracy_N", "accuracy on N digits"),
-            "What becomes of the skill that was there before: accuracy on varying operands of N digits.",
-        ),
-        "kl": (
-            history_figure(runs, "losses/kl", "nats per token"),
-            "KL from the policy to the model that it started from, exact, on the sampled episodes.",
-        ),
-    }
-    return {name: Picture(to_svg(figure), caption) for name, (figure, caption) in drawn.items()}
-
-
-def history_figure(runs: Runs, key: str, label: str) -> Figure:
-    """What was logged against collects, for the first methods that fit."""
-    figure, axes = new_figure()
-    for index, (method, seeds) in enumerate(list(runs.items())[:CURVES]):
-        x = [step for step, _ in logged(seeds[0], key)]
-        curves = [[value for _, value in logged(run, key)] for run in seeds]
-        line_with_interval(axes, x, curves, method, COLORS[index], marker="o" if len(x) <= 20 else None)
-    axes.set_xlabel("collects")
-    axes.set_ylabel(label)
-    if not key.startswith("losses/"):
-        _within_probabilities(axes)
-    axes.legend(fontsize=8)
-    return figure
-
-
-def success_figure(runs: Runs) -> Figure:
-    """Successes of sampled episodes, as a moving average."""
-    figure, axes = new_figure()
-    for index, (method, seeds) in enumerate(list(runs.items())[:CURVES]):
-        curves = [[value for _, value in logged(run, "rollout/success")] for run in seeds]
-        window = min(SMOOTHED, len(curves[0]))
-        smooth = [np.convolve(curve, np.ones(window) / window, mode="valid").tolist() for curve in curves]
-        line_with_interval(axes, list(range(window, len(curves[0]) + 1)), smooth, method, COLORS[index])
-    axes.set_xlabel("collects")
-    axes.set_ylabel("success of sampled episodes")
-    _within_probabilities(axes)
-    axes.legend(fontsize=8)
-    return figure
-
-
-def _within_probabilities(axes: Axes) -> None:
-    """Bands of few seeds may reach beyond 0 and 1; the axis does not."""
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, -0.02), min(high, 1.02))
-
-
-def axis_figure(runs: Runs, key: str, values: dict[str, float]) -> Figure:
-    """What methods reach against a value of their configs (figure 6).
-
-    Args: key: the value's name in the config; values: of the methods that have it.
-    """
-    figure, axes = new_figure()
-    methods = sorted((method for method in runs if method in values), key=values.__getitem__)
-    x = [values[method] for method in methods]
-    for index, ((column, _), name) in enumerate(zip(COLUMNS, column_names(runs), strict=True)):
-        intervals = [final(runs[method], column) for method in methods]
-        axes.plot(x, [interval.mean for interval in intervals], marker="o", markersize=4, color=COLORS[index], label=name)
-        axes.fill_between(
-            x, [i.low for i in intervals], [i.high for i in intervals], color=COLORS[index], alpha=0.15, linewidth=0
-        )
-    positive = [value for value in x if value > 0]
-    if min(x) >= 0 and max(x) > 20 * min(positive, default=max(x)):
-        axes.set_xscale("symlog", linthresh=min(positive), linscale=0.5)  # logarithmic, but that it has a place for 0
-        axes.set_xlim(left=-0.2 * min(positive) if min(x) == 0 else 0.8 * min(x))
-    axes.set_xlabel(key)
-    axes.set_ylabel("after fine-tuning")
-    _within_probabilities(axes)
-    axes.legend(fontsize=8)
-    return figure
-
-
-def comma_pictures(runs: Runs) -> dict[str, Picture]:
-    """One figure for each critical comma that all methods have (figure 7): scratchpad line and operand."""
-    of_runs = [{key for key in seeds[0]["history"][0] if COMMA.fullmatch(key)} for seeds in runs.values()]
-    pictures = {}
-    for key in sorted(set.intersection(*of_runs)):
-        found = COMMA.fullmatch(key)
-        assert found is not None
-        on = f", on {digits} digits" if (digits := found["digits"]) else ""
-        caption = f"The comma before digit N+1 in scratchpad line {found['step']}, operand {found['operand']}{on}."
-        picture = Picture(to_svg(history_figure(runs, key, "probability of the comma")), caption)
-        pictures[key.replace("/", "_").replace("+", "_")] = picture
-    return pictures
-
-
-def weights_figure(runs: Runs) -> Figure | None:
-    """The histogram of the KL's weights of the first method that has several; None where all weigh all tokens alike."""
-    for seeds in runs.values():
-        keys = sorted(key for key in seeds[0]["history"][1] if key.startswith("weights/share_"))
-        shares = [float(np.mean([value for run in seeds for _, value in logged(run, key)])) for key in keys]
-        if max(shares) < 1:
-            break
-    else:
-        return None
-    figure, axes = new_figure()
-    axes.bar(np.arange(len(keys)) / len(keys) + 0.5 / len(keys), shares, 0.9 / len(keys), color=COLORS[0])
-    axes.set_yscale("log")
-    axes.set_xlabel("weight of the KL")
-    axes.set_ylabel("share of tokens")
-    return figure
 
 
 def weights_text(runs: Runs) -> list[str]:

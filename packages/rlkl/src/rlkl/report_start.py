@@ -17,7 +17,12 @@ SCRATCHPADS_TEXT = (
     "critical tokens; the first wrong character is underlined."
 )
 
-GAPS = {"critical": "critical tokens", "operand lists": "other characters of the operand lists"}
+GAPS = {
+    "critical": "critical tokens",
+    "operand lists": "other characters of the operand lists",
+    "lowest": "the least certain others of one field and line",
+}
+STYLES = ("-", "--")  # of kinds of operands
 
 
 def start_sections(start: Start) -> list[Section]:
@@ -37,16 +42,20 @@ def start_sections(start: Start) -> list[Section]:
 
 
 def digits_figure(starts: dict[str, Start]) -> Figure:
-    """Accuracy by digits beyond those of training: a line for each kind of operands, and for each model, with many of them."""
+    """Accuracy by digits beyond those of training: a line for each model, which has a colour, and each kind of operands."""
     figure, axes = new_figure()
-    lines = [(name, start, kind) for name, start in starts.items() for kind in _kinds(start)]
-    for index, (name, start, kind) in enumerate(lines[: len(COLORS)]):
+    kinds = list(dict.fromkeys(kind for start in starts.values() for kind in _kinds(start)))
+    lines = [(index, name, kind) for index, name in enumerate(starts) for kind in _kinds(starts[name])]
+    for index, name, kind in lines:
+        start = starts[name]
+        color = COLORS[(index if len(starts) > 1 else kinds.index(kind)) % len(COLORS)]
         rows = [row for row in start["rows"] if row["operands"] == kind]
         means = np.array([row["accuracy"] for row in rows])
         bars = [means - [row["low"] for row in rows], [row["high"] for row in rows] - means]
         beyond = [row["digits"] - start["trained_digits"] for row in rows]
         label = f"{kind} operands" if len(starts) == 1 else f"{_level(name, start)}, {kind}"
-        axes.errorbar(beyond, means, bars, marker="o", capsize=3, color=COLORS[index], label=label)
+        style = STYLES[kinds.index(kind)]
+        axes.errorbar(beyond, means, bars, marker="o", capsize=3, color=color, linestyle=style, label=label)
     ticks = sorted({row["digits"] - start["trained_digits"] for start in starts.values() for row in start["rows"]})
     axes.set_xticks(ticks, [_beyond(digits) for digits in ticks])
     axes.set_xlabel("digits")
@@ -79,7 +88,10 @@ def levels_table(starts: dict[str, Start]) -> Table:
             cells = [f"{r['accuracy']:.3f} ({r['low']:.3f} to {r['high']:.3f})" if (r := found.get(k)) else "–" for k in beyond]
             rows.append([_level(name, start), kind, *cells])
     examples = " or ".join(sorted({f"{start['examples']:,}" for start in starts.values()}))
-    caption = f"Accuracy before fine-tuning, {examples} problems each, with 95% bootstrap intervals (tables 4 and 5)."
+    caption = (
+        f"Accuracy before fine-tuning, {examples} problems each, with 95% bootstrap intervals (tables 4 and 5); "
+        "–: longer than the model has positions for."
+    )
     return Table(["model", "operands", *map(_beyond, beyond)], rows, caption, texts={1})
 
 
@@ -94,7 +106,7 @@ def certainty_levels_table(starts: dict[str, Start]) -> Table:
     return Table(
         ["model", *(GAPS[kind] for kind in kinds)],
         rows,
-        "Certainty against that of all other characters, on N+1 digits: mean and deviation over characters (table 1).",
+        "Certainty against that of all other characters, on N+1 digits: mean and deviation over problems (table 1).",
     )
 
 

@@ -29,7 +29,7 @@ from rlkl.errors import InputError
 from rlkl.evaluate import evaluate_setting, gather, settings
 from rlkl.evaluation import check_positions
 from rlkl.finetune import check, finetune, metrics_of
-from rlkl.language_model import load_model, task_of
+from rlkl.language_model import load_on_device, packaged_models, task_of
 from rlkl.report import summarize, write_rl_report
 from rlkl.report_start import Start
 
@@ -50,10 +50,19 @@ def grid(config: ReproduceConfig) -> list[FinetuneConfig]:
         raise InputError(f"compare must hold pairs of methods, of {', '.join(names)}; it is {config.compare}.")
     if config.steps is not None and (len(set(config.steps)) < 2 or set(config.steps) - set(names)):
         raise InputError(f"steps must hold two methods or more, of {', '.join(names)}; it is {config.steps}.")
+    pools = list((config.pools or {}).values())
+    if {name for pool in pools for name in pool} - set(names) or len(set(map(len, pools))) > 1 or [] in pools:
+        raise InputError(f"pools must hold as many methods each, of {', '.join(names)}; it is {config.pools}.")
     if config.run_dir is not None or config.seed != FinetuneConfig.seed:
         raise InputError("a reproduction takes seeds=[...], and neither seed nor run_dir.")
     shared = FinetuneConfig(**{field.name: getattr(config, field.name) for field in fields(FinetuneConfig)})
     methods = [_changed(shared, method) for method in config.methods]
+    small = sorted({*config.models, *(method.model for method in methods)} & {*packaged_models()})
+    if config.size and small:
+        raise InputError(
+            f"{', '.join(small)}: small models that come with the package, and not for profile=paper; there may be another "
+            "experiment for it, such as experiment=levels_paper."
+        )
     same = [f"{a} and {b}" for (a, one), (b, other) in combinations(zip(names, methods, strict=True), 2) if one == other]
     if same:
         raise InputError(f"methods: {same[0]} do not differ.")
@@ -89,7 +98,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     axis = axis_of(config, runs)
     for run in runs:
         check(run)
-    models = {name: load_model(name) for name in dict.fromkeys([*(run.model for run in runs), *config.models])}
+    models = {name: load_on_device(name) for name in dict.fromkeys([*(run.model for run in runs), *config.models])}
     for run in runs:
         model = models[run.model]
         check_positions(task_of(model), model.config.n_positions, model.config.trained_digits + run.extra_digits)
@@ -100,7 +109,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     drifts = run_all(drift_of, results, jobs, "drift")
     summary = summarize(starts, names_of(config), [result | {"drift": d} for result, d in zip(results, drifts, strict=True)])
     summary["compare"] = config.compare or [[names_of(config)[0], other] for other in names_of(config)[1:]]
-    summary |= {"axis": axis, "steps": config.steps}
+    summary |= {"axis": axis, "steps": config.steps, "pools": config.pools}
     commands = commands_of("rlkl-finetune", "finetune", runs)
     names = [name for _ in config.seeds for name in names_of(config)]
     summary["runs"] = list_runs(names, runs, [metrics_of(r) for r in results], commands, [r["run_dir"] for r in results])
@@ -131,7 +140,7 @@ def drift_of(result: dict[str, Any]) -> dict[str, Any]:
     """How far a finished run's policy is from the model that it started from; kept beside the run, to be measured once."""
     file = Path(result["run_dir"]) / "drift.json"
     if not file.exists():
-        policy, reference = load_model(str(file.parent / "model")), load_model(result["model"])
+        policy, reference = load_on_device(str(file.parent / "model")), load_on_device(result["model"])
         write_json(file, drift_by_digits(policy, reference, [result["trained_digits"], result["digits"]]))
     return read_json(file, "remove it to have the drift measured again")
 

@@ -1,0 +1,181 @@
+"""Figures of the report on what happens during fine-tuning, by method, and on the weights of the KL.
+
+Where there are more methods than lines that can be told apart, there are several figures, and the first method is in each.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from common.figures import COLORS, line_with_interval, new_figure, to_svg
+from common.report import Picture
+from rlkl.report_methods import COLUMNS, SMOOTHED, Run, Runs, column_names, final, logged
+
+CURVES = len(COLORS)  # lines in a figure that can be told apart
+COMMA = re.compile(r"critical(_(?P<digits>N\+\d+))?/comma_step(?P<step>\d+)_operand(?P<operand>\d)")
+
+
+Line = TypeVar("Line")
+
+
+def pictures_of(
+    lines: Mapping[str, Line], name: str, draw: Callable[[dict[str, Line]], Figure], caption: str
+) -> dict[str, Picture]:
+    """A figure of what is known of all methods, or several: `name`, `name_2`, ... Args: draw: takes as many methods as fit."""
+    first, *others = lines
+    parts = [others[start : start + CURVES - 1] for start in range(0, max(1, len(others)), CURVES - 1)]
+    pictures = {}
+    for number, part in enumerate(parts, start=1):
+        of_parts = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
+        figure = draw({method: lines[method] for method in [first, *part]})
+        pictures[name if number == 1 else f"{name}_{number}"] = Picture(to_svg(figure), caption + of_parts)
+    return pictures
+
+
+def curve_pictures(runs: Runs) -> dict[str, Picture]:
+    """What happens during fine-tuning."""
+    _, longer, *_ = column_names(runs)
+    curves = (
+        (
+            "accuracy_longer",
+            "eval/accuracy_longer",
+            longer,
+            f"Greedy {longer} on varying operands during fine-tuning (figure 4, top).",
+        ),
+        (
+            "critical_commas",
+            "critical/comma",
+            "probability of the comma",
+            "Probability that the policy gives to the critical commas, by teacher forcing (figure 4, bottom).",
+        ),
+        (
+            "operand_lists",
+            "critical/lists",
+            "probability",
+            "Probability that the policy copies every operand list right, by teacher forcing.",
+        ),
+        (
+            "retention",
+            "eval/accuracy_N",
+            "accuracy on N digits",
+            "What becomes of the skill that was there before: accuracy on varying operands of N digits.",
+        ),
+        (
+            "kl",
+            "losses/kl",
+            "nats per token",
+            "KL from the policy to the model that it started from, exact, on the sampled episodes.",
+        ),
+    )
+    caption = f"Right answers among the sampled episodes, averaged over {SMOOTHED} collects."
+    pictures = pictures_of(runs, "success", success_figure, caption)
+    for name, key, label, caption in curves:
+        pictures |= pictures_of(runs, name, partial(history_figure, key=key, label=label), caption)
+    return pictures
+
+
+def history_figure(runs: Runs, key: str, label: str) -> Figure:
+    """What was logged against collects."""
+    figure, axes = new_figure()
+    for color, (method, seeds) in zip(COLORS, runs.items(), strict=False):
+        x = [step for step, _ in logged(seeds[0], key)]
+        curves = [[value for _, value in logged(run, key)] for run in seeds]
+        line_with_interval(axes, x, curves, method, color, marker="o" if len(x) <= 20 else None)
+    axes.set_xlabel("collects")
+    axes.set_ylabel(label)
+    if not key.startswith("losses/"):
+        _within_probabilities(axes)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def success_figure(runs: Runs) -> Figure:
+    """Successes of sampled episodes, as a moving average."""
+    figure, axes = new_figure()
+    for color, (method, seeds) in zip(COLORS, runs.items(), strict=False):
+        curves = [[value for _, value in logged(run, "rollout/success")] for run in seeds]
+        window = min(SMOOTHED, len(curves[0]))
+        smooth = [np.convolve(curve, np.ones(window) / window, mode="valid").tolist() for curve in curves]
+        line_with_interval(axes, list(range(window, len(curves[0]) + 1)), smooth, method, color)
+    axes.set_xlabel("collects")
+    axes.set_ylabel("success of sampled episodes")
+    _within_probabilities(axes)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _within_probabilities(axes: Axes) -> None:
+    """Bands of few seeds may reach beyond 0 and 1; the axis does not."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -0.02), min(high, 1.02))
+
+
+def axis_figure(runs: Runs, key: str, values: dict[str, float]) -> Figure:
+    """What methods reach against a value of their configs (figure 6).
+
+    Args: key: the value's name in the config; values: of the methods that have it.
+    """
+    figure, axes = new_figure()
+    methods = sorted((method for method in runs if method in values), key=values.__getitem__)
+    x = [values[method] for method in methods]
+    for index, ((column, _), name) in enumerate(zip(COLUMNS, column_names(runs), strict=True)):
+        intervals = [final(runs[method], column) for method in methods]
+        axes.plot(x, [interval.mean for interval in intervals], marker="o", markersize=4, color=COLORS[index], label=name)
+        axes.fill_between(
+            x, [i.low for i in intervals], [i.high for i in intervals], color=COLORS[index], alpha=0.15, linewidth=0
+        )
+    positive = [value for value in x if value > 0]
+    if min(x) >= 0 and max(x) > 20 * min(positive, default=max(x)):
+        axes.set_xscale("symlog", linthresh=min(positive), linscale=0.5)  # logarithmic, but that it has a place for 0
+        axes.set_xlim(left=-0.2 * min(positive) if min(x) == 0 else 0.8 * min(x))
+    axes.set_xlabel(key)
+    axes.set_ylabel("after fine-tuning")
+    _within_probabilities(axes)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def comma_pictures(runs: Runs) -> dict[str, Picture]:
+    """Figures for each critical comma that all methods have (figure 7): scratchpad line and operand."""
+    of_runs = [{key for key in seeds[0]["history"][0] if COMMA.fullmatch(key)} for seeds in runs.values()]
+    pictures: dict[str, Picture] = {}
+    for key in sorted(set.intersection(*of_runs)):
+        found = COMMA.fullmatch(key)
+        assert found is not None
+        on = f", on {digits} digits" if (digits := found["digits"]) else ""
+        caption = f"The comma before digit N+1 in scratchpad line {found['step']}, operand {found['operand']}{on}."
+        name = key.replace("/", "_").replace("+", "_")
+        pictures |= pictures_of(runs, name, partial(history_figure, key=key, label="probability of the comma"), caption)
+    return pictures
+
+
+def weights_pictures(runs: Runs) -> dict[str, Picture]:
+    """The histogram of the KL's weights of the methods that have several; none where all weigh all tokens alike."""
+    shares = {method: _shares(seeds) for method, seeds in runs.items()}
+    several = {method: seeds for method, seeds in runs.items() if max(shares[method]) < 1}
+    caption = "Weights of the KL, over all tokens and collects: share of tokens in each tenth."
+    return pictures_of(several, "weights", weights_figure, caption) if several else {}
+
+
+def weights_figure(runs: Runs) -> Figure:
+    """The histograms of the KL's weights, as outlines over [0, 1]."""
+    figure, axes = new_figure()
+    for color, (method, seeds) in zip(COLORS, runs.items(), strict=False):
+        shares = _shares(seeds)
+        axes.stairs(shares, np.linspace(0, 1, len(shares) + 1), baseline=None, color=color, linewidth=1.6, label=method)
+    axes.set_yscale("log")
+    axes.set_xlabel("weight of the KL")
+    axes.set_ylabel("share of tokens")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _shares(seeds: Sequence[Run]) -> list[float]:
+    """The share of tokens in each tenth of [0, 1], as a mean over collects and seeds."""
+    keys = sorted(key for key in seeds[0]["history"][1] if key.startswith("weights/share_"))
+    return [float(np.mean([value for run in seeds for _, value in logged(run, key)])) for key in keys]
