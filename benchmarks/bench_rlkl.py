@@ -1,13 +1,16 @@
 """make benchmark: rollouts and updates on additions, on all cores, or on the GPU if there is one.
 
-The same rollouts three ways: by rlkl's engine, by transformers' `generate` with its cache, and by one full forward per
-token, as the paper's public code does. The last would take minutes: its forwards are timed at every STRIDE-th length and
-stand for the others, since their cost depends on the length only. What is compared within a benchmark is measured in turns.
+Rollouts three ways: by rlkl's engine, by transformers' `generate` with its cache, and by one full forward per token, as the
+paper's public code does, whose updates give each transition its whole prefix, too. The last would take minutes: what it does is
+timed at every STRIDE-th length, which stands for the others, since its cost depends on the length only. What is compared within
+a benchmark is measured in turns; memory in a process of its own.
 """
 
+import multiprocessing
 import os
 import resource
 import time
+from concurrent.futures import ProcessPoolExecutor
 from random import Random
 
 import pytest
@@ -47,11 +50,45 @@ def tell(benchmark, tokens):
     benchmark.extra_info["tokens_per_second"] = round(tokens / benchmark.stats.stats.median)
 
 
+def wait_for_device():
+    """Until what was launched is done."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
 def peak_memory_mb():
-    """Of the GPU's allocator, or else of this process."""
+    """Of the GPU's allocator, or else of this process, since it began."""
     if DEVICE.type == "cuda":
         return round(torch.cuda.max_memory_allocated() / 2**20)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+
+
+def tell_memory(benchmark, work):
+    """Megabytes before and after a piece of work, at most, in a process that does nothing else."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        before, after = pool.submit(memory_around, work).result()
+    benchmark.extra_info.update(peak_memory_mb=after, of_which_before_mb=before)
+
+
+def memory_around(work):
+    """Args: work: makes what it needs, and does it. Returns: before, with the libraries loaded; and after."""
+    before = peak_memory_mb()
+    work()
+    return before, peak_memory_mb()
+
+
+def roll_out_once():
+    """As `test_rollouts`."""
+    rng = Random(0)
+    roll_out(
+        move(load_model("addition-n5"), DEVICE), [addition.identical(DIGITS, rng) for _ in range(BATCH)], 1.0, torch.Generator()
+    )
+
+
+def collect_and_update_once():
+    """As `test_a_collect_and_its_update`."""
+    work = Learner(FinetuneConfig(), load_model("addition-n5"), make_accelerator())
+    work.update(0, *work.collect(0))
 
 
 def in_turns(one, other, rounds=ROUNDS):
@@ -65,9 +102,32 @@ def forced(model, prompts, length, **more):
     rollouts = generate(
         model, prompts, max_new_tokens=length, end_token=NEVER, generator=torch.Generator().manual_seed(0), **more
     )
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
+    wait_for_device()
     return rollouts
+
+
+def by_generate(model, prompts, limit):
+    """Rollouts by transformers. Args: prompts: P token sequences; limit: new tokens. Returns: (P, T) with end tokens behind."""
+    width = max(map(len, prompts))
+    inputs = torch.tensor([[END_TOKEN] * (width - len(prompt)) + prompt for prompt in prompts], device=DEVICE)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=DEVICE)
+    made = model.generate(
+        input_ids=inputs, attention_mask=mask, do_sample=True, top_k=0, max_new_tokens=limit, pad_token_id=END_TOKEN
+    )
+    return made[:, width:]
+
+
+def uncached_seconds(model, sequences, start, steps):
+    """What one full forward per token takes. Args: sequences: the rollouts; start: the prompts' length; steps: tokens after."""
+    lengths = range(start, start + steps, STRIDE)
+
+    def run():
+        for length in lengths:
+            logits = model(input_ids=sequences.tokens[:, :length], use_cache=False).logits[:, -1]
+            torch.multinomial(logits.softmax(-1), 1)
+        wait_for_device()
+
+    return seconds(run, 1) * steps / len(lengths)
 
 
 def test_rollouts(benchmark, model, operands):
@@ -78,23 +138,17 @@ def test_rollouts(benchmark, model, operands):
 
     rollouts = benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
     tell(benchmark, int(rollouts.lengths.sum()))
-    benchmark.extra_info["peak_memory_mb"] = peak_memory_mb()
+    tell_memory(benchmark, roll_out_once)
 
 
 def test_rollouts_by_transformers_generate(benchmark, model, operands):
-    prompts = encode(map(addition.prompt, operands))
-    width = max(map(len, prompts))
-    inputs = torch.tensor([[END_TOKEN] * (width - len(prompt)) + prompt for prompt in prompts], device=DEVICE)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=DEVICE)
-    limit = longest_completion(addition, operands)
+    prompts, limit = encode(map(addition.prompt, operands)), longest_completion(addition, operands)
 
     def run():
         torch.manual_seed(0)
-        return model.generate(
-            input_ids=inputs, attention_mask=mask, do_sample=True, top_k=0, max_new_tokens=limit, pad_token_id=END_TOKEN
-        )
+        return by_generate(model, prompts, limit)
 
-    tokens = benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)[:, width:]
+    tokens = benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
     ended = (tokens == END_TOKEN).int().cumsum(1)
     tell(benchmark, int((ended == 0).sum() + (ended.amax(1) > 0).sum()))
 
@@ -104,21 +158,19 @@ def test_rollouts_without_a_cache(benchmark, model, operands):
     prompts, rollouts = roll_out(model, operands, 1.0, torch.Generator().manual_seed(0))
     sequences = from_rollouts(prompts, rollouts, END_TOKEN).to(DEVICE)
     start, steps = max(map(len, prompts)), rollouts.tokens.shape[1]
-    lengths = range(start, start + steps, STRIDE)
-
-    def run():
-        for length in lengths:
-            logits = model(input_ids=sequences.tokens[:, :length], use_cache=False).logits[:, -1]
-            torch.multinomial(logits.softmax(-1), 1)
-
-    benchmark.pedantic(run, rounds=1, warmup_rounds=1)
-    tell(benchmark, int(rollouts.lengths.sum()) * len(lengths) / steps)
+    taken = benchmark.pedantic(uncached_seconds, (model, sequences, start, steps), rounds=1, warmup_rounds=1)
+    benchmark.extra_info["tokens_per_second"] = round(int(rollouts.lengths.sum()) / taken)
 
 
 def test_scoring_the_same_tokens_in_one_pass(benchmark, model, operands):
     sequences = from_rollouts(*roll_out(model, operands, 1.0, torch.Generator().manual_seed(0)), END_TOKEN).to(DEVICE)
-    with torch.no_grad():
-        benchmark.pedantic(next_token_logits, args=(model, sequences), rounds=ROUNDS, warmup_rounds=1)
+
+    @torch.no_grad()
+    def run():
+        next_token_logits(model, sequences)
+        wait_for_device()
+
+    benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
     tell(benchmark, int(sequences.mask.sum()))
 
 
@@ -168,23 +220,58 @@ def test_cost_per_token_as_digits_grow(benchmark):
     tell(benchmark, len(prompts) * length)
 
 
-def test_a_collect_and_its_update(benchmark, tmp_path):
-    """End to end, and the update alone, of one collect of rlkl-finetune as it comes."""
+def test_a_collect_and_its_update(benchmark, model, tmp_path):
+    """End to end, and the update alone, of one collect of rlkl-finetune as it comes; and with the other ways to roll out."""
     work = Learner(FinetuneConfig(runs=str(tmp_path)), load_model("addition-n5"), make_accelerator())
     work.update(0, *work.collect(0))
-    updates, tokens = [], []
+    tokens, updates, collects = [], [], []
 
     def collect_and_update():
+        started = time.perf_counter()
         episodes, rewards = work.collect(1)
+        collects.append(time.perf_counter() - started)
         started = time.perf_counter()
         work.update(1, episodes, rewards)
+        wait_for_device()
         updates.append(time.perf_counter() - started)
         tokens.append(int(episodes.mask.sum()))
+        return episodes
 
-    benchmark.pedantic(collect_and_update, rounds=3)
+    episodes = benchmark.pedantic(collect_and_update, rounds=3)
     tell(benchmark, tokens[-1])
-    benchmark.extra_info["update_tokens_per_second"] = round(tokens[-1] / min(updates))
-    benchmark.extra_info["peak_memory_mb"] = peak_memory_mb()
+    width, steps = int(episodes.prompt_lengths.max()), int((episodes.lengths - episodes.prompt_lengths).max())
+    prompts = [row[:length].tolist() for row, length in zip(episodes.tokens, episodes.prompt_lengths, strict=True)]
+    torch.manual_seed(0)
+    generated = seconds(lambda: (by_generate(model, prompts, steps), wait_for_device()), 2)
+    with torch.no_grad():
+        uncached = uncached_seconds(model, episodes, width, steps)
+    by_transitions = transition_seconds(model, work.reference, episodes, width, steps)
+    update, collect = min(updates), min(collects)
+    benchmark.extra_info.update(
+        update_tokens_per_second=round(tokens[-1] / update),
+        update_by_transitions_tokens_per_second=round(1 / by_transitions),
+        with_generate_tokens_per_second=round(tokens[-1] / (update + generated)),
+        without_a_cache_tokens_per_second=round(tokens[-1] / (uncached + tokens[-1] * by_transitions)),
+        share_of_rollouts=round(collect / (collect + update), 2),
+    )
+    tell_memory(benchmark, collect_and_update_once)
+
+
+def transition_seconds(model, reference, sequences, start, steps, rows=10):
+    """Seconds a token of an update that gives each its whole prefix, to the policy and to the reference, `rows` at a time."""
+    lengths = range(start, start + steps, STRIDE)
+
+    def run():
+        for length in lengths:
+            inputs = {"input_ids": sequences.tokens[:rows, :length], "use_cache": False}
+            with torch.no_grad():
+                target = reference(**inputs).logits[:, -1].log_softmax(-1)
+            model.zero_grad()
+            (model(**inputs).logits[:, -1].log_softmax(-1) - target).square().mean().backward()
+        wait_for_device()
+
+    model.requires_grad_(True)
+    return seconds(run, 1) / (rows * len(lengths))
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a CUDA device")
