@@ -103,8 +103,8 @@ def test_every_method_is_in_some_figure_and_the_first_in_each():
         return new_figure()[0]
 
     pictures = pictures_of(lines, "kl", draw, "KL")
-    assert list(pictures) == ["kl", "kl_2", "kl_3"]
-    assert pictures["kl_2"].caption == "KL (2 of 3)"
+    assert list(pictures) == ["kl", "kl_part2", "kl_part3"]
+    assert pictures["kl_part2"].caption == "KL (2 of 3)"
     assert {name for part in seen for name in part} == set(lines)
     assert max(map(len, seen)) == CURVES
     assert all(part[0] == "method 0" for part in seen)

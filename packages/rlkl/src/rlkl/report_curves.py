@@ -26,14 +26,14 @@ Line = TypeVar("Line")
 def pictures_of(
     lines: Mapping[str, Line], name: str, draw: Callable[[dict[str, Line]], Figure], caption: str
 ) -> dict[str, Picture]:
-    """A figure of what is known of all methods, or several: `name`, `name_2`, ... Args: draw: takes as many methods as fit."""
+    """A figure of what is known of all methods, or several: `name`, `name_part2`, ... Args: draw: takes as many methods as fit."""
     first, *others = lines
     parts = [others[start : start + CURVES - 1] for start in range(0, max(1, len(others)), CURVES - 1)]
     pictures = {}
     for number, part in enumerate(parts, start=1):
         of_parts = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
         figure = draw({method: lines[method] for method in [first, *part]})
-        pictures[name if number == 1 else f"{name}_{number}"] = Picture(to_svg(figure), caption + of_parts)
+        pictures[name if number == 1 else f"{name}_part{number}"] = Picture(to_svg(figure), caption + of_parts)
     return pictures
 
 
