@@ -26,7 +26,7 @@ Line = TypeVar("Line")
 def pictures_of(
     lines: Mapping[str, Line], name: str, draw: Callable[[dict[str, Line]], Figure], caption: str
 ) -> dict[str, Picture]:
-    """A figure of what is known of all methods, or several: `name`, `name_part2`, ... Args: draw: takes as many methods as fit."""
+    """A figure of what is known of all methods, or several: `name`, `name_part2`, ... Args: draw: takes CURVES at most."""
     first, *others = lines
     parts = [others[start : start + CURVES - 1] for start in range(0, max(1, len(others)), CURVES - 1)]
     pictures = {}
