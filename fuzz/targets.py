@@ -29,6 +29,7 @@ import rlkl.config
 import rlkl.errors
 import rlkl.evaluate
 import rlkl.finetune
+import rlkl.language_model
 import rlkl.pretrain
 import rlkl.reproduce
 from common.checkpoints import CHECKSUMS, Checkpoints, random_state
@@ -150,7 +151,7 @@ def features(folder: Path, source: Source) -> None:
 def language_model(folder: Path, source: Source) -> None:
     """A model of rlkl, and what comes first with it."""
     good.write(_one_broken(good.language_model_folder(), source), folder)
-    model = rlkl.evaluate.load_model(str(folder))
+    model = rlkl.language_model.load_model(str(folder))
     rlkl.evaluate.settings(rlkl.config.EvaluateConfig(model=str(folder), digits=[1]), model)
     with torch.no_grad():
         model(torch.zeros(1, 3, dtype=torch.long))

@@ -1,5 +1,6 @@
 """Every config composes against its schema, and none holds a key that its schema does not know."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -175,7 +176,8 @@ def test_the_paper_profile_is_of_the_papers_models(experiment):
 
 def test_make_pretrains_what_the_paper_profile_starts_from():
     command = ["make", "-n", "-o", ".venv/.installed", "reproduce-rl", "PROFILE=paper", "EXPERIMENT=betas"]
-    done = subprocess.run(command, cwd=CONF.parent, capture_output=True, text=True, check=True)
+    outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(command, cwd=CONF.parent, env=outside, capture_output=True, text=True, check=True)
     pretrain, reproduce = (line.split() for line in done.stdout.splitlines() if line.strip())
     assert (pretrain[0], reproduce[1:3]) == (".venv/bin/rlkl-pretrain", ["-m", "rlkl.reproduce"])
     made = typed(composed("rlkl", "pretrain", *pretrain[1:]))

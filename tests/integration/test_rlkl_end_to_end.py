@@ -245,7 +245,7 @@ def test_evaluation_of_a_model(pretrained, tmp_path, capsys):
     for row in result["rows"]:
         assert row["low"] <= row["accuracy"] <= row["high"]
         assert row["wrong"] == round(6 * (1 - row["accuracy"]))
-    assert set(result["certainty"]["gaps"]) == {"critical", "operand lists"}
+    assert set(result["certainty"]["gaps"]) == {"critical", "operand lists", "lowest"}
     assert "N+1" in evaluate_app.summary(result)
     with pytest.raises(InputError, match="exists; choose another output"):
         evaluate_app.check(replace(config, output=str(tmp_path / "out" / "evaluation.json")))
@@ -316,7 +316,7 @@ def test_another_task_from_pretraining_to_its_report(task, sign, tokens, small, 
     assert ("critical/comma_step1_operand2" in result["history"][-1]) == (task is subtraction)
 
     moved = result | {"drift": reproduce_app.drift_of(result)}
-    rest = {"wall_seconds": 1.0, "compare": [], "steps": None, "axis": None, "runs": []}
+    rest = {"wall_seconds": 1.0, "compare": [], "steps": None, "pools": None, "axis": None, "runs": []}
     summary = summarize({folder: evaluation}, ["ours"], [moved]) | rest
     page = write_rl_report(tmp_path, "a title", summary, "a command").read_text()
     assert f"Pre-trained on {task.NAME}s of up to N = 1 digits" in page
@@ -437,7 +437,7 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
     assert code == 0, err
     assert "| ours |" in out
     page = (tmp_path / "output" / "report.html").read_text()
-    assert page.count("<svg") == 13
+    assert page.count("<svg") == 19
     assert "<h2>The 4 runs</h2>" in page
     assert f"<code>rlkl-finetune model={pretrained / 'model'} penalty.weighting=none" in page
     assert page.count("<pre") == 3

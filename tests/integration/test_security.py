@@ -411,6 +411,7 @@ def test_the_report_of_rlkl(tmp_path):
         "compare": [],
         "axis": None,
         "steps": None,
+        "pools": None,
     }
     summary |= {"git_commit": EVIL, "versions": {EVIL: EVIL}, "wall_seconds": 1.0, "runs": []}
     page = write_rl_report(tmp_path, EVIL, summary, EVIL).read_text()
