@@ -158,7 +158,8 @@ def _task(config: DictConfig) -> dict[str, Any] | None:
     if not PartialState().is_main_process:
         return None
     before, after = result["history"][0], result["history"][-1]
-    lines = [f"{key.removeprefix('eval/'):30} {before[key]:.3f} -> {after[key]:.3f}" for key in before if key != "step"]
+    told = [key for key in before if key.startswith(("eval/", "critical/"))]
+    lines = [f"{key.removeprefix('eval/'):30} {before[key]:.3f} -> {after[key]:.3f}" for key in told]
     print_result("\n".join([*lines, f"run: {result['run_dir']}"]))
     return {"run_dir": result["run_dir"], "metrics": metrics_of(result)}
 
