@@ -158,6 +158,15 @@ def test_every_grid_of_rlkl_can_be_run(experiment):
         assert {*config.models, *(run.model for run in runs)} <= set(packaged_models())
 
 
+def test_an_axis_has_a_line_for_methods_that_differ_in_nothing_else():
+    config = typed(composed("rlkl", "reproduce", "experiment=subtraction"))
+    axis = axis_of(config, grid(config))
+    assert axis is not None
+    of_weighting = {5: "", 1: ", alpha 1", 0.2: ", alpha 0.2", 0.04: ", alpha 0.04", 0.008: ", alpha 0.008"}
+    lines = {name: {name + rest: alpha for alpha, rest in of_weighting.items()} for name in ("prioritized", "standard")}
+    assert axis == {"key": "penalty.alpha", "lines": lines}
+
+
 @pytest.mark.parametrize("experiment", sorted(set(GRIDS) - SMALL_ONLY))
 def test_the_paper_profile_is_of_the_papers_models(experiment):
     config = typed(composed("rlkl", "reproduce", f"experiment={experiment}", "profile=paper"))

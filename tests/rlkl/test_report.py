@@ -1,9 +1,10 @@
 """The sentences and tables of the report, on numbers that are known."""
 
+import numpy as np
 import pytest
 
 from common.figures import new_figure
-from rlkl.report_curves import CURVES, pictures_of, weights_figure, weights_pictures
+from rlkl.report_curves import CURVES, axis_figure, pictures_of, weights_figure, weights_pictures
 from rlkl.report_drift import drift_pictures, drift_table
 from rlkl.report_methods import (
     COLUMNS,
@@ -92,6 +93,20 @@ def test_the_histogram_is_of_a_method_whose_weights_differ():
     assert not any(f">{name}<" in pictures["weights"].svg for name in RUNS)
     (outline,) = weights_figure({"shuffled": [run(0.2, shares=(0.25, 0.75))]}).axes[0].patches
     assert outline.get_data().values.tolist() == [0.25, 0.75]
+
+
+def test_against_an_axis_a_line_goes_through_methods_by_their_value():
+    runs = {"b": [run(0.4), run(0.6)], "a": [run(0.2), run(0.3)], "c": [run(0.8), run(0.8)], "d": [run(0.1), run(0.1)]}
+    curves = axis_figure(runs, "penalty.alpha", {"b": {"b": 5.0, "a": 1.0}}).axes[0].lines
+    assert len(curves) == len(COLUMNS)
+    assert curves[1].get_xydata() == pytest.approx(np.array([[1.0, 0.25], [5.0, 0.5]]))
+    axes = axis_figure(runs, "penalty.alpha", {"one": {"b": 5.0, "a": 1.0}, "other": {"c": 0.02, "d": 0.5}}).axes[0]
+    known, longer, _, longer_of_other = axes.lines
+    assert known.get_ydata().tolist() == pytest.approx([0.9, 0.9])
+    assert longer.get_xydata() == pytest.approx(np.array([[1.0, 0.25], [5.0, 0.5]]))
+    assert longer_of_other.get_xydata() == pytest.approx(np.array([[0.02, 0.8], [0.5, 0.1]]))
+    assert [text.get_text() for text in axes.get_legend().get_texts()][1::2] == ["one: N+2 accuracy", "other: N+2 accuracy"]
+    assert axes.get_xscale() == "symlog"
 
 
 def test_every_method_is_in_some_figure_and_the_first_in_each():

@@ -245,7 +245,8 @@ class ReproduceConfig(FinetuneConfig):
             None, with `models`, for a report on these before any fine-tuning.
         models: further models to evaluate, that nothing is fine-tuned from.
         seeds: every method is run with each.
-        axis: a key of the config, such as penalty.beta: the report draws what is reached against it.
+        axis: a key of the config, such as penalty.beta: the report draws what is reached against it, with a line
+            through methods that differ in nothing else.
         compare: which methods' differences are of interest: pairs of names; null for the first method against each other one.
         steps: methods, each of which adds something to the one before; the report says what each step gains: less KL, say, then
             less KL in the right place.

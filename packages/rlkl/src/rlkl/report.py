@@ -60,7 +60,7 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
 
     Args:
         summary: what `summarize` gave, with `compare`, pairs of methods; `steps` between methods, or None; `pools` of
-            methods, or None; `axis`, a key and its values, or None; `wall_seconds`.
+            methods, or None; `axis`, a `key` and its `lines`, or None; `wall_seconds`.
 
     Returns:
         The report.
@@ -89,8 +89,8 @@ def _method_sections(summary: dict[str, Any], output: Path) -> tuple[Table, list
     pictures, commas, drifts = curve_pictures(runs), comma_pictures(runs), drift_pictures(runs)
     first = list(pictures.values())
     if summary["axis"] is not None:
-        key, values = summary["axis"]["key"], summary["axis"]["values"]
-        pictures["axis"] = Picture(to_svg(axis_figure(runs, key, values)), f"What is reached, by {key}.")
+        key, lines = summary["axis"]["key"], summary["axis"]["lines"]
+        pictures["axis"] = Picture(to_svg(axis_figure(runs, key, lines)), f"What is reached, by {key}.")
         first.insert(0, pictures["axis"])
     tables = [main_table, comparison_table(runs, pairs), curves_table(runs)]
     if summary["steps"] is not None:

@@ -115,29 +115,42 @@ def _within_probabilities(axes: Axes) -> None:
     axes.set_ylim(max(low, -0.02), min(high, 1.02))
 
 
-def axis_figure(runs: Runs, key: str, values: dict[str, float]) -> Figure:
-    """What methods reach against a value of their configs (figure 6).
+def axis_figure(runs: Runs, key: str, lines: Mapping[str, Mapping[str, float]]) -> Figure:
+    """What methods reach against a value of their configs (figure 6): all columns, or accuracies only of several lines.
 
-    Args: key: the value's name in the config; values: of the methods that have it.
+    Args: key: the value's name in the config; lines: by name the value of each method on it.
     """
     figure, axes = new_figure()
-    methods = sorted((method for method in runs if method in values), key=values.__getitem__)
-    x = [values[method] for method in methods]
-    for index, ((column, _), name) in enumerate(zip(COLUMNS, column_names(runs), strict=True)):
-        intervals = [final(runs[method], column) for method in methods]
-        axes.plot(x, [interval.mean for interval in intervals], marker="o", markersize=4, color=COLORS[index], label=name)
-        axes.fill_between(
-            x, [i.low for i in intervals], [i.high for i in intervals], color=COLORS[index], alpha=0.15, linewidth=0
-        )
-    positive = [value for value in x if value > 0]
-    if min(x) >= 0 and max(x) > 20 * min(positive, default=max(x)):
+    columns = [(column, name) for (column, _), name in zip(COLUMNS, column_names(runs), strict=True)]
+    if len(lines) == 1:
+        (methods,) = lines.values()
+        for color, (column, name) in zip(COLORS, columns, strict=False):
+            _line_of_methods(axes, runs, methods, column, name, color, "-")
+    else:
+        for color, (line, methods) in zip(COLORS, lines.items(), strict=False):
+            for (column, name), style in zip(columns[:2], ("--", "-"), strict=True):
+                _line_of_methods(axes, runs, methods, column, f"{line}: {name}", color, style)
+    values = [value for methods in lines.values() for value in methods.values()]
+    positive = [value for value in values if value > 0]
+    if min(values) >= 0 and max(values) > 20 * min(positive, default=max(values)):
         axes.set_xscale("symlog", linthresh=min(positive), linscale=0.5)  # logarithmic, but that it has a place for 0
-        axes.set_xlim(left=-0.2 * min(positive) if min(x) == 0 else 0.8 * min(x))
+        axes.set_xlim(left=-0.2 * min(positive) if min(values) == 0 else 0.8 * min(values))
     axes.set_xlabel(key)
     axes.set_ylabel("after fine-tuning")
     _within_probabilities(axes)
     axes.legend(fontsize=8)
     return figure
+
+
+def _line_of_methods(
+    axes: Axes, runs: Runs, methods: Mapping[str, float], column: str, label: str, color: str, style: str
+) -> None:
+    """A column's means and intervals, by the methods' values."""
+    ordered = sorted(methods, key=methods.__getitem__)
+    x = [methods[method] for method in ordered]
+    intervals = [final(runs[method], column) for method in ordered]
+    axes.plot(x, [i.mean for i in intervals], marker="o", markersize=4, color=color, linestyle=style, label=label)
+    axes.fill_between(x, [i.low for i in intervals], [i.high for i in intervals], color=color, alpha=0.15, linewidth=0)
 
 
 def comma_pictures(runs: Runs) -> dict[str, Picture]:

@@ -119,14 +119,29 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
 
 
 def axis_of(config: ReproduceConfig, runs: list[FinetuneConfig]) -> dict[str, Any] | None:
-    """The key that the report draws results against, and its value for each method. Raises InputError where it has none."""
+    """The key that the report draws results against, and its lines: by the first one's name, the values of methods that differ
+    in nothing else. Raises InputError where it has no values or there is no line.
+    """
     if config.axis is None:
         return None
-    of_methods = zip(names_of(config), runs, strict=False)  # the runs of the first seed
-    values = {name: OmegaConf.select(OmegaConf.structured(run), config.axis) for name, run in of_methods}
+    of_methods = dict(zip(names_of(config), runs, strict=False))  # the runs of the first seed
+    values = {name: OmegaConf.select(OmegaConf.structured(run), config.axis) for name, run in of_methods.items()}
     if not all(isinstance(value, (int, float)) for value in values.values()):
         raise InputError(f"axis must be a key whose values are numbers, such as penalty.beta; {config.axis} gives {values}.")
-    return {"key": config.axis, "values": values}
+    lines: dict[str, dict[str, float]] = {}
+    for name, run in of_methods.items():
+        alike = (line for line in lines if _differ_only_in(config.axis, of_methods[line], run))
+        lines.setdefault(next(alike, name), {})[name] = values[name]
+    lines = {line: methods for line, methods in lines.items() if len(methods) > 1}
+    if not lines:
+        raise InputError(f"axis: no two methods differ in {config.axis} and in nothing else.")
+    return {"key": config.axis, "lines": lines}
+
+
+def _differ_only_in(key: str, one: FinetuneConfig, other: FinetuneConfig) -> bool:
+    changed = OmegaConf.structured(one)
+    OmegaConf.update(changed, key, OmegaConf.select(OmegaConf.structured(other), key))
+    return bool(changed == OmegaConf.structured(other))
 
 
 def evaluation_before(config: ReproduceConfig, name: str, model: GPT2LMHeadModel, jobs: int) -> Start:
