@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("tutorials/htc.md", "tutorials/rlkl.md", "how-to/own_objective_or_rule.md")
+PAGES = ("tutorials/htc.md", "tutorials/rlkl.md", "how-to/own_objective_or_rule.md", "how-to/own_trainer.md")
 FENCE = re.compile(r"^```(?P<tag>[^\n`]*)\n(?P<code>.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 SECONDS = 1800  # for one block, on a machine that has other work
 

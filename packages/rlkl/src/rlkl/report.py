@@ -10,7 +10,7 @@ from common.figures import to_svg
 from common.report import Picture, Section, Table, markdown_table, write_report
 from common.run_list import runs_section
 from common.runs import write_atomically
-from rlkl.report_curves import axis_figure, comma_pictures, curve_pictures, weights_pictures
+from rlkl.report_curves import axis_picture, comma_pictures, curve_pictures, weights_pictures
 from rlkl.report_drift import DRIFT_TEXT, drift_pictures, drift_table
 from rlkl.report_methods import (
     Runs,
@@ -89,8 +89,7 @@ def _method_sections(summary: dict[str, Any], output: Path) -> tuple[Table, list
     pictures, commas, drifts = curve_pictures(runs), comma_pictures(runs), drift_pictures(runs)
     first = list(pictures.values())
     if summary["axis"] is not None:
-        key, lines = summary["axis"]["key"], summary["axis"]["lines"]
-        pictures["axis"] = Picture(to_svg(axis_figure(runs, key, lines)), f"What is reached, by {key}.")
+        pictures["axis"] = axis_picture(runs, summary["axis"]["key"], summary["axis"]["lines"])
         first.insert(0, pictures["axis"])
     tables = [main_table, comparison_table(runs, pairs), curves_table(runs)]
     if summary["steps"] is not None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from common.figures import COLORS, line_with_interval, new_figure, to_svg
 from common.report import Picture
+from common.statistics import Interval
 from rlkl.report_methods import COLUMNS, SMOOTHED, Run, Runs, column_names, final, logged
 
 CURVES = len(COLORS)  # lines in a figure that can be told apart
@@ -115,8 +116,14 @@ def _within_probabilities(axes: Axes) -> None:
     axes.set_ylim(max(low, -0.02), min(high, 1.02))
 
 
+def axis_picture(runs: Runs, key: str, lines: Mapping[str, Mapping[str, float]]) -> Picture:
+    """`axis_figure` with its caption."""
+    shown = "means over seeds, and each run's accuracy on more digits" if len(lines) > 1 else "means over seeds with intervals"
+    return Picture(to_svg(axis_figure(runs, key, lines)), f"What is reached, by {key}: {shown}.")
+
+
 def axis_figure(runs: Runs, key: str, lines: Mapping[str, Mapping[str, float]]) -> Figure:
-    """What methods reach against a value of their configs (figure 6): all columns, or accuracies only of several lines.
+    """What methods reach against a value of their configs (figure 6): all columns; or of several lines accuracies, of each run.
 
     Args: key: the value's name in the config; lines: by name the value of each method on it.
     """
@@ -125,32 +132,34 @@ def axis_figure(runs: Runs, key: str, lines: Mapping[str, Mapping[str, float]]) 
     if len(lines) == 1:
         (methods,) = lines.values()
         for color, (column, name) in zip(COLORS, columns, strict=False):
-            _line_of_methods(axes, runs, methods, column, name, color, "-")
+            values, intervals = _along(runs, methods, column)
+            axes.plot(values, [i.mean for i in intervals], marker="o", markersize=4, color=color, label=name)
+            axes.fill_between(
+                values, [i.low for i in intervals], [i.high for i in intervals], color=color, alpha=0.15, linewidth=0
+            )
     else:
         for color, (line, methods) in zip(COLORS, lines.items(), strict=False):
             for (column, name), style in zip(columns[:2], ("--", "-"), strict=True):
-                _line_of_methods(axes, runs, methods, column, f"{line}: {name}", color, style)
-    values = [value for methods in lines.values() for value in methods.values()]
-    positive = [value for value in values if value > 0]
-    if min(values) >= 0 and max(values) > 20 * min(positive, default=max(values)):
+                values, intervals = _along(runs, methods, column)
+                axes.plot(values, [i.mean for i in intervals], style, color=color, label=f"{line}: {name}")
+            each = np.array([[x, logged(run, columns[1][0])[-1][1]] for method, x in methods.items() for run in runs[method]])
+            axes.scatter(each[:, 0], each[:, 1], s=14, color=color, alpha=0.5, linewidths=0)
+    drawn = [value for methods in lines.values() for value in methods.values()]
+    positive = [value for value in drawn if value > 0]
+    if min(drawn) >= 0 and max(drawn) > 20 * min(positive, default=max(drawn)):
         axes.set_xscale("symlog", linthresh=min(positive), linscale=0.5)  # logarithmic, but that it has a place for 0
-        axes.set_xlim(left=-0.2 * min(positive) if min(values) == 0 else 0.8 * min(values))
+        axes.set_xlim(left=-0.2 * min(positive) if min(drawn) == 0 else 0.8 * min(drawn))
     axes.set_xlabel(key)
     axes.set_ylabel("after fine-tuning")
     _within_probabilities(axes)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
-def _line_of_methods(
-    axes: Axes, runs: Runs, methods: Mapping[str, float], column: str, label: str, color: str, style: str
-) -> None:
-    """A column's means and intervals, by the methods' values."""
+def _along(runs: Runs, methods: Mapping[str, float], column: str) -> tuple[list[float], list[Interval]]:
+    """The methods' values in order, and what a column comes to at each."""
     ordered = sorted(methods, key=methods.__getitem__)
-    x = [methods[method] for method in ordered]
-    intervals = [final(runs[method], column) for method in ordered]
-    axes.plot(x, [i.mean for i in intervals], marker="o", markersize=4, color=color, linestyle=style, label=label)
-    axes.fill_between(x, [i.low for i in intervals], [i.high for i in intervals], color=color, alpha=0.15, linewidth=0)
+    return [methods[method] for method in ordered], [final(runs[method], column) for method in ordered]
 
 
 def comma_pictures(runs: Runs) -> dict[str, Picture]:
