@@ -162,7 +162,7 @@ def test_an_axis_has_a_line_for_methods_that_differ_in_nothing_else():
     config = typed(composed("rlkl", "reproduce", "experiment=subtraction"))
     axis = axis_of(config, grid(config))
     assert axis is not None
-    of_weighting = {5: "", 1: ", alpha 1", 0.2: ", alpha 0.2", 0.04: ", alpha 0.04", 0.008: ", alpha 0.008"}
+    of_weighting = {5: ""} | {alpha: f", alpha {alpha}" for alpha in (1, 0.2, 0.04, 0.008, 0.0016)}
     lines = {name: {name + rest: alpha for alpha, rest in of_weighting.items()} for name in ("prioritized", "standard")}
     assert axis == {"key": "penalty.alpha", "lines": lines}
 

@@ -250,8 +250,8 @@ class ReproduceConfig(FinetuneConfig):
         compare: which methods' differences are of interest: pairs of names; null for the first method against each other one.
         steps: methods, each of which adds something to the one before; the report says what each step gains: less KL, say, then
             less KL in the right place.
-        pools: methods to be put together over models or tasks: {prioritized: [those with it], standard: [the same models
-            without]}, in the same order of models; null for none.
+        pools: methods to be put together over models, tasks or settings: {prioritized: [those with it], standard: [the same
+            models without]}, in the same order; null for none.
         size: what the names of folders end in, set by the profile: nothing, or -paper.
         examples: problems of each kind and number of digits that the models are evaluated on before.
         output: the folder of report, figures and summary.

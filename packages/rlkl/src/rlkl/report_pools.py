@@ -1,4 +1,4 @@
-"""The part of the report on several models or tasks together: aggregates over all their runs (`common.aggregates`)."""
+"""The part of the report on several models, tasks or settings together: aggregates over their runs (`common.aggregates`)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +10,9 @@ from rlkl.report_methods import COLUMNS, Runs, column_names, logged
 
 
 def pools_table(runs: Runs, pools: Mapping[str, Sequence[str]]) -> Table:
-    """What pools of methods reach on more digits: each method of a pool, a model or task under one penalty, is a stratum.
+    """What pools of methods reach on more digits: each method of a pool is a stratum.
 
-    Args: pools: by name their methods, in the same order of models or tasks in each.
+    Args: pools: by name their methods; those in one place of all pools belong together, such as the same model.
     """
     key, longer = COLUMNS[1][0], column_names(runs)[1]
     scores = {
@@ -29,7 +29,7 @@ def pools_table(runs: Runs, pools: Mapping[str, Sequence[str]]) -> Table:
         columns=["over all", "interquartile mean", "mean", f"{first} is above it with probability"],
         rows=rows,
         caption=f"{longer} over {', '.join(pools[first])}, and likewise in the other rows; 95% bootstrap intervals, the seeds "
-        "resampled for each model by itself. The probability compares runs from the same model; ties count half.",
+        "of each of these resampled by themselves. The probability compares runs in the same place of both; ties count half.",
     )
 
 
