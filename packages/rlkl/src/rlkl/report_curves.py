@@ -6,6 +6,7 @@ Where there are more methods than lines that can be told apart, there are severa
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import cycle
 from typing import TypeVar
 
 import numpy as np
@@ -14,8 +15,7 @@ from matplotlib.figure import Figure
 
 from common.figures import COLORS, line_with_interval, new_figure, to_svg
 from common.report import Picture
-from common.statistics import Interval
-from rlkl.report_methods import COLUMNS, SMOOTHED, Run, Runs, column_names, final, logged
+from rlkl.report_methods import COLUMNS, SMOOTHED, Run, Runs, column_names, logged
 
 CURVES = len(COLORS)  # lines in a figure that can be told apart
 COMMA = re.compile(r"critical(_(?P<digits>N\+\d+))?/comma_step(?P<step>\d+)_operand(?P<operand>\d)")
@@ -132,18 +132,13 @@ def axis_figure(runs: Runs, key: str, lines: Mapping[str, Mapping[str, float]]) 
     if len(lines) == 1:
         (methods,) = lines.values()
         for color, (column, name) in zip(COLORS, columns, strict=False):
-            values, intervals = _along(runs, methods, column)
-            axes.plot(values, [i.mean for i in intervals], marker="o", markersize=4, color=color, label=name)
-            axes.fill_between(
-                values, [i.low for i in intervals], [i.high for i in intervals], color=color, alpha=0.15, linewidth=0
-            )
+            line_with_interval(axes, *_along(runs, methods, column), name, color, "o")
     else:
-        for color, (line, methods) in zip(COLORS, lines.items(), strict=False):
+        for color, (line, methods) in zip(cycle(COLORS), lines.items(), strict=False):
             for (column, name), style in zip(columns[:2], ("--", "-"), strict=True):
-                values, intervals = _along(runs, methods, column)
-                axes.plot(values, [i.mean for i in intervals], style, color=color, label=f"{line}: {name}")
-            each = np.array([[x, logged(run, columns[1][0])[-1][1]] for method, x in methods.items() for run in runs[method]])
-            axes.scatter(each[:, 0], each[:, 1], s=14, color=color, alpha=0.5, linewidths=0)
+                x, curves = _along(runs, methods, column)
+                axes.plot(x, np.mean(curves, axis=0), style, color=color, label=f"{line}: {name}")
+            axes.scatter(x * len(curves), np.ravel(curves), s=14, color=color, alpha=0.5, linewidths=0)  # more digits
     drawn = [value for methods in lines.values() for value in methods.values()]
     positive = [value for value in drawn if value > 0]
     if min(drawn) >= 0 and max(drawn) > 20 * min(positive, default=max(drawn)):
@@ -156,10 +151,11 @@ def axis_figure(runs: Runs, key: str, lines: Mapping[str, Mapping[str, float]]) 
     return figure
 
 
-def _along(runs: Runs, methods: Mapping[str, float], column: str) -> tuple[list[float], list[Interval]]:
-    """The methods' values in order, and what a column comes to at each."""
+def _along(runs: Runs, methods: Mapping[str, float], column: str) -> tuple[list[float], list[list[float]]]:
+    """The methods' values in order, and by seed what a column comes to at each."""
     ordered = sorted(methods, key=methods.__getitem__)
-    return [methods[method] for method in ordered], [final(runs[method], column) for method in ordered]
+    seeds = zip(*(runs[method] for method in ordered), strict=True)
+    return [methods[method] for method in ordered], [[logged(run, column)[-1][1] for run in of_seed] for of_seed in seeds]
 
 
 def comma_pictures(runs: Runs) -> dict[str, Picture]:
