@@ -39,10 +39,14 @@ TENSORS_ONLY = [
     "rlkl.certainty",
     "rlkl.kl",
     "rlkl.weighting",
+    "rlkl.distributions",
     "rlkl.tasks",
     "rlkl.addition",
     "rlkl.critical_tokens",
     "rlkl.algorithms.a2c",
+    "rlkl.algorithms.ppo",
+    "rlkl.algorithms.grpo",
+    "rlkl.algorithms.rloo",
 ]
 LIBRARY = [
     "htc",

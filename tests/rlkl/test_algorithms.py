@@ -7,6 +7,7 @@ from rlkl.algorithms import a2c, grpo, ppo, rloo
 from rlkl.algorithms.by_name import ALGORITHMS
 from rlkl.config import AlgorithmConfig
 from rlkl.errors import InputError
+from rlkl.penalty import Penalty
 
 
 @pytest.fixture
@@ -75,11 +76,18 @@ def test_leaving_out_is_the_mean_baseline_scaled():
         ({"micro_batch_size": 0}, "must be positive or null"),
         ({"passes": 0}, "algorithm.passes must be positive"),
         ({"clip_range": -1.0}, "algorithm.clip_range must be positive"),
+        ({"name": "ppo", "clip_range_uncertain": 0.0}, "algorithm.clip_range_uncertain must be positive or null"),
+        ({"name": "rloo", "clip_range_uncertain": 0.5}, "is for ppo and grpo; rloo clips nothing"),
     ],
 )
 def test_bad_values(change, message):
     with pytest.raises(InputError, match=message):
         AlgorithmConfig(**change).check()
+
+
+def test_a_clip_range_of_uncertain_tokens_needs_such_tokens():
+    with pytest.raises(InputError, match=r"penalty.weighting is standard"):
+        AlgorithmConfig(name="grpo", clip_range_uncertain=0.5).check_with(Penalty("standard"))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -12,7 +12,8 @@ from rlkl.algorithms import a2c
 from rlkl.algorithms.by_name import ALGORITHMS
 from rlkl.config import AlgorithmConfig, FinetuneConfig
 from rlkl.evaluation import roll_out
-from rlkl.experience import Experience, Scores, learn_from
+from rlkl.experience import Experience, Scores, learn_from, score
+from rlkl.finetune import check
 from rlkl.learner import Learner, loss_terms
 from rlkl.penalty import Penalty
 from rlkl.sequences import Sequences, from_rollouts, token_log_probs
@@ -102,16 +103,128 @@ def test_episodes_of_a_group_are_compared_with_each_other(collect):
     torch.testing.assert_close(grpo.advantages, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_a_kl_in_the_reward_is_taken_from_it_token_by_token(collect):
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_kl_in_the_reward_is_taken_off_what_is_to_come(collect, name):
+    sequences, _, scores = collect
+    rewards = torch.tensor([1.0, -1.0, 2.0, 1.0])  # they deviate by 1.26
+    algorithm = AlgorithmConfig(name=name, group_size=None if ALGORITHMS[name].has_critic else 2, gamma=1.0, gae_lambda=1.0)
+    with_kl = learnt((sequences, rewards, scores), algorithm, Penalty("standard", placement="reward", estimator="k1"))
+    without = learnt((sequences, rewards, scores), algorithm, Penalty("none"))
+    kl = scores.divergences.masked_fill(~sequences.mask, 0.0)
+    to_come = torch.stack([kl[:, place:].sum(1) for place in range(3)], 1)
+    expected = to_come if ALGORITHMS[name].has_critic else to_come - to_come[[1, 0, 3, 2]]  # the other one of the prompt
+    expected = 2.0 * expected.masked_fill(~sequences.mask, 0.0)
+    torch.testing.assert_close(without.advantages - with_kl.advantages, expected)
+    in_rewards = expected * rewards.std() if ALGORITHMS[name].has_critic else torch.zeros(4, 3)
+    torch.testing.assert_close(without.returns - with_kl.returns, in_rewards)
+
+
+@pytest.mark.parametrize("lam", [1.0, 0.9])
+def test_with_a_critic_the_kl_is_a_part_of_the_rewards(collect, lam):
+    """The generalised advantage is linear: the same as rewards that are divided first and have the KL taken off then."""
+    sequences, _, scores = collect
+    mask, scale = sequences.mask, 0.1  # all rewards the same: the least deviation
+    algorithm = AlgorithmConfig(gamma=0.9, gae_lambda=lam)
+    found = learnt((sequences, torch.ones(4), scores), algorithm, Penalty("standard", placement="reward", estimator="k1"))
+    of_tokens = a2c.at_last_token(torch.ones(4), mask) / scale - 2.0 * scores.divergences
+    torch.testing.assert_close(found.advantages, a2c.gae(of_tokens, scores.values / scale, mask, 0.9, lam))
+    torch.testing.assert_close(found.returns[mask], (scores.values + scale * found.advantages)[mask])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("reward", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("noise", [1e-4, 0.01, 3.0])
+def test_a_kl_in_the_reward_counts_as_its_coefficient_says(name, reward, noise):
+    """Two groups of five whose rewards are all the same: nothing saturates, however small or large the coefficient."""
+    torch.manual_seed(0)
+    sequences = Sequences(torch.zeros(10, 5, dtype=torch.long), torch.ones(10, dtype=torch.long), torch.full((10,), 5))
+    shape = (10, 4)
+    scores = Scores(
+        -torch.rand(shape), torch.rand(shape), torch.rand(shape), noise * torch.randn(shape), 5 * torch.randn(*shape, V)
+    )
+    algorithm, rewards = AlgorithmConfig(name=name), torch.full((10,), reward)
+    found = {}
+    for alpha in (0.0, 1e-3, 0.01, 1.0, 100.0):
+        for weighting in ("standard", "prioritized"):
+            penalty = Penalty(weighting, placement="reward", estimator="k1", alpha=alpha, beta=2.0)
+            found[weighting, alpha] = learnt((sequences, rewards, scores), algorithm, penalty, alpha).advantages.double()
+    for weighting in ("standard", "prioritized"):
+        one = found[weighting, 1.0] - found[weighting, 0.0]
+        assert one.abs().max() > 0.1 * noise
+        for alpha in (1e-3, 0.01, 100.0):
+            ours = found[weighting, alpha] - found[weighting, 0.0]
+            torch.testing.assert_close(ours / alpha, one, rtol=1e-4, atol=2e-6 / min(alpha, 1.0))
+    assert not torch.equal(found["standard", 1.0], found["prioritized", 1.0])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_token_of_weight_0_takes_nothing_off_the_reward(collect, name):
     sequences, rewards, scores = collect
-    penalty = Penalty("standard", placement="reward", estimator="k1")
-    found = learnt(collect, AlgorithmConfig(name="rloo", group_size=2), penalty)
-    returns = rewards - 2.0 * torch.stack([scores.divergences[row][sequences.mask[row]].sum() for row in range(4)])
-    expected = (returns - returns[[1, 0, 3, 2]]) / returns.std()
-    torch.testing.assert_close(found.advantages[:, 0], expected)
-    critic = learnt(collect, AlgorithmConfig(name="a2c"), penalty)
-    ahead = rewards[0] - 2.0 * scores.divergences[0, 1:].sum()  # what follows the first token of the first episode
-    torch.testing.assert_close(critic.returns[0, 1], ahead)
+    algorithm = AlgorithmConfig(name=name, group_size=2)
+    for far in (math.inf, -math.inf, math.nan):
+        divergences = torch.full_like(scores.divergences, far)
+        spoilt = Scores(scores.log_probs, scores.entropies, scores.values, divergences, scores.reference_logits)
+        expected = learnt((sequences, rewards, spoilt), algorithm, Penalty("none")).advantages
+        for penalty in (
+            Penalty("none", placement="reward"),
+            Penalty("prioritized", placement="reward", beta=1e30),
+            Penalty("certain_tokens", placement="reward", share=1.0),
+        ):
+            assert torch.equal(learnt((sequences, rewards, spoilt), algorithm, penalty).advantages, expected)
+        standard = Penalty("standard", placement="reward")
+        assert torch.equal(learnt((sequences, rewards, spoilt), algorithm, standard, alpha=0.0).advantages, expected)
+
+
+@pytest.mark.parametrize(
+    "penalty", [Penalty("none", placement="reward"), Penalty("standard", placement="reward", alpha=0.0), Penalty("standard")]
+)
+def test_no_kl_is_computed_that_nothing_is_taken_off_for(model, penalty, monkeypatch):
+    prompts, rollouts = roll_out(model, [Operands(1, 23)], 1.0, torch.Generator().manual_seed(0))
+    sequences = from_rollouts(prompts, rollouts, END_TOKEN)
+    monkeypatch.setattr(Penalty, "divergence", None)
+    assert not score(sequences, ActorCritic(model), model, penalty, 1.0).divergences.any()
+
+
+@pytest.mark.parametrize("name", ["ppo", "grpo"])
+def test_uncertain_tokens_have_a_clip_range_of_their_own(episode, name):
+    """Archer: the second token, without KL, is clipped at 1.5, the first at 1.2."""
+    algorithm = AlgorithmConfig(name=name, clip_range=0.2, clip_range_uncertain=0.5, entropy_coefficient=0.0)
+    logits, two = torch.zeros(1, 2, V), torch.tensor(2)
+    old = token_log_probs(logits, episode.targets) - math.log(1.4)
+    ones, weights = torch.ones(1, 2), torch.tensor([[1.0, 0.0]])
+    batch = Experience(episode, old, ones, ones, logits, weights, episode.mask)
+    penalty = Penalty("certain_tokens")
+    algorithm.check()
+    algorithm.check_with(penalty)
+    terms = loss_terms(logits, ones, batch, penalty, 2.0, algorithm, two, two)
+    assert terms["policy_loss"].item() == pytest.approx(-(1.2 + 1.4) / 2)
+
+
+@pytest.mark.parametrize("algorithm", [{"name": "a2c"}, {"name": "ppo", "passes": 2}, {"name": "grpo", "group_size": 2}])
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        {"weighting": "certain_tokens", "certainty_of": "policy", "mean_over": "penalized"},
+        {"weighting": "kl_cov", "share_count": "at_least_one", "anchor": "acting"},
+        {"weighting": "standard", "estimator": "k3", "correction": "importance"},
+    ],
+)
+def test_published_variants_learn_the_same_in_parts(model, algorithm, penalty):
+    def learner(**change):
+        config = FinetuneConfig(
+            algorithm=AlgorithmConfig(**{"episodes": 4, "minibatch_size": 4} | algorithm | change),
+            penalty=Penalty(**penalty),
+            evaluation_examples=2,
+        )
+        check(config)
+        return Learner(config, model, Accelerator(cpu=True))
+
+    whole, parts = learner(), learner(micro_batch_size=1)
+    episodes, _ = whole.collect(0)
+    rewards = torch.tensor([1.0, -1.0, -1.0, 1.0])
+    ours, others = whole.update(0, episodes, rewards), parts.update(0, episodes, rewards)
+    assert ours == pytest.approx(others, rel=1e-3, abs=1e-5)
+    assert all(math.isfinite(value) for value in ours.values())
 
 
 def test_the_policy_learns_from_the_tokens_of_which_it_is_least_sure(collect):

@@ -91,6 +91,19 @@ def test_weights_are_constants_of_the_loss(batch):
         ({"target_kl": 0.0}, "must be positive"),
         ({"target_kl": 0.1, "alpha": 0.0}, "must be positive"),
         ({"certainty_temperature": 0.0}, "must be positive"),
+        ({"certainty_of": "me"}, "penalty.certainty_of must be one of reference, policy"),
+        ({"share_count": "up"}, "penalty.share_count must be one of rounded, at_least_one"),
+        ({"mean_over": "some"}, "penalty.mean_over must be one of all, penalized"),
+        ({"anchor": "old"}, "penalty.anchor must be one of reference, acting"),
+        ({"correction": "trl"}, "penalty.correction must be one of none, importance"),
+        ({"certainty_of": "policy"}, "is for penalty.weighting=certain_tokens, not for prioritized"),
+        ({"weighting": "certain_tokens", "share_count": "at_least_one"}, "is for penalty.weighting=kl_cov"),
+        ({"placement": "reward", "mean_over": "penalized"}, "rewards are not averaged"),
+        ({"placement": "reward", "anchor": "acting"}, "that KL is 0"),
+        ({"placement": "reward", "correction": "importance"}, "that ratio is 1"),
+        ({"anchor": "acting", "estimator": "exact"}, "no meaning with penalty.estimator=exact"),
+        ({"correction": "importance", "estimator": "exact"}, "no meaning with penalty.estimator=exact"),
+        ({"anchor": "acting", "target_kl": 0.1}, "no meaning with penalty.anchor=acting"),
     ],
 )
 def test_bad_values(change, message):
@@ -142,3 +155,89 @@ def test_the_coefficient_goes_where_the_target_is():
     assert adapted(5.0, 0.0, 0.1) == pytest.approx(4.75)
     assert adapted(5.0, 0.11, 0.1) == pytest.approx(5.125)
     assert adapted(5.0, 0.1, 0.1) == 5.0
+
+
+def test_the_mean_over_the_penalized_tokens(batch):
+    """Archer's normaliser: the sum over the certain tokens, divided by how many they are."""
+    logits, reference, targets, mask = batch
+    ours, theirs = Penalty("certain_tokens", share=0.4), Penalty("certain_tokens", share=0.4, mean_over="penalized")
+    weights = ours.weights(reference, mask)
+    divergence = kl.k2(token_log_probs(logits, targets), token_log_probs(reference, targets))
+    certain = mask & (weights == 1)
+    torch.testing.assert_close(theirs.loss(logits, reference, targets, weights, mask), divergence[certain].mean())
+    torch.testing.assert_close(ours.loss(logits, reference, targets, weights, mask), divergence[certain].sum() / mask.sum())
+
+
+def test_certain_tokens_by_the_entropy_of_the_policy(batch):
+    _, reference, _, mask = batch
+    entropies = torch.rand(B, T)
+    weights = Penalty("certain_tokens", share=0.5, certainty_of="policy").weights(reference, mask, entropies=entropies)
+    for row in range(B):
+        free, bound = mask[row] & (weights[row] == 0), mask[row] & (weights[row] == 1)
+        assert free.sum() == round(0.5 * int(mask[row].sum()))
+        if free.any() and bound.any():
+            assert entropies[row][free].min() >= entropies[row][bound].max()
+    with pytest.raises(ValueError, match="needs entropies"):
+        Penalty("certain_tokens", certainty_of="policy").weights(reference, mask)
+
+
+@pytest.mark.parametrize(
+    ("share", "rounded", "published"), [(0.002, 0, 1), (0.0, 0, 1), (0.19, 2, 1), (0.29, 3, 2), (1.0, 10, 10)]
+)
+def test_how_many_tokens_kl_cov_takes(share, rounded, published):
+    log_probs, advantages, mask = torch.randn(1, 10), torch.randn(1, 10), torch.ones(1, 10, dtype=torch.bool)
+    for count, expected in (("rounded", rounded), ("at_least_one", published)):
+        penalty = Penalty("kl_cov", share=share, share_count=count)
+        penalty.check()
+        weights = penalty.weights(torch.zeros(1, 10, V), mask, log_probs=log_probs, advantages=advantages)
+        assert weights.sum() == expected
+
+
+@pytest.mark.parametrize("estimator", ["k2", "k3"])
+def test_the_kl_to_the_policy_that_acted(batch, estimator):
+    logits, reference, targets, mask = batch
+    acting, ones = -torch.rand(B, T), torch.ones(B, T)
+    penalty = Penalty("standard", anchor="acting", estimator=estimator)
+    expected = masked_mean(kl.SAMPLED[estimator](token_log_probs(logits, targets), acting), mask)
+    torch.testing.assert_close(penalty.loss(logits, reference, targets, ones, mask, acting_log_probs=acting), expected)
+    unmoved = token_log_probs(logits, targets).detach()
+    assert penalty.loss(logits, reference, targets, ones, mask, acting_log_probs=unmoved).item() == 0
+    with pytest.raises(ValueError, match="need acting_log_probs"):
+        penalty.loss(logits, reference, targets, ones, mask)
+
+
+def test_the_corrected_kl_has_the_gradient_of_the_kl_whoever_sampled():
+    """Over all tokens, each as often as an older policy samples it, k3 times the ratio is the KL, in value and gradient."""
+    torch.manual_seed(0)
+    logits = torch.randn(1, 1, V, dtype=torch.float64, requires_grad=True)
+    reference, acting = torch.randn(1, 1, V).double(), torch.randn(V).double().log_softmax(0)
+    penalty = Penalty("standard", estimator="k3", correction="importance")
+    found = sum(
+        acting[token].exp()
+        * penalty.loss(
+            logits,
+            reference,
+            torch.tensor([[token]]),
+            torch.ones(1, 1).double(),
+            torch.ones(1, 1, dtype=torch.bool),
+            acting_log_probs=acting[token].view(1, 1),
+        )
+        for token in range(V)
+    )
+    expected = kl.exact(logits, reference).sum()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, logits), torch.autograd.grad(expected, logits))
+
+
+@pytest.mark.parametrize("estimator", ["k2", "k3"])
+@pytest.mark.parametrize(
+    "options", [{"anchor": "acting"}, {"correction": "importance"}, {"anchor": "acting", "correction": "importance"}]
+)
+def test_variants_leave_out_what_has_weight_0(batch, estimator, options):
+    logits, reference, targets, mask = batch
+    acting, weights = torch.full((B, T), -torch.inf), torch.zeros(B, T)
+    penalty = Penalty("standard", estimator=estimator, mean_over="penalized", **options)
+    penalty.check()
+    loss = penalty.loss(logits, reference, targets, weights, mask, acting_log_probs=acting)
+    assert loss.item() == 0
+    assert not torch.autograd.grad(loss, logits)[0].any()

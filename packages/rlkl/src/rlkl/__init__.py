@@ -1,1 +1,1 @@
-"""Reinforcement learning with a KL penalty that knows critical tokens: the penalty, the rollout engine, the experiments."""
+"""Reinforcement learning with a KL penalty weighted by the reference's certainty: penalty, rollout engine, experiments."""

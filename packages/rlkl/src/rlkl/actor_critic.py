@@ -6,7 +6,7 @@ from transformers import GPT2LMHeadModel
 
 from rlkl.sequences import Sequences
 
-HIDDEN = 128  # of the critic's head, as in the paper's public code
+HIDDEN = 128  # of the critic's head, as wide as in the paper's public code, which has two such layers where this has one
 
 
 class ActorCritic(nn.Module):

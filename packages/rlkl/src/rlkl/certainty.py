@@ -1,6 +1,10 @@
 """How certain a model is of the next token, from 0 (uniform over the vocabulary) to 1 (one token has all the probability).
 
 Shapes: V is the size of the vocabulary, `...` any leading dimensions, (B, T) for a batch of sequences.
+
+Logits may be -inf, for tokens that have no probability; they count among the V all the same. Where there is a single token
+(V = 1, or all others are -inf) it is certain. Logits in half precision become float32 first; results are float32, or float64 of
+float64.
 """
 
 import math
@@ -8,6 +12,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from rlkl.distributions import at_least_float32, expectation
 
 
 def negentropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -20,9 +26,11 @@ def negentropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     Returns:
         (...) from 0 to 1.
     """
-    log_probs = torch.log_softmax(logits / temperature, dim=-1)
+    if logits.shape[-1] == 1:  # H and H_max are both 0
+        return max_probability(logits, temperature)
+    log_probs = torch.log_softmax(at_least_float32(logits) / temperature, dim=-1)
     # (log V - H) / log V, written as a divergence from the uniform distribution so that no two large numbers are subtracted
-    return (log_probs.exp() * (log_probs + math.log(logits.shape[-1]))).sum(-1).clamp_min(0.0) / math.log(logits.shape[-1])
+    return expectation(log_probs, log_probs + math.log(logits.shape[-1])).clamp_min(0.0) / math.log(logits.shape[-1])
 
 
 def min_entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -35,7 +43,9 @@ def min_entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     Returns:
         (...) from 0 to 1, never below `negentropy`: it looks at the most likely token only.
     """
-    top = torch.log_softmax(logits / temperature, dim=-1).amax(-1)
+    if logits.shape[-1] == 1:
+        return max_probability(logits, temperature)
+    top = torch.log_softmax(at_least_float32(logits) / temperature, dim=-1).amax(-1)
     return (1 + top / math.log(logits.shape[-1])).clamp_min(0.0)
 
 
@@ -49,7 +59,7 @@ def max_probability(logits: Tensor, temperature: float = 1.0) -> Tensor:
     Returns:
         (...) from 1 / V to 1.
     """
-    return torch.softmax(logits / temperature, dim=-1).amax(-1)
+    return torch.softmax(at_least_float32(logits) / temperature, dim=-1).amax(-1)
 
 
 Certainty = Callable[[Tensor, float], Tensor]

@@ -102,6 +102,8 @@ class AlgorithmConfig:
         temperature: of the policy, in rollouts and in every term of the loss.
         gamma, gae_lambda: of the advantages of a2c and ppo.
         clip_range: of ppo and grpo.
+        clip_range_uncertain: theirs on the tokens that `penalty.weighting=certain_tokens` leaves without KL, as Archer has it
+            (0.5 beside 0.2; Wang et al. 2025, arXiv 2507.15778); null for `clip_range` on all, as in PPO and GRPO.
         policy_share: the share of tokens that the policy learns from: those of which it is least sure (the policy gradient on
             "forking tokens", Wang et al. 2025, arXiv 2506.01939, takes 0.2). 1 for all.
         value_coefficient, entropy_coefficient: weights of the terms of the loss.
@@ -121,6 +123,7 @@ class AlgorithmConfig:
     gamma: float = 1.0
     gae_lambda: float = 1.0
     clip_range: float = 0.2
+    clip_range_uncertain: float | None = None
     policy_share: float = 1.0
     value_coefficient: float = 0.1
     entropy_coefficient: float = 0.0005
@@ -144,6 +147,11 @@ class AlgorithmConfig:
                 raise InputError(f"algorithm.{name} must be positive, not {getattr(self, name)}.")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise InputError(f"algorithm.micro_batch_size must be positive or null, not {self.micro_batch_size}.")
+        if self.clip_range_uncertain is not None:
+            if not 0 < self.clip_range_uncertain < math.inf:
+                raise InputError(f"algorithm.clip_range_uncertain must be positive or null, not {self.clip_range_uncertain}.")
+            if not ALGORITHMS[self.name].clips:
+                raise InputError(f"algorithm.clip_range_uncertain is for ppo and grpo; {self.name} clips nothing.")
         if self.episodes < 2:
             raise InputError("algorithm.episodes must be at least 2: advantages are measured in deviations of the reward.")
         group = self.episodes_per_prompt
@@ -158,6 +166,14 @@ class AlgorithmConfig:
         for name in ("value_coefficient", "entropy_coefficient"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"algorithm.{name} must be a number of at least 0, not {getattr(self, name)}.")
+
+    def check_with(self, penalty: Penalty) -> None:
+        """Raise InputError for what the penalty does not go with."""
+        if self.clip_range_uncertain is not None and penalty.weighting != "certain_tokens":
+            raise InputError(
+                "algorithm.clip_range_uncertain is for the tokens that penalty.weighting=certain_tokens leaves without KL; "
+                f"penalty.weighting is {penalty.weighting}."
+            )
 
 
 @dataclass

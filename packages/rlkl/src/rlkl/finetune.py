@@ -38,6 +38,7 @@ def check(config: FinetuneConfig) -> None:
     """Refuse what could only fail later. Raises InputError."""
     config.penalty.check()
     config.algorithm.check()
+    config.algorithm.check_with(config.penalty)
     wandb_mode(config.tracking)
     for name in ("extra_digits", "evaluate_every", "evaluation_examples"):
         if getattr(config, name) < 1:

@@ -8,11 +8,16 @@ as a loss, for tokens sampled from the policy itself (Liu et al. 2025, arXiv 251
     k3      that of KL(reference || policy), in expectation
     exact   that of the KL, without sampling noise
 
+A token that both exclude has a log-ratio of 0; one that the reference alone excludes, a KL of inf. Inputs in half precision
+become float32 first; results are float32, or float64 of float64.
+
 Shapes: (B, T) tokens of a batch of sequences, V the size of the vocabulary.
 """
 
 import torch
 from torch import Tensor
+
+from rlkl.distributions import at_least_float32, expectation
 
 
 def k1(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
@@ -24,7 +29,9 @@ def k1(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
     Returns:
         (B, T), unbiased, of either sign.
     """
-    return log_probs - reference_log_probs
+    log_probs, reference_log_probs = at_least_float32(log_probs), at_least_float32(reference_log_probs)
+    both_excluded = log_probs.isneginf() & reference_log_probs.isneginf()
+    return (log_probs - reference_log_probs).masked_fill(both_excluded, 0.0)
 
 
 def k2(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
@@ -36,7 +43,7 @@ def k2(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
     Returns:
         (B, T), biased, never negative.
     """
-    return 0.5 * (log_probs - reference_log_probs).square()
+    return 0.5 * k1(log_probs, reference_log_probs).square()
 
 
 def k3(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
@@ -48,21 +55,22 @@ def k3(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
     Returns:
         (B, T), unbiased, never negative.
     """
-    log_ratio = reference_log_probs - log_probs
-    return torch.expm1(log_ratio) - log_ratio
+    log_ratio = k1(reference_log_probs, log_probs)
+    return torch.expm1(log_ratio) - log_ratio.clamp_max(torch.finfo(log_ratio.dtype).max)  # inf - inf would be NaN
 
 
 def exact(logits: Tensor, reference_logits: Tensor) -> Tensor:
     """The KL itself, summed over the vocabulary.
 
     Args:
-        logits, reference_logits: (B, T, V) under policy and reference.
+        logits, reference_logits: (B, T, V) under policy and reference; -inf for tokens without probability.
 
     Returns:
-        (B, T), never negative but for rounding.
+        (B, T), never negative but for rounding. inf, without a finite gradient, where the policy gives probability to a token
+        that the reference excludes; one that the policy excludes, too, counts 0.
     """
-    log_probs, reference_log_probs = logits.log_softmax(-1), reference_logits.log_softmax(-1)
-    return (log_probs.exp() * (log_probs - reference_log_probs)).sum(-1)
+    log_probs = at_least_float32(logits).log_softmax(-1)
+    return expectation(log_probs, log_probs - at_least_float32(reference_logits).log_softmax(-1))
 
 
 SAMPLED = {"k1": k1, "k2": k2, "k3": k3}  # estimators that need the sampled tokens' log-probabilities only

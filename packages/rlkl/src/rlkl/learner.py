@@ -43,6 +43,7 @@ def loss_terms(
     algorithm: AlgorithmConfig,
     tokens: Tensor,
     learning_tokens: Tensor,
+    kl_tokens: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The terms of the loss, each with its coefficient; their sum is the loss.
 
@@ -52,22 +53,40 @@ def loss_terms(
         batch: B episodes, all of a step's or a part of them.
         alpha: the coefficient of the KL.
         tokens, learning_tokens: how many the step has in all, and how many of them the policy learns from.
+        kl_tokens: how many have a KL, where it is averaged over these (`Penalty.mean_over`); by default those of the batch.
     """
     mask, targets = batch.sequences.mask, batch.sequences.targets
     method = ALGORITHMS[algorithm.name]
     log_probs = token_log_probs(logits, targets)
     terms = {
         "policy_loss": method.policy_loss(
-            log_probs, batch.log_probs, batch.advantages, batch.learns, algorithm.clip_range, learning_tokens
+            log_probs, batch.log_probs, batch.advantages, batch.learns, clip_range(batch, algorithm), learning_tokens
         ),
         "entropy_loss": -algorithm.entropy_coefficient * masked_mean(a2c.entropy(logits), mask, tokens),
     }
     if method.has_critic:
         terms["value_loss"] = algorithm.value_coefficient * a2c.value_loss(values, batch.returns, mask, tokens)
     if penalty.placement == "loss":
-        reference_logits = batch.reference_logits / algorithm.temperature
-        terms["kl_loss"] = alpha * penalty.loss(logits, reference_logits, targets, batch.weights, mask, tokens)
+        total = tokens if penalty.mean_over == "all" else kl_tokens
+        terms["kl_loss"] = _kl_loss(logits, batch, penalty, alpha, algorithm, total)
     return terms
+
+
+def _kl_loss(
+    logits: Tensor, batch: Experience, penalty: Penalty, alpha: float, algorithm: AlgorithmConfig, total: Tensor | None
+) -> Tensor:
+    if alpha == 0:  # times a KL of inf it would be NaN
+        return logits.new_zeros(())
+    reference_logits = batch.reference_logits / algorithm.temperature
+    targets, mask = batch.sequences.targets, batch.sequences.mask
+    return alpha * penalty.loss(logits, reference_logits, targets, batch.weights, mask, total, batch.log_probs)
+
+
+def clip_range(batch: Experience, algorithm: AlgorithmConfig) -> float | Tensor:
+    """The clip range: one, or (B, T) with another on the tokens that the KL leaves free."""
+    if algorithm.clip_range_uncertain is None:
+        return algorithm.clip_range
+    return torch.where(batch.weights == 0, algorithm.clip_range_uncertain, algorithm.clip_range)
 
 
 class Learner:
@@ -207,10 +226,11 @@ class Learner:
         rows = rows.to(self.accelerator.device)
         batch = experience[rows]
         tokens, learning_tokens = batch.sequences.mask.sum(), batch.learns.sum()
+        kl_tokens = self.config.penalty.averaged_over(batch.weights, batch.sequences.mask)
         sums: dict[str, Tensor] = {}
         self.optimizer.zero_grad()
         for part in rows[rank::processes].split(self._at_a_time):
-            for name, value in self._differentiate(experience[part], tokens, learning_tokens).items():
+            for name, value in self._differentiate(experience[part], tokens, learning_tokens, kl_tokens).items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
         self._add_up_gradients()
         totals = self.accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist()
@@ -223,19 +243,19 @@ class Learner:
             self.alpha = adapted(self.alpha, terms["kl"], self.config.penalty.target_kl)
         return terms | {"grad_norm": norm.item()}
 
-    def _differentiate(self, part: Experience, tokens: Tensor, learning_tokens: Tensor) -> dict[str, Tensor]:
+    def _differentiate(self, part: Experience, tokens: Tensor, learning_tokens: Tensor, kl_tokens: Tensor) -> dict[str, Tensor]:
         """Add the gradient of some episodes to that of the step. Returns: what they add to each of its terms."""
         algorithm, penalty = self.config.algorithm, self.config.penalty
         with self.accelerator.autocast():
             logits, values = self.model(part.sequences)
         logits = logits / algorithm.temperature
-        terms = loss_terms(logits, values, part, penalty, self.alpha, algorithm, tokens, learning_tokens)
+        terms = loss_terms(logits, values, part, penalty, self.alpha, algorithm, tokens, learning_tokens, kl_tokens)
         loss = torch.stack(list(terms.values())).sum()
         loss.backward()
         mask = part.sequences.mask
         with torch.no_grad():
             log_probs = token_log_probs(logits, part.sequences.targets)
-            beyond = ppo.beyond_clip_range(log_probs, part.log_probs, algorithm.clip_range)
+            beyond = ppo.beyond_clip_range(log_probs, part.log_probs, clip_range(part, algorithm))
             terms |= {
                 "loss": loss,
                 "kl": masked_mean(kl.exact(logits, part.reference_logits / algorithm.temperature), mask, tokens),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
+from rlkl.distributions import at_least_float32
 from rlkl.rollout import Rollouts
 
 
@@ -78,5 +79,5 @@ def next_token_logits(model: GPT2LMHeadModel, sequences: Sequences) -> Tensor:
 
 
 def token_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
-    """The log-probability of each target. Args: logits (B, T, V); targets (B, T). Returns: (B, T)."""
-    return logits.log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
+    """The log-probability of each target. Args: logits (B, T, V); targets (B, T). Returns: (B, T), float32 or float64."""
+    return at_least_float32(logits).log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)

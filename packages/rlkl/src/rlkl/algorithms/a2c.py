@@ -6,13 +6,34 @@ Shapes: (B, T) tokens of a batch of sequences; `mask` tells which were sampled b
 import torch
 from torch import Tensor
 
+from rlkl.distributions import at_least_float32, expectation
+from rlkl.errors import InputError
 from rlkl.weighting import masked_mean
 
 
+def refuse_holes(mask: Tensor) -> None:
+    """Refuse rows that are more than one run of tokens: neither what is last nor what follows is known. Raises InputError."""
+    starts = mask[:, :1].sum(1) + (mask[:, 1:] & ~mask[:, :-1]).sum(1)  # (B,) of runs
+    if (starts > 1).any():
+        row = int((starts > 1).nonzero()[0])
+        raise InputError(
+            f"row {row} of the mask has a hole: {int(starts[row])} runs of tokens, where an episode has one. Give each a row."
+        )
+
+
 def at_last_token(rewards: Tensor, mask: Tensor) -> Tensor:
-    """Rewards of episodes as rewards of tokens: 0 but for each episode's last one. Args: rewards (B,). Returns: (B, T)."""
+    """Rewards of episodes as rewards of tokens: 0 but for each episode's last one. Args: rewards (B,). Returns: (B, T).
+
+    Raises:
+        InputError: for a row of the mask with a hole, or without any token, which nothing could be given to.
+    """
+    refuse_holes(mask)
+    if not mask.any(1).all():
+        raise InputError(
+            f"row {int((~mask.any(1)).nonzero()[0])} of the mask is empty: there is no token to give its reward to."
+        )
     last = mask & ~torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
-    return torch.where(last, rewards[:, None], 0.0)
+    return torch.where(last, at_least_float32(rewards)[:, None], 0.0)
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 0.95) -> Tensor:
@@ -26,8 +47,12 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: 
 
     Returns:
         (B, T) advantages, 0 outside the mask, without a gradient.
+
+    Raises:
+        InputError: for a row of the mask with a hole.
     """
-    values = values.detach().masked_fill(~mask, 0.0)
+    refuse_holes(mask)
+    rewards, values = at_least_float32(rewards), at_least_float32(values).detach().masked_fill(~mask, 0.0)
     following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)  # 0 behind the last token, as it is masked
     errors = (rewards + gamma * following - values).masked_fill(~mask, 0.0)
     advantages = torch.zeros_like(values)
@@ -39,16 +64,21 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: 
 
 
 def policy_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor, total: Tensor | None = None) -> Tensor:
-    """The policy gradient as a loss: -mean(log p * advantage). Args: (B, T); total: see `masked_mean`. Returns: a scalar."""
-    return -masked_mean(log_probs * advantages.detach(), mask, total)
+    """The policy gradient as a loss: -mean(log p * advantage). Args: (B, T); total: see `masked_mean`. Returns: a scalar.
+
+    A token without advantage adds 0, also where log p is -inf.
+    """
+    advantages = at_least_float32(advantages.detach())
+    log_probs = at_least_float32(log_probs).masked_fill(~mask | (advantages == 0), 0.0)
+    return -masked_mean(log_probs * advantages, mask, total)
 
 
 def value_loss(values: Tensor, returns: Tensor, mask: Tensor, total: Tensor | None = None) -> Tensor:
     """The mean squared error of the critic. Args: (B, T); total: see `masked_mean`. Returns: a scalar."""
-    return masked_mean((values - returns.detach()).square(), mask, total)
+    return masked_mean((at_least_float32(values) - at_least_float32(returns.detach())).square(), mask, total)
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """The entropy of the policy in nats. Args: logits (B, T, V). Returns: (B, T)."""
-    log_probs = logits.log_softmax(-1)
-    return -(log_probs.exp() * log_probs).sum(-1)
+    """The entropy of the policy in nats. Args: logits (B, T, V), -inf for tokens without probability. Returns: (B, T)."""
+    log_probs = at_least_float32(logits).log_softmax(-1)
+    return -expectation(log_probs, log_probs)

@@ -12,7 +12,13 @@ class PolicyLoss(Protocol):
     """A loss of the policy; arguments as in `ppo.policy_loss`."""
 
     def __call__(
-        self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, clip_range: float, total: Tensor
+        self,
+        log_probs: Tensor,
+        old_log_probs: Tensor,
+        advantages: Tensor,
+        mask: Tensor,
+        clip_range: float | Tensor,
+        total: Tensor,
     ) -> Tensor:
         """Returns: a scalar."""
         ...
@@ -36,9 +42,19 @@ class Algorithm(NamedTuple):
         """Whether a critic is trained."""
         return self.group_advantages is None
 
+    @property
+    def clips(self) -> bool:
+        """Whether its policy loss has a clip range."""
+        return self.policy_loss is ppo.policy_loss
+
 
 def _policy_gradient(
-    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, clip_range: float, total: Tensor
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    clip_range: float | Tensor,
+    total: Tensor,
 ) -> Tensor:
     return a2c.policy_loss(log_probs, advantages, mask, total)
 

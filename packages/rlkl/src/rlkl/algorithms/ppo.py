@@ -3,9 +3,14 @@
 Shapes: as in `rlkl.algorithms.a2c`.
 """
 
+import torch
 from torch import Tensor
 
+from rlkl import kl
+from rlkl.distributions import at_least_float32
 from rlkl.weighting import masked_mean
+
+LARGEST_LOG_RATIO = 80.0  # of good tokens, whose loss is constant from the clip range on: exp of it is finite in float32
 
 
 def policy_loss(
@@ -13,15 +18,18 @@ def policy_loss(
     old_log_probs: Tensor,
     advantages: Tensor,
     mask: Tensor,
-    clip_range: float = 0.2,
+    clip_range: float | Tensor = 0.2,
     total: Tensor | None = None,
 ) -> Tensor:
     """The clipped surrogate: -mean(min(ratio * advantage, clip(ratio) * advantage)), ratio = p / p_old.
 
+    A token without advantage adds 0, and one with a positive advantage no more than the clip range lets it, whatever its ratio.
+    With a negative advantage, a ratio that float32 cannot hold makes the loss inf.
+
     Args:
         log_probs, old_log_probs: (B, T) of the sampled tokens, under the policy as it is and as it was when it acted.
         advantages: (B, T)
-        clip_range: how far the ratio counts beyond 1, up and down.
+        clip_range: how far the ratio counts beyond 1, up and down; a number, or (B, T) for each token.
         total: see `masked_mean`.
 
     Returns:
@@ -29,12 +37,16 @@ def policy_loss(
 
     Source: Schulman et al. 2017, arXiv 1707.06347, equation 7.
     """
-    advantages = advantages.detach()
-    ratio = (log_probs - old_log_probs.detach()).masked_fill(~mask, 0.0).exp()
-    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    advantages = at_least_float32(advantages.detach())
+    log_ratio = kl.k1(log_probs, old_log_probs.detach()).masked_fill(~mask | (advantages == 0), 0.0)
+    ratio = log_ratio.minimum(
+        torch.where(advantages > 0, LARGEST_LOG_RATIO, torch.inf)
+    ).exp()  # the gradient of inf would be NaN
+    low, high = (torch.as_tensor(bound, dtype=ratio.dtype, device=ratio.device) for bound in (1 - clip_range, 1 + clip_range))
+    clipped = ratio.clamp(low, high)
     return -masked_mean((ratio * advantages).minimum(clipped * advantages), mask, total)
 
 
-def beyond_clip_range(log_probs: Tensor, old_log_probs: Tensor, clip_range: float = 0.2) -> Tensor:
+def beyond_clip_range(log_probs: Tensor, old_log_probs: Tensor, clip_range: float | Tensor = 0.2) -> Tensor:
     """The tokens whose ratio lies beyond the clip range. Args: as above. Returns: (B, T) bool."""
-    return ((log_probs - old_log_probs).detach().exp() - 1).abs() > clip_range
+    return (kl.k1(log_probs, old_log_probs).detach().exp() - 1).abs() > clip_range

@@ -1,23 +1,30 @@
-"""REINFORCE leave-one-out (Kool et al. 2019; Ahmadian et al. 2024, RLOO): no critic, and nothing divided.
+"""REINFORCE leave-one-out (Kool et al. 2019; Ahmadian et al. 2024, RLOO): no critic, and no division by a group's deviation.
 
-Its policy loss is A2C's.
+Fine-tuning divides the rewards by the deviation of all episodes together (`rlkl.experience`), as it does for every algorithm.
+The policy loss is A2C's.
 """
 
 from torch import Tensor
+
+from rlkl.algorithms.groups import in_groups
 
 
 def advantages(returns: Tensor, group_size: int) -> Tensor:
     """How far an episode's return lies above the mean of the others of its prompt.
 
     Args:
-        returns: (B,) in groups: the episodes of one prompt stand next to each other.
+        returns: (B, ...) in groups: the episodes of one prompt stand next to each other. (B, T) returns from each token on are
+            compared token by token.
         group_size: episodes of a prompt, at least 2.
 
     Returns:
-        (B,)
+        (B, ...)
+
+    Raises:
+        InputError: for groups of one, or episodes that do not divide into groups.
 
     Source: Ahmadian et al. 2024, arXiv 2402.14740, section 2.
     """
-    groups = returns.view(-1, group_size)
+    groups = in_groups(returns, group_size)
     others = (groups.sum(1, keepdim=True) - groups) / (group_size - 1)
-    return (groups - others).flatten()
+    return (groups - others).flatten(0, 1)
