@@ -51,11 +51,14 @@ def read_name(value: Any) -> str:
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
-    if is_blank(value):
-        raise InputError(f"a label needs a name, but {value!r} is empty.")
-    if not isinstance(value, str):
-        raise InputError(f"labels are texts, but {no_text(value)}.")
-    name = clean(value)
+    name = clean(value) if isinstance(value, str) else ""
+    if not name:
+        problem = (
+            f"a label needs a name, but {value!r} is empty" if is_blank(value) else f"labels are texts, but {no_text(value)}"
+        )
+        raise InputError(f"{problem}.")
+    if isinstance(value, np.str_) and name == "nan":
+        raise InputError("an array of texts holds 'nan', which NumPy makes of NaN; give blanks in an array of dtype=object.")
     try:
         name.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -87,7 +90,7 @@ def read_path(names: Any) -> tuple[str, ...]:
         InputError: for what is no row, has no name or lacks one in the middle.
     """
     if isinstance(names, str):
-        raise InputError(f"a label path must be a list of names, not the text {names!r}.")
+        raise InputError(f"a label path must be a list of names, not the text {str(names)!r}.")
     if isinstance(names, Mapping | Set):
         raise InputError(f"a label path must be a list of names from the top down, not {_shown(names)}, which has no order.")
     cells = _listed(names, "a label path must be a list of names, which are texts")
@@ -112,9 +115,8 @@ def read_labels(labels: Any) -> list[str | tuple[str, ...]]:
     if is_blank(labels):
         return []
     if isinstance(labels, str):
-        raise InputError(
-            f"labels must be a list of names or of paths, not the text {labels!r}; write [{labels!r}] for one name."
-        )
+        text = str(labels)
+        raise InputError(f"labels must be a list of names or of paths, not the text {text!r}; write [{text!r}] for one name.")
     if isinstance(labels, Mapping):
         raise InputError(
             f"labels must be a list of names or of paths, not the dictionary {_shown(labels)}; of scores, keep the labels that "
