@@ -93,7 +93,7 @@ def read_path(names: Any) -> tuple[str, ...]:
         raise InputError(f"a label path must be a list of names, not the text {str(names)!r}.")
     if isinstance(names, Mapping | Set):
         raise InputError(f"a label path must be a list of names from the top down, not {_shown(names)}, which has no order.")
-    cells = _listed(names, "a label path must be a list of names, which are texts")
+    cells = _listed(names, "a label path must be a list of names, and labels are texts")
     while cells and is_blank(cells[-1]):
         cells.pop()
     if not cells:
@@ -122,7 +122,7 @@ def read_labels(labels: Any) -> list[str | tuple[str, ...]]:
             f"labels must be a list of names or of paths, not the dictionary {_shown(labels)}; of scores, keep the labels that "
             "are true: [label for label, score in scores.items() if score >= 0.5]."
         )
-    cells = _listed(labels, "labels must be a list of names or of paths, which are texts")
+    cells = _listed(labels, "labels must be a list of names or of paths, and labels are texts")
     read = [read_path(cell) if _is_row(cell) else read_name(cell) for cell in cells if not _fills_up(cell)]
     return sorted(read, key=lambda label: (label,) if isinstance(label, str) else label) if isinstance(labels, Set) else read
 
