@@ -2,8 +2,8 @@
 
 `threshold` is the multi-label rule and may give incoherent sets, unless the probabilities are repaired before
 (`cap_at_parents`, `raise_to_descendants`); `top_down_threshold` gives several paths, ending anywhere; `top_down_until` gives
-one path, ending anywhere; `top_down` and `argmax_leaf` give one path to a leaf. `htc.expected` holds the rules that are optimal
-for a metric.
+one path, ending anywhere; `top_down` and `argmax_leaf` give one path to a leaf. Those with a threshold give nothing where no
+label reaches it. `htc.expected` holds the rules that are optimal for a metric.
 
 >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science", "Physics"], ["Science", "Biology"]])
 >>> probabilities = torch.tensor([[0.5, 0.5, 0.4, 0.1, 0.2, 0.3]])  # Arts, Science, Music, Film, Physics, Biology
