@@ -32,10 +32,21 @@ from htc.metrics.ranking import curve_counts
 def threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
     """Every node whose probability reaches the threshold; at 0.5 optimal for the Hamming loss.
 
+    The public code of Plaud et al. takes those above it, see `above_threshold`.
+
     Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, possibly empty, possibly incoherent.
     """
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
     return probabilities >= value
+
+
+def above_threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
+    """Every node whose probability is above the threshold, as in the public code of Plaud et al.; see `threshold`.
+
+    Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, possibly empty, possibly incoherent.
+    """
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
+    return probabilities > value
 
 
 def top_down(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
