@@ -62,6 +62,14 @@ def test_the_tuned_threshold_is_the_best_there_is(seed, coherent, documents_in_a
     assert micro_hf1(probabilities, targets, h, tuned) == pytest.approx(best)
 
 
+def test_at_the_threshold_itself(small):
+    """Here a label that reaches it is taken, in the paper's code one that exceeds it."""
+    scores = torch.full((1, small.num_nodes), 0.5)
+    scores[0, 1] = 0.6
+    assert decoding.threshold(scores, small).all()
+    assert decoding.above_threshold(scores, small).nonzero().tolist() == [[0, 1]]
+
+
 def test_tuning_on_equal_scores(small, make_targets):
     assert 0 <= decoding.tune_threshold(torch.full((3, small.num_nodes), 0.2), make_targets(small, 3), small) <= 0.2
 

@@ -120,6 +120,70 @@ def test_the_cheapest_node_by_definition(seed):
         assert torch.equal(chosen[row], h.close(only)[0])
 
 
+@pytest.mark.parametrize(
+    ("paths", "probabilities", "answer"),
+    [
+        (["a", "b", "c"], [0.4, 0.3, 0.3], ""),  # the root costs 1.0, a 1.2
+        (["a", "b", "c"], [0.6, 0.3, 0.1], "a"),
+        (["a", "b"], [0.5, 0.5], "a"),  # a tie, and the root comes last
+        (["a", "b", "c", "d"], [0.25, 0.25, 0.25, 0.25], ""),
+        (["a"], [1.0], "a"),
+        (["a/x", "a/y", "b/z", "c"], [0.4, 0.3, 0.3, 0.2, 0.2, 0.3], ""),  # a, b, c, x, y, z
+        (["a/x", "a/y", "b/z", "c"], [0.6, 0.2, 0.2, 0.3, 0.3, 0.2], "a"),
+        (["a/x", "a/y", "b/z", "c"], [0.8, 0.1, 0.1, 0.7, 0.1, 0.1], "a/x"),
+        (["r/a", "r/b", "r/c"], [1.0, 0.4, 0.3, 0.3], "r"),  # one top label: it is never worse than the root
+    ],
+)
+@pytest.mark.parametrize("unit", [1.0, 0.125, 3.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_where_the_root_is_cheapest_nothing_is_predicted(paths, probabilities, answer, unit, dtype):
+    h = Hierarchy.from_paths([path.split("/") for path in paths])
+    chosen = expected_cost(torch.tensor([probabilities], dtype=dtype), h, unit * tree_distance_matrix(h).to(dtype))
+    assert h.decode(chosen) == [[tuple(answer.split("/"))] if answer else []]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("peaked", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("kind", ["tree distance", "any cost", "a costly root"])
+def test_no_node_and_not_the_root_is_cheaper(seed, peaked, kind, monkeypatch):
+    h = random_tree(seed, nodes=4 + seed)
+    probabilities, ends = distribution(h, 30, seed, inner=seed % 2 == 0, peaked=peaked)
+    if kind == "tree distance":
+        given = tree_distance_matrix(h)
+        cost = torch.cat([given, h.depth[None].float()]).double()
+    else:
+        given = cost = torch.rand(h.num_nodes + 1, h.num_nodes, dtype=torch.double)
+        if kind == "a costly root":
+            given, cost = given[:-1], torch.cat([cost[:-1], torch.full_like(cost[:1], torch.inf)])
+    chosen = expected_cost(probabilities, h, given)
+    for row, of_row in zip(chosen, ends, strict=True):
+        end = int(h.most_specific(row[None])[0].nonzero()[0]) if row.any() else h.num_nodes
+        expected = [float(torch.where(of_row > 0, of_row * costs, 0.0).sum()) for costs in cost]  # of every node, and the root
+        assert expected[end] == pytest.approx(min(expected), abs=1e-9)
+    assert torch.equal(chosen, torch.cat([expected_cost(row[None], h, given) for row in probabilities]))
+    monkeypatch.setattr("htc.expected.CELLS", 7 * (h.num_nodes + 1))  # seven at a time
+    assert torch.equal(chosen, expected_cost(probabilities, h, given))
+    assert torch.equal(chosen, expected_cost(probabilities.numpy(), h, given.numpy()))
+    if kind == "tree distance":
+        assert torch.equal(chosen, expected_cost(probabilities, h, cost)), "as when the root's row is given"
+    if kind == "a costly root":
+        assert chosen.any(1).all()
+
+
+def test_the_root_may_be_all_that_is_left():
+    h = Hierarchy.from_paths([["a"], ["b"]])
+    cost = torch.full((3, 2), torch.inf)
+    cost[2] = 1.0
+    assert not expected_cost(torch.tensor([[0.9, 0.1]]), h, cost).any()
+
+
+@pytest.mark.parametrize("rule", [argmax_end, expected_hf, crm, decoding.top_down, decoding.argmax_leaf])
+def test_the_other_optimal_rules_always_predict_a_label(rule):
+    h = Hierarchy.from_paths([["a"], ["b"], ["c"], ["d"]])
+    assert rule(torch.full((1, 4), 0.25), h).any()
+    assert rule(torch.zeros(1, 4), h).any()
+
+
 @seeds
 def test_heights_of_common_ancestors(seed):
     h = random_tree(seed, nodes=15)
@@ -187,6 +251,8 @@ def test_bad_input():
         expected_hf(torch.rand(1, h.num_nodes), h, beta=0.0)
     with pytest.raises(InputError, match="a row and a column for each of the 30 nodes"):
         expected_cost(torch.rand(1, h.num_nodes), h, torch.zeros(3, 3))
+    with pytest.raises(InputError, match="one row more for no label, but its shape is"):
+        expected_cost(torch.rand(1, h.num_nodes), h, torch.zeros(31, 31))
     with pytest.raises(InputError, match="there is no node to predict"):
         expected_cost(torch.rand(1, h.num_nodes), h, torch.full((h.num_nodes, h.num_nodes), torch.inf))
     with pytest.raises(InputError, match="needs a tree"):

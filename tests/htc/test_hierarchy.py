@@ -128,7 +128,7 @@ def test_pairs_that_are_no_hierarchy(pairs, message):
         Hierarchy.from_pairs(pairs)
 
 
-@pytest.mark.parametrize("path", [[], [""], ["A", " "], ["A", None]])
+@pytest.mark.parametrize("path", [[], [""], ["A", " ", "B"], ["A", None, "B"], [None, None]])
 def test_empty_paths_are_refused(path):
     with pytest.raises(InputError, match="empty"):
         Hierarchy.from_paths([path])
@@ -161,7 +161,7 @@ def test_what_is_no_hierarchy():
         Hierarchy(["A", "B"], [[], [5]])
     with pytest.raises(InputError, match="parents must be positions of nodes"):
         Hierarchy(["A", "B"], [[-1], [0]])
-    with pytest.raises(InputError, match="named by texts, but the pair"):
+    with pytest.raises(InputError, match="pair 0: labels are texts, but 1 is a number"):
         Hierarchy.from_pairs([(1, 2)])
 
 

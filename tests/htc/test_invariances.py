@@ -29,9 +29,12 @@ def adjusted(hierarchy):
 OBJECTIVES = {
     "bce": BCE,
     "focal": Focal,
+    "focal_alpha": lambda hierarchy: Focal(hierarchy, alpha=0.25),
+    "champ_sum": lambda hierarchy: CHAMP(hierarchy, beta=0.5, reduction="sum"),
     "champ": lambda hierarchy: CHAMP(hierarchy, beta=0.5),
     "conditional_sigmoid": ConditionalSigmoid,
     "parameter_sharing_softmax": lambda hierarchy: ParameterSharingSoftmax(hierarchy, margin=0.1),
+    "relative_margin": lambda hierarchy: ParameterSharingSoftmax(hierarchy, margin=0.1, margin_form="relative"),
     "leaf_softmax": LeafSoftmax,
     "conditional_softmax": ConditionalSoftmax,
     "adjusted": adjusted,
@@ -42,6 +45,7 @@ OBJECTIVES = {
 ONE_PATH = ("leaf_softmax", "conditional_softmax", "adjusted", "parameter_sharing_softmax")  # distributions over leaves
 DECODERS = {
     "threshold": decoding.threshold,
+    "above_threshold": decoding.above_threshold,
     "top_down": decoding.top_down,
     "top_down_until": decoding.top_down_until,
     "top_down_threshold": decoding.top_down_threshold,
@@ -169,7 +173,7 @@ def test_documents_are_decoded_independently(name, seed):
     whole = DECODERS[name](probabilities, h)
     assert whole.dtype == torch.bool
     assert torch.equal(whole, torch.cat([DECODERS[name](row[None], h) for row in probabilities]))
-    assert name == "threshold" or h.is_coherent(whole).all()
+    assert name in ("threshold", "above_threshold") or h.is_coherent(whole).all()
 
 
 @decoders

@@ -80,7 +80,10 @@ def test_names_and_paths_and_nothing(small):
         (np.zeros((2, 3)), r"y_pred must have a column for each of the \d+ nodes"),
         (np.zeros(5), "its shape is \\(5,\\)"),
         ([["Arts", "Fiml"], ["Arts"]], "y_pred: document 0: the label 'Fiml' is not in the taxonomy; did you mean 'Film'"),
-        (["Arts", 3], "y_pred: labels must be names, or lists of names or of paths, not 3"),
+        (
+            ["Arts", 3],
+            "y_pred: document 1: labels must be a list of names or of paths, and labels are texts, but 3 is a number",
+        ),
         ([1, 2], "its shape is \\(2,\\)"),
     ],
 )

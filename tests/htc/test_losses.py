@@ -3,8 +3,16 @@ import math
 import pytest
 import torch
 
-from htc import InputError
-from htc.losses import BCE, ConditionalSoftmax, LeafSoftmax, base_rate_log_odds, conditional_priors
+from htc import Hierarchy, InputError
+from htc.losses import (
+    BCE,
+    ConditionalSoftmax,
+    LeafSoftmax,
+    base_rate_log_odds,
+    conditional_priors,
+    counted_priors,
+    objective_by_name,
+)
 
 
 def slow_conditional_log_probabilities(logits, hierarchy):
@@ -92,6 +100,28 @@ def test_priors_are_shares_among_siblings(small):
     torch.testing.assert_close(totals, torch.ones_like(totals))
     with pytest.raises(InputError, match="smoothing must be positive"):
         conditional_priors(targets, small, smoothing=0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((2, 0), (2 / 3, 1 / 3)),
+        ((3, 1), (0.75, 0.25)),
+        ((0, 0), (0.5, 0.5)),
+        ((1, 0), (0.5, 0.5)),
+        ((9, 0, 0, 1), (9 / 12, 1 / 12, 1 / 12, 1 / 12)),
+    ],
+)
+def test_priors_of_the_papers_code_are_plain_counts(counts, expected):
+    h = Hierarchy.from_paths([["top", f"{i}"] for i in range(len(counts))])
+    targets = h.encode([["top", f"{i}"] for i, count in enumerate(counts) for _ in range(count)] or [["top"]])
+    assert counted_priors(targets, h).tolist() == pytest.approx([1.0, *expected])
+    by_name = objective_by_name("conditional_softmax_la", h, targets, priors="counts")
+    torch.testing.assert_close(by_name.adjustment.exp(), counted_priors(targets, h))
+    stopping = objective_by_name("conditional_softmax_la", h, targets, priors="counts", stop=True)
+    assert stopping.objective.adjustment.isfinite().all()
+    with pytest.raises(InputError, match="priors must be one of smoothed, counts, not 'raw'"):
+        objective_by_name("conditional_softmax_la", h, targets, priors="raw")
 
 
 def test_adjustment_is_for_training_only(small, make_targets):

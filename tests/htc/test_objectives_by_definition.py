@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from htc import Hierarchy, InputError
-from htc.distances import diameter, distance_to_closed_set, tree_distance_matrix
+from htc.distances import diameter, distance_to_closed_set, leaf_diameter, tree_distance_matrix
 from htc.errors import UnsuitableTargetsError
 from htc.losses import (
     BCE,
@@ -114,6 +114,56 @@ def test_champ_by_its_definition(seed, beta, make_tree):
 
 
 @seeds
+def test_champ_as_a_sum_over_labels_is_n_times_the_mean(seed, make_dag):
+    h = make_dag(seed)
+    targets, logits = several_paths(h, 6, seed), torch.randn(6, h.num_nodes, dtype=torch.double)
+    mean, total = CHAMP(h, beta=0.5).loss(logits, targets), CHAMP(h, beta=0.5, reduction="sum").loss(logits, targets)
+    torch.testing.assert_close(total, h.num_nodes * mean)
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 0.9])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_focal_with_alpha_by_its_definition(small, alpha, gamma):
+    targets, logits = several_paths(small, 5, 0), torch.randn(5, small.num_nodes)
+    right = torch.where(targets, logits.sigmoid(), 1 - logits.sigmoid())
+    weight = torch.where(targets, alpha, 1 - alpha)
+    found = Focal(small, gamma, alpha).loss(logits, targets)
+    torch.testing.assert_close(found, (-right.log() * (1 - right) ** gamma * weight).mean())
+    if alpha == 0.5:
+        torch.testing.assert_close(found, Focal(small, gamma).loss(logits, targets) / 2)
+
+
+@seeds
+def test_the_relative_margin_by_its_definition(seed, make_tree, make_targets):
+    """alpha (edges + 1) / max(edges + 1) between leaves, and nothing for the true one."""
+    h = make_tree(seed)
+    targets, logits = make_targets(h, 6, seed), torch.randn(6, h.num_nodes, dtype=torch.double)
+    edges = all_distances(h).double()[h.leaves][:, h.leaves]
+    assert leaf_diameter(h) == edges.max()
+    margins = 0.7 * (edges + 1).fill_diagonal_(0) / (edges.max() + 1)
+    column = torch.tensor([h.leaves.tolist().index(int(h.leaves[row[h.leaves]])) for row in targets])
+    scores = h.sum_along_paths(logits)[:, h.leaves] + margins[column]
+    objective = ParameterSharingSoftmax(h, 0.7, "relative")
+    torch.testing.assert_close(objective.loss(logits, targets), torch.nn.functional.cross_entropy(scores, column))
+
+
+def test_the_largest_distance_between_leaves():
+    """Not that between nodes: of a chain below a single top label it is the way between its branches."""
+    for paths, expected in (
+        (["a"], 0),
+        (["a/b/c"], 0),
+        (["a", "b"], 2),
+        (["a/b/c/x", "a/b/c/y"], 2),
+        (["a/b/c/d/x", "a/b/c/d/y", "a/z"], 5),
+        (["a/b", "c/d/e"], 5),
+    ):
+        h = Hierarchy.from_paths([path.split("/") for path in paths])
+        assert leaf_diameter(h) == expected
+        targets = h.encode([paths[0].split("/")])
+        assert ParameterSharingSoftmax(h, 1.0, "relative").loss(torch.zeros(1, h.num_nodes), targets).isfinite()
+
+
+@seeds
 def test_champ_without_beta_and_focal_without_gamma_are_bce(seed, make_dag):
     h = make_dag(seed)
     targets, logits = several_paths(h, 6, seed), torch.randn(6, h.num_nodes)
@@ -188,6 +238,9 @@ def test_recursive_regularization_by_its_definition(small):
         (lambda h: CHAMP(h, beta=-1.0), "beta must not be negative"),
         (lambda h: Focal(h, gamma=-1.0), "gamma must not be negative"),
         (lambda h: ParameterSharingSoftmax(h, margin=-1.0), "margin must not be negative"),
+        (lambda h: Focal(h, alpha=1.5), "alpha must be between 0 and 1, not 1.5"),
+        (lambda h: CHAMP(h, reduction="none"), "reduction must be one of mean, sum, not 'none'"),
+        (lambda h: ParameterSharingSoftmax(h, margin_form="relativ"), "margin_form must be one of edges, relative, not"),
     ],
 )
 def test_strengths_are_not_negative(small, make, message):

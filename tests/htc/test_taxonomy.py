@@ -1,3 +1,4 @@
+import random
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,76 @@ def test_a_name_may_return_on_its_own_path(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "paths"),
+    [
+        ("Root\tA\nRoot > A\tA\n", "A A/A"),
+        ("Root > A\tA\n", "A A/A"),
+        ("Root > A\tA\tB\nC\tD\n", "A C A/A A/B C/D"),
+        ("Root\tA\nRoot > A\tA\nA > A\tA\n", "A A/A A/A/A"),
+        ("Root\tA\nRoot > A\tA\nRoot > A > A\tA\nA > A > A\tA\tB\n", "A A/A A/A/A A/A/A/A A/A/A/B"),
+        ("Root\tA\nA\tB\nA > B\tB\n", "A A/B A/B/B"),
+        ("Root\tA\nA\tB\nRoot > A > B\tB\n", "A A/B A/B/B"),
+        ("Root\tA\nRoot > A\tB\nA > B\tA\n", "A A/B A/B/A"),
+        ("Root\tA\nRoot > A\tB\nB\tA\n", "A A/B A/B/A"),
+        ("Root > A\tB\nB\tC\nA > B > C\tA\n", "A A/B A/B/C A/B/C/A"),
+        ("Root\tA\tB\nRoot > A\tB\nRoot > B\tA\n", "A B A/B B/A"),
+        ("Root\tA\tB\nA\tX\nB\tX\nA > X\tX\n", "A B A/X B/X A/X/X"),
+        ("Root\tA\nRoot > A\tA\nRoot > A\tB\n", "A A/A A/B"),
+        ("\ufeffRoot\tA\xa0\n Root > A\t A \r\n", "A A/A"),
+    ],
+)
+def test_a_child_may_have_the_name_of_any_label_above_it(tmp_path, content, paths):
+    h = Hierarchy.from_taxonomy(write(tmp_path, content))
+    assert h.paths == tuple(tuple(path.split("/")) for path in paths.split())
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "how"),
+    [
+        ("Utilities\tUtilities\n", 1, "Root > Utilities<TAB>Utilities"),
+        ("Root\tUtilities\nUtilities\tUtilities\n", 2, "Root > Utilities<TAB>Utilities"),
+        ("Root\tA\nA\tB\nB\tC\tB\n", 3, "Root > A > B<TAB>B"),
+        ("Root\tA\nA\tB\nB\tA\n", 3, "Root > A > B<TAB>A"),
+        ("Root\tA\nA\tX\nRoot > A > X\tY\nY\tY\n", 4, "Root > A > X > Y<TAB>Y"),
+    ],
+)
+def test_the_message_shows_how_such_a_child_is_written(tmp_path, content, line, how):
+    file = write(tmp_path, content)
+    with pytest.raises(InputError, match=rf":{line}: .*begin the line with its parent's path: {how}$") as error:
+        Hierarchy.from_taxonomy(file)
+    lines = content.splitlines()
+    lines[line - 1] = how.replace("<TAB>", "\t")  # as it says
+    file.write_text("\n".join(lines))
+    if "cycle" in str(error.value):  # the line of the upper label must say which one is meant, too, and the message says so
+        with pytest.raises(InputError, match="'A' is ambiguous: it stands for 'Root > A' and for 'A > B > A'; begin the line"):
+            Hierarchy.from_taxonomy(file)
+        file.write_text(file.read_text().replace("A\tB", "Root > A\tB"))
+    path = how.removeprefix("Root > ").replace("<TAB>", " > ").split(" > ")
+    assert Hierarchy.from_taxonomy(file).node(path) is not None
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_written_reads_back(tmp_path, seed):
+    """Random trees of few names, so that a name is often that of a parent or of a sibling's child."""
+    rng = random.Random(seed)
+    paths = [()]
+    for _ in range(rng.randrange(1, 25)):
+        paths.append((*rng.choice(paths), rng.choice("ABC")))
+    h = Hierarchy.from_paths(paths[1:])
+    h.save_taxonomy(tmp_path / "h.taxonomy")
+    assert Hierarchy.from_taxonomy(tmp_path / "h.taxonomy") == h
+
+
+def test_what_cannot_be_written(tmp_path):
+    for name in ("Root", "A > B", "A\tB", "A\nB"):
+        with pytest.raises(InputError, match="a taxonomy file cannot hold the name"):
+            Hierarchy.from_paths([[name]]).save_taxonomy(tmp_path / "h.taxonomy")
+    with pytest.raises(InputError, match="needs a tree"):
+        Hierarchy.from_pairs([("A", "C"), ("B", "C")]).save_taxonomy(tmp_path / "h.taxonomy")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     ("content", "line", "message"),
     [
         ("", None, "is empty"),
@@ -49,6 +120,10 @@ def test_a_name_may_return_on_its_own_path(tmp_path):
         ("Root\tA\nA\tB\nB\tA\n", 3, "cycle: A > B > A"),
         ("A\tB\nB\tC\nC\tA\n", 3, "cycle"),
         ("Root\tA\nA\tB\tA\n", 2, "its own child"),
+        ("Root\tA\nRoot > A\tA\nA\tX\n", 3, "'A' is ambiguous: it stands for 'Root > A' and for 'A > A'"),
+        ("Root\tB\nRoot > A\tC\n", 2, "the parent 'Root > A' is nobody's child; did you mean 'Root > B'"),
+        ("Root\tA\nroot > A\tA\n", 2, "'root > A' is nobody's child; did you mean 'Root > A'"),
+        ("A > B\tC\n", None, "no line says which labels are at the top"),
         ("Root\tA\nX\tB\n", 2, "'X' is nobody's child"),
         ("Root\tMusic\nMusik\tB\n", 2, "did you mean 'Music'"),
         ("Root\tA\nA,B,C\n", 2, "found no tab, but ','"),

@@ -25,6 +25,10 @@ __all__ = ["place"]  # a fixture
         ["conditional_softmax", "loss.stop=true"],
         ["conditional_softmax_la", "loss.stop=true"],
         ["champ", "loss.recursive_regularization=0.001"],
+        ["champ", "loss.reduction=sum"],
+        ["focal", "loss.alpha=0.25"],
+        ["conditional_softmax_la", "loss.priors=counts"],
+        ["parameter_sharing_softmax", "loss.margin=1", "loss.margin_form=relative"],
     ],
     ids="-".join,
 )

@@ -52,6 +52,7 @@ LIBRARY = [
     "htc",
     "htc.hierarchy",
     "htc.taxonomy",
+    "htc.names",
     "htc.losses",
     "htc.decoding",
     "htc.expected",

@@ -53,9 +53,13 @@ def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tens
         stop=config.stop,
         tau=config.tau,
         prior_smoothing=config.prior_smoothing,
+        priors=config.priors,
         gamma=config.gamma,
+        alpha=config.alpha,
         beta=config.beta,
+        reduction=config.reduction,
         margin=config.margin,
+        margin_form=config.margin_form,
     )
     if config.recursive_regularization and objective.num_outputs != hierarchy.num_nodes:
         raise InputError(

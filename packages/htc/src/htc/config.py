@@ -69,9 +69,13 @@ class LossConfig:
         name: one of htc.build.LOSSES.
         tau: conditional_softmax_la: the strength of the logit adjustment.
         prior_smoothing: conditional_softmax_la, bce_prior_bias: the count added where priors are counted.
+        priors: conditional_softmax_la: smoothed, or counts, as in the paper's code: without smoothing, 1 for what never occurs.
         gamma: focal: how much less a cell counts that is right already.
+        alpha: focal: the weight of true cells; null weighs all alike, the paper's code has 0.25.
         beta: champ: how much the distance of a wrong label counts.
+        reduction: champ: mean over labels, or their sum, as in the paper's code.
         margin: parameter_sharing_softmax: added to the scores of wrong leaves, times their distance.
+        margin_form: parameter_sharing_softmax: the distance in edges, or relative to the largest, as in the paper's code.
         stop: the softmax objectives: give inner nodes a stop event, so that paths may end there.
         recursive_regularization: any with an output for each node: the weight of the penalty.
     """
@@ -79,9 +83,13 @@ class LossConfig:
     name: str = MISSING
     tau: float = 1.0
     prior_smoothing: float = 1.0
+    priors: str = "smoothed"
     gamma: float = 2.0
+    alpha: float | None = None
     beta: float = 1e-4
+    reduction: str = "mean"
     margin: float = 0.0
+    margin_form: str = "edges"
     stop: bool = False
     recursive_regularization: float = 0.0
 

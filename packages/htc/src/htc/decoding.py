@@ -2,8 +2,8 @@
 
 `threshold` is the multi-label rule and may give incoherent sets, unless the probabilities are repaired before
 (`cap_at_parents`, `raise_to_descendants`); `top_down_threshold` gives several paths, ending anywhere; `top_down_until` gives
-one path, ending anywhere; `top_down` and `argmax_leaf` give one path to a leaf. `htc.expected` holds the rules that are optimal
-for a metric.
+one path, ending anywhere; `top_down` and `argmax_leaf` give one path to a leaf. Those with a threshold give nothing where no
+label reaches it. `htc.expected` holds the rules that are optimal for a metric.
 
 >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science", "Physics"], ["Science", "Biology"]])
 >>> probabilities = torch.tensor([[0.5, 0.5, 0.4, 0.1, 0.2, 0.3]])  # Arts, Science, Music, Film, Physics, Biology
@@ -32,10 +32,21 @@ from htc.metrics.ranking import curve_counts
 def threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
     """Every node whose probability reaches the threshold; at 0.5 optimal for the Hamming loss.
 
+    The public code of Plaud et al. takes those above it, see `above_threshold`.
+
     Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, possibly empty, possibly incoherent.
     """
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
     return probabilities >= value
+
+
+def above_threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
+    """Every node whose probability is above the threshold, as in the public code of Plaud et al.; see `threshold`.
+
+    Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, possibly empty, possibly incoherent.
+    """
+    probabilities = as_scores(probabilities, hierarchy, "probabilities")
+    return probabilities > value
 
 
 def top_down(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:

@@ -39,6 +39,19 @@ def diameter(hierarchy: Hierarchy) -> int:
     return largest
 
 
+def leaf_diameter(hierarchy: Hierarchy) -> int:
+    """The largest distance between two leaves; in a DAG the longest way up and down again. 0 where there is one leaf."""
+    down: list[int | None] = [None] * (hierarchy.num_nodes + 1)  # the longest way seen so far; the last one is the root's
+    largest = 0
+    for node in reversed(range(hierarchy.num_nodes)):
+        way = (down[node] or 0) + 1
+        for parent in hierarchy.parents[node] or [hierarchy.num_nodes]:
+            other = down[parent]
+            largest = largest if other is None else max(largest, other + way)
+            down[parent] = max(other or 0, way)
+    return largest
+
+
 def edges_up(nodes: Tensor, ancestors: Tensor, hierarchy: Hierarchy, absent: int) -> Tensor:
     """The edges on the shortest way from each node up to the ancestor beside it.
 

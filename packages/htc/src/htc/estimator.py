@@ -9,7 +9,7 @@ A linear model with an L2 penalty, trained on all documents at once by L-BFGS: n
 For deep encoders there is htc-train.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 from warnings import warn
 
@@ -29,8 +29,9 @@ from htc.decoding import top_down, top_down_threshold
 from htc.errors import InputError
 from htc.evaluation import ALL_RULES, check_rule
 from htc.hierarchy import Hierarchy
-from htc.label_sets import as_label_sets, as_lists, as_numbers
+from htc.label_sets import as_label_sets, as_lists, as_numbers, as_rows
 from htc.losses import SOFTMAX_OBJECTIVES, LeafSoftmax, Objective, objective_by_name, recursive_regularization
+from htc.names import is_blank, no_text, read_name, read_paths, rows_of
 from htc.taxonomy import PATH_SEPARATOR
 
 Decoder = Callable[[Tensor, Hierarchy], Tensor]
@@ -107,17 +108,19 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: (D, n_features), dense or sparse.
-            y: the labels of D documents: one name each, or any other form of `htc.label_sets.LabelSets`. In scikit-learn's
-                searches, lists of label sets need `cv=KFold(...)`, as it stratifies arrays only.
+            y: the labels of D documents: one name each, or any other form of `htc.label_sets.LabelSets`, a DataFrame with a
+                column for each level say. Numbers, one each, are classes where no hierarchy is given, as anywhere in
+                scikit-learn. In its searches, lists of label sets need `cv=KFold(...)`, as it stratifies arrays only.
 
         Raises:
-            InputError: for unknown labels, or label sets that the objective is not defined for.
+            InputError: for unknown labels, label sets that the objective is not defined for, or, without a hierarchy, sets of
+                several names, which are no path.
         """
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float64)
         if y is None:
             raise InputError("this classifier requires y to be passed, but the target y is None.")
         self._check_settings()
-        y = y if isinstance(y, Sequence) or hasattr(y, "toarray") or hasattr(y, "columns") else np.asarray(y)
+        y = as_rows(y, "y")
         check_consistent_length(X, y)
         self._as_given, labels = _read(y, self.hierarchy)
         if self._as_given == "classes":
@@ -267,8 +270,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         form, labels = _read(y, self.hierarchy_)
         hierarchy, classes = self.hierarchy_, self.classes_
         if self.hierarchy is None and form == "label sets":
-            paths = [path for document in labels for path in _paths(document)]
-            hierarchy, classes = _smallest_hierarchy(form, [[list(path)] for path in (*self.hierarchy_.paths, *paths)])
+            hierarchy, classes = _smallest_hierarchy(form, [*([path] for path in self.hierarchy_.paths), *labels])
             sets = _moved(sets, [hierarchy.node(path) for path in self.hierarchy_.paths], hierarchy.num_nodes)
         elif self.hierarchy is None and form == "classes":
             hierarchy, classes = _smallest_hierarchy(form, np.concatenate([self.classes_, labels]))
@@ -292,29 +294,34 @@ def _moved(sets: Tensor, columns: list[int], width: int) -> Tensor:
 
 def _read(y: Any, hierarchy: Hierarchy | None) -> tuple[str, Any]:
     """In which form labels are given, and they: "multi-hot" and an array (D, .), "classes" and (D,), "label sets" and lists."""
+    y = as_rows(y, "y")
     numbers = as_numbers(y, hierarchy, "y")
     if numbers is not None and numbers.ndim == 2 and (numbers.shape[1] > 1 or hierarchy is not None):
         return "multi-hot", numbers
     if numbers is not None:
         return "classes", column_or_1d(numbers, warn=True)
-    if all(isinstance(value, str) for value in y):
-        return "classes", column_or_1d(np.asarray(y))
-    return "label sets", as_lists(y)
-
-
-def _paths(labels: list[Any]) -> list[list[str]]:
-    """The paths of one document: itself, or each of its paths; where there is no hierarchy, names are a path."""
-    if not labels:
-        return []
-    return [labels] if all(isinstance(label, str) for label in labels) else labels
+    if all(isinstance(value, str) and not is_blank(value) for value in rows_of(y, "y")):
+        return "classes", np.array([read_name(value) for value in rows_of(y, "y")])
+    return "label sets", as_lists(y, "y")
 
 
 def _smallest_hierarchy(form: str, labels: Any) -> tuple[Hierarchy, np.ndarray]:
     if form == "label sets":
-        hierarchy = Hierarchy.from_paths(path for document in labels for path in _paths(document))
+        hierarchy = Hierarchy.from_paths(_paths(labels))
         return hierarchy, _classes_of(hierarchy)
     classes = np.arange(labels.shape[1]) if form == "multi-hot" else np.unique(labels)
     return Hierarchy([str(value) for value in classes], [[] for _ in classes]), classes
+
+
+def _paths(labels: list[Any]) -> list[tuple[str, ...]]:
+    """The paths of all documents, where there is no hierarchy: a row of names is a path."""
+    paths = []
+    for document, of_document in enumerate(labels):
+        try:
+            paths += read_paths(of_document)
+        except InputError as error:
+            raise InputError(f"y: document {document}: {error}") from error
+    return paths
 
 
 def _classes_of(hierarchy: Hierarchy) -> np.ndarray:
@@ -337,5 +344,5 @@ def _encode(form: str, labels: Any, hierarchy: Hierarchy, classes: np.ndarray) -
 
 def _node(label: Any, hierarchy: Hierarchy) -> int:
     if not isinstance(label, str):
-        raise InputError(f"y: the label {label!r} is none of the hierarchy's, which are names.")
+        raise InputError(f"y: the label {label!r} is none of the hierarchy's: labels are texts, but {no_text(label)}.")
     return hierarchy.node(label)

@@ -3,6 +3,9 @@
 A document's true path ends somewhere: at a leaf, or, where the probabilities leave mass to it, at an inner node. Its end is at
 node n with probability P(n) minus that of n's children (`end_probabilities`); a tree is needed.
 
+Only `expected_cost` may answer nothing, which stands for the root. The other rules never do: nothing has an hF of 0
+(`expected_hf`), no path ends at the root (`argmax_end`), and with no label is the lowest common ancestor higher (`crm`).
+
 Notation for shapes: B documents, N nodes, H the height of the hierarchy.
 """
 
@@ -10,13 +13,14 @@ import torch
 from torch import Tensor
 
 from htc.decoding import argmax_leaf
+from htc.distances import tree_distance_matrix
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
 from htc.label_sets import Scores, as_scores
 
 CELLS = 2**24  # of nodes by depth, at a time; bounds memory
 CANDIDATES = 64  # nodes that are tried first
-TIE = 1e-12  # a difference in expected hF that is none
+TIE = 1e-12  # a difference in expected hF, or in the expected cost relative to it, that is none
 
 
 def end_probabilities(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
@@ -145,7 +149,7 @@ def argmax_end(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
 
 
 def expected_cost(probabilities: Scores, hierarchy: Hierarchy, cost: Tensor) -> Tensor:
-    """The node whose prediction has the smallest expected cost, and everything above it.
+    """The node whose prediction has the smallest expected cost, and everything above it; nothing, where the root is cheapest.
 
     Any node may be predicted, inner ones too, whatever cost their prediction has; `htc.distances.tree_distance_matrix` and
     `lca_heights` are two costs at hand.
@@ -155,32 +159,55 @@ def expected_cost(probabilities: Scores, hierarchy: Hierarchy, cost: Tensor) -> 
     >>> probabilities = torch.tensor([[0.7, 0.3, 0.4, 0.3]])  # Arts, Science, Music, Film
     >>> hierarchy.decode(expected_cost(probabilities, hierarchy, tree_distance_matrix(hierarchy)))
     [[('Arts',)]]
+    >>> flat = Hierarchy.from_paths([["Arts"], ["Science"], ["Sports"]])
+    >>> expected_cost(torch.tensor([[0.4, 0.3, 0.3]]), flat, tree_distance_matrix(flat))  # the root costs 1.0, Arts 1.2
+    tensor([[False, False, False]])
 
     Args:
         probabilities: (B, N) coherent, of one path.
         hierarchy: a tree.
-        cost: (N, N) what it costs to predict a node (row) where the path ends at another (column); rows of infinity leave nodes
-            out, those of all inner nodes for example.
+        cost: (N, N) or (N + 1, N) what it costs to predict a node (row) where the path ends at another (column); the row after
+            the last node is that of the root, of predicting nothing. Rows of infinity leave nodes out, those of all inner nodes
+            for example. Of N rows, the root's cost is known for the tree distance (in any unit), where it is the depth of the
+            end; with any other cost of N rows a node is always predicted.
 
     Returns:
-        (B, N) bool, one path each; ties go to the first node.
+        (B, N) bool, one path each or nothing; ties go to the first node, and to the root last.
 
     Raises:
-        InputError: if the costs are not as many as needed.
+        InputError: if the costs are not as many as needed, or no row has finite costs only.
     """
-    cost = torch.as_tensor(cost)
-    if cost.shape != (hierarchy.num_nodes, hierarchy.num_nodes):
-        raise InputError(
-            f"cost must have a row and a column for each of the {hierarchy.num_nodes} nodes, not {tuple(cost.shape)}."
-        )
+    cost = _with_root(torch.as_tensor(cost), hierarchy)
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
-    ends = end_probabilities(probabilities, hierarchy)
-    if not bool(cost.isfinite().all(1).any()):
-        raise InputError("cost has no row without infinity or NaN: there is no node to predict.")
     candidates = cost.isfinite().all(1).nonzero().squeeze(1)
-    expected = ends @ cost[candidates].T.to(ends)  # (B, candidates)
-    best = candidates[expected.argmin(1, keepdim=True)]
-    return hierarchy.close(torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True))
+    if not len(candidates):
+        raise InputError("cost has no row without infinity or NaN: there is no node to predict.")
+    of_candidates = cost[candidates].T.to(probabilities.device, torch.double)  # (N, candidates)
+    candidates = candidates.to(probabilities.device)
+    chosen = torch.zeros(len(probabilities), hierarchy.num_nodes + 1, dtype=torch.bool, device=probabilities.device)
+    rows = max(1, CELLS // (hierarchy.num_nodes + 1))
+    for part, of_part in zip(probabilities.split(rows), chosen.split(rows), strict=True):
+        expected = end_probabilities(part.double(), hierarchy) @ of_candidates  # (b, candidates)
+        least = expected.amin(1, keepdim=True)
+        first = (expected <= least + TIE * least.abs().clamp_min(1.0)).to(torch.uint8).argmax(1, keepdim=True)
+        of_part.scatter_(1, candidates[first], True)
+    return hierarchy.close(chosen[:, :-1])
+
+
+def _with_root(cost: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """Costs with a row for the root, infinite where it is not known. Args: cost (N, N) or (N + 1, N). Returns: (N + 1, N)."""
+    nodes = hierarchy.num_nodes
+    if cost.shape == (nodes + 1, nodes):
+        return cost
+    if cost.shape != (nodes, nodes):
+        raise InputError(
+            f"cost must have a row and a column for each of the {nodes} nodes, and may have one row more for no label, but its "
+            f"shape is {tuple(cost.shape)}."
+        )
+    cost, distance = cost.double(), tree_distance_matrix(hierarchy).to(cost.device, torch.double)
+    unit = cost.max() / distance.max().clamp_min(1.0)
+    of_root = hierarchy.depth.to(distance) * unit
+    return torch.cat([cost, of_root[None] if torch.allclose(cost, distance * unit) else torch.full_like(cost[:1], torch.inf)])
 
 
 def crm(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:

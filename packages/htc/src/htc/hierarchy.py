@@ -9,7 +9,7 @@ Notation for shapes: B or D documents, N nodes, L leaves, E edges, G sibling gro
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import pairwise
@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from htc.errors import InputError
-from htc.taxonomy import PATH_SEPARATOR, ROOT, find_cycle, read_taxonomy
+from htc.graph import breadth_first
+from htc.names import clean, read_labels, read_name, read_pairs, read_path, rows_of
+from htc.taxonomy import PATH_SEPARATOR, ROOT, read_taxonomy, write_taxonomy
 
-Labels = Sequence[str] | Sequence[Sequence[str]]
+Labels = Iterable[str] | Iterable[Iterable[str]]
 
 
 class Hierarchy:
@@ -30,7 +32,7 @@ class Hierarchy:
     Build one with `from_taxonomy`, `from_paths` or `from_pairs`; the constructor takes nodes in any order.
 
     Args:
-        names: the name of each node; need not be unique (see `node`).
+        names: the name of each node, as `htc.names` reads it; need not be unique (see `node`).
         parents: for each node the positions of its parents; empty for a root.
 
     Attributes:
@@ -45,17 +47,20 @@ class Hierarchy:
         leaves: (L,) int64, ascending.
 
     Raises:
-        InputError: for a cycle, no node at all, or siblings of one name.
+        InputError: for a cycle, no node at all, siblings of one name, or a name that is none.
     """
 
     def __init__(self, names: Sequence[str], parents: Sequence[Sequence[int]]) -> None:
+        self._build([read_name(name) for name in names], parents)
+
+    def _build(self, names: Sequence[str], parents: Sequence[Sequence[int]]) -> None:
         if not names:
             raise InputError("a hierarchy needs at least one node.")
         if len(names) != len(parents):
             raise ValueError(f"{len(names)} names but parents for {len(parents)} nodes.")
         if not all(0 <= parent < len(names) for above in parents for parent in above):
             raise InputError(f"parents must be positions of nodes, from 0 to {len(names) - 1}; a root has none.")
-        order, depth = _breadth_first(names, parents)
+        order, depth = breadth_first(names, parents)
         rank = {old: new for new, old in enumerate(order)}
         self.names = tuple(names[old] for old in order)
         self.parents = tuple(tuple(rank[p] for p in dict.fromkeys(parents[old])) for old in order)
@@ -68,13 +73,17 @@ class Hierarchy:
         self.edges = torch.tensor(edges, dtype=torch.long).reshape(-1, 2).T.contiguous()  # (2, E)
         self.is_leaf = torch.ones(self.num_nodes, dtype=torch.bool).index_fill(0, self.edges[0], False)
         self.leaves = self.is_leaf.nonzero().squeeze(1)
-        self._by_name: dict[str, list[int]] = {}
-        for node, name in enumerate(self.names):
-            self._by_name.setdefault(name, []).append(node)
         self._by_path = {path: node for node, path in enumerate(self.paths)}
         if len(self._by_path) < self.num_nodes:
             twice = next(path for node, path in enumerate(self.paths) if self._by_path[path] != node)
             raise InputError(f"two siblings have the same path {PATH_SEPARATOR.join(twice)!r}; give them different names.")
+        read = [clean(name) for name in self.names]
+        if read != list(self.names):  # one that was saved before names were read as they are now
+            for node, path in enumerate(self.paths):
+                self._by_path.setdefault(tuple(map(clean, path)), node)
+        self._by_name: dict[str, list[int]] = {}
+        for node, name in enumerate(read):
+            self._by_name.setdefault(name, []).append(node)
 
     # Ways to build one
 
@@ -88,23 +97,25 @@ class Hierarchy:
         return cls.from_paths(read_taxonomy(file))
 
     @classmethod
-    def from_paths(cls, paths: Iterable[Sequence[str]]) -> "Hierarchy":
+    def from_paths(cls, paths: Iterable[Iterable[str]]) -> "Hierarchy":
         """The smallest forest that holds every path; a path is the names from a top node down.
 
         >>> Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]]).names
         ('Arts', 'Science', 'Music', 'Film')
 
+        Args:
+            paths: lists of names, or rows of an array or a DataFrame, which may be filled up with blanks at their end.
+
         Raises:
-            InputError: for an empty path or an empty name.
+            InputError: naming the path by its number from 0, for an empty path, or a name that is none (`htc.names`).
         """
         index: dict[tuple[str, ...], int] = {}
         parents: list[list[int]] = []
-        for given in paths:
-            if isinstance(given, str):
-                raise InputError(f"a label path must be a list of names, not the text {given!r}.")
-            path = tuple(given)
-            if not path or not all(isinstance(name, str) and name.strip() for name in path):
-                raise InputError(f"the label path {path!r} is empty or has an empty name.")
+        for number, given in enumerate(rows_of(paths, "paths")):
+            try:
+                path = read_path(given)
+            except InputError as error:
+                raise InputError(f"path {number}: {error}") from error
             for end in range(1, len(path) + 1):
                 if path[:end] not in index:
                     index[path[:end]] = len(parents)
@@ -112,33 +123,39 @@ class Hierarchy:
         return cls([path[-1] for path in index], parents)
 
     @classmethod
-    def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> "Hierarchy":
+    def from_pairs(cls, pairs: Iterable[Iterable[str | None]] | Mapping[str | None, Iterable[str]]) -> "Hierarchy":
         """A forest or a DAG from (parent, child) pairs, in which a name always means one node.
 
-        A parent called `Root` that is nobody's child stands for the root and is no node itself.
+        A blank parent (None, NaN, an empty text) makes the child a top label, and so does a parent called `Root` that is
+        nobody's child: the root is no node itself.
 
         >>> Hierarchy.from_pairs([("Science", "Biology"), ("Health", "Biology")]).is_tree
         False
+        >>> Hierarchy.from_pairs({"Arts": ["Music", "Film"], "Film": []}).names
+        ('Arts', 'Music', 'Film')
+
+        Args:
+            pairs: lists, tuples, or rows of an array or a DataFrame, parents first; or `{parent: [child, ...]}`. A dictionary
+                `{child: parent}` is refused: which of two names is the parent could not be seen.
 
         Raises:
-            InputError: for a self-parent or a cycle.
+            InputError: for a self-parent, a cycle, or, naming the pair by its number from 0, a name that is none.
         """
-        edges = list(dict.fromkeys(pairs))
+        edges = list(dict.fromkeys(read_pairs(pairs)))
+        if all(parent is None for parent, child in edges if child == ROOT):
+            edges = [(None if parent == ROOT else parent, child) for parent, child in edges if child != ROOT]
         for parent, child in edges:
-            if not isinstance(parent, str) or not isinstance(child, str):
-                raise InputError(f"labels are named by texts, but the pair {(parent, child)!r} is not.")
             if parent == child:
-                raise InputError(f"{parent!r} is given as its own parent.")
-        if all(child != ROOT for _, child in edges):
-            names = list(dict.fromkeys(name for edge in edges for name in edge if name != ROOT))
-            edges = [edge for edge in edges if edge[0] != ROOT]
-        else:
-            names = list(dict.fromkeys(name for edge in edges for name in edge))
-        index = {name: i for i, name in enumerate(names)}
-        parents: list[list[int]] = [[] for _ in names]
+                raise InputError(
+                    f"{parent!r} is given as its own parent, and a name means one node here; for a child with its parent's "
+                    f"name give paths: Hierarchy.from_paths([[{parent!r}, {child!r}], ...])."
+                )
+        index = {name: i for i, name in enumerate(dict.fromkeys(name for edge in edges for name in edge if name is not None))}
+        parents: list[list[int]] = [[] for _ in index]
         for parent, child in edges:
-            parents[index[child]].append(index[parent])
-        return cls(names, parents)
+            if parent is not None:
+                parents[index[child]].append(index[parent])
+        return cls(list(index), parents)
 
     @classmethod
     def load(cls, file: str | Path) -> "Hierarchy":
@@ -146,11 +163,18 @@ class Hierarchy:
         content = json.loads(Path(file).read_text(encoding="utf-8"))
         if not all(isinstance(name, str) for name in content["names"]):
             raise InputError(f"{file}: labels are named by texts.")
-        return cls(content["names"], content["parents"])
+        hierarchy = cls.__new__(cls)
+        hierarchy._build(content["names"], content["parents"])  # with the names that it was saved with
+        return hierarchy
 
     def save(self, file: str | Path) -> None:
         """Write the hierarchy as JSON, keeping node order; holds trees and DAGs alike."""
         Path(file).write_text(self._json(), encoding="utf-8")
+
+    def save_taxonomy(self, file: str | Path) -> None:
+        """Write a taxonomy file, which `from_taxonomy` reads into the same hierarchy; of a tree only. Raises InputError."""
+        self.parent  # noqa: B018  raises unless this is a tree
+        write_taxonomy(file, self.paths)
 
     def _json(self) -> str:
         return json.dumps({"names": self.names, "parents": self.parents}, ensure_ascii=False)
@@ -322,29 +346,35 @@ class Hierarchy:
 
     # Names in, names out
 
-    def node(self, label: str | Sequence[str]) -> int:
+    def node(self, label: str | Iterable[str]) -> int:
         """The number of the node with this name, or with this path where the name alone is ambiguous.
 
         Raises:
             InputError: with the nearest spelling for an unknown label, with the possible paths for an ambiguous one.
         """
-        if not isinstance(label, str):
-            return self._node_at(tuple(label))
+        if isinstance(label, Iterable) and not isinstance(label, str):
+            return self._node_at(read_path(label))
+        label = read_name(label)
         nodes = self._by_name.get(label)
         if nodes is None:
-            near = get_close_matches(label, list(self._by_name), n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise InputError(f"the label {label!r} is not in the taxonomy{hint}")
+            raise InputError(f"the label {label!r} is not in the taxonomy{self._hint(label)}")
         if len(nodes) > 1:
             options = " or ".join(repr(list(self.paths[n])) for n in nodes[:4])
             raise InputError(f"the label {label!r} stands in {len(nodes)} places; give its path, e.g. {options}.")
         return nodes[0]
 
+    def _hint(self, label: str) -> str:
+        path = label.split(PATH_SEPARATOR)
+        if tuple(path) in self._by_path:
+            return f"; give a path as a list of names, {path}."
+        if label in ("nan", "None", "<NA>"):
+            return "; it may be a blank of which astype(str) made a text: leave blanks as they are."
+        near = get_close_matches(label, list(self._by_name), n=1, cutoff=0.5)
+        return f"; did you mean {near[0]!r}?" if near else "."
+
     def _node_at(self, path: tuple[str, ...]) -> int:
         if path in self._by_path:
             return self._by_path[path]
-        if not path:
-            raise InputError("a label path is empty.")
         for name in path:
             if name not in self._by_name:
                 self.node(name)  # raises, with the nearest spelling
@@ -360,22 +390,24 @@ class Hierarchy:
         """The nodes that the labels of one document mean, not yet closed under ancestors.
 
         Args:
-            labels: one path from a top node down, or a set of names, or a sequence of paths. In a set of names an ambiguous
-                one is told apart by the presence of its parent.
+            labels: one path from a top node down, or a set of names, or a list of paths: a list, tuple, set, array, Series or
+                iterator of texts, in which blanks fill up (`htc.names`). In a set of names an ambiguous one is told apart by
+                the presence of its parent.
 
         Raises:
-            InputError: for an unknown or ambiguous label, or no label at all.
+            InputError: for an unknown or ambiguous label, a dictionary of scores, or no label at all.
         """
-        if isinstance(labels, str):
-            raise InputError(f"labels must be a list of names or of paths, not the text {labels!r}.")
+        return self._nodes_of(read_labels(labels))
+
+    def _nodes_of(self, labels: list[str | tuple[str, ...]]) -> list[int]:
         if not labels:
             raise InputError("no label is given.")
-        if all(isinstance(label, str) for label in labels):
-            names = tuple(str(label) for label in labels)
-            if names in self._by_path:
-                return [self._by_path[names]]
-            return self._resolve_set(names)
-        return [self.node(path) for path in labels]
+        names = tuple(label for label in labels if isinstance(label, str))
+        if len(names) < len(labels):
+            return [self.node(label) for label in labels]
+        if names in self._by_path:
+            return [self._by_path[names]]
+        return self._resolve_set(names)
 
     def _resolve_set(self, names: tuple[str, ...]) -> list[int]:
         ambiguous = [name for name in names if len(self._by_name.get(name, ())) > 1]
@@ -400,7 +432,8 @@ class Hierarchy:
                 [1, 1, 1, 0]], dtype=torch.int32)
 
         Args:
-            label_sets: for each of D documents what `resolve` takes.
+            label_sets: for each of D documents what `resolve` takes; not arrays of 0 and 1, which
+                `htc.label_sets.as_label_sets` takes, too.
             allow_empty: whether a document may have no label, as a prediction may.
 
         Returns:
@@ -412,9 +445,10 @@ class Hierarchy:
         rows: list[int] = []
         columns: list[int] = []
         count = 0
-        for document, labels in enumerate(label_sets):
+        for document, labels in enumerate(rows_of(label_sets, "label sets", ordered=True)):
             try:
-                nodes = [] if allow_empty and not labels else self.resolve(labels)
+                read = read_labels(labels)
+                nodes = [] if allow_empty and not read else self._nodes_of(read)
             except InputError as error:
                 raise InputError(f"document {document}: {error}") from error
             rows += [document] * len(nodes)
@@ -453,32 +487,3 @@ def spread(starts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     row = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
     first = counts.cumsum(0) - counts
     return row, starts[row] + torch.arange(len(row), device=counts.device) - first[row]
-
-
-def _breadth_first(names: Sequence[str], parents: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """Nodes by depth, then by the order of their parents, then as given; and the depth of each node as given."""
-    children: list[list[int]] = [[] for _ in names]
-    for child, above in enumerate(parents):
-        for parent in dict.fromkeys(above):
-            children[parent].append(child)
-    waiting = [len(set(above)) for above in parents]
-    level = [node for node, count in enumerate(waiting) if count == 0]
-    order: list[int] = []
-    depth = [0] * len(names)
-    current = 1
-    while level:
-        below: list[int] = []
-        for node in level:
-            depth[node] = current
-            for child in children[node]:
-                waiting[child] -= 1
-                if waiting[child] == 0:
-                    below.append(child)
-        order += level
-        level = below
-        current += 1
-    if len(order) < len(names):
-        graph = {str(node): [str(child) for child in below] for node, below in enumerate(children)}
-        cycle = PATH_SEPARATOR.join(names[int(node)] for node in find_cycle(graph))
-        raise InputError(f"the hierarchy has a cycle: {cycle}.")
-    return order, depth

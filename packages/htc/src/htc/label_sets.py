@@ -1,6 +1,6 @@
 """What metrics, inference rules and estimators take: label sets and node scores, in the forms in which people have them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.names import clean, is_blank, no_text, rows_of
 
 LabelSets = Any
 """The labels of D documents:
@@ -16,14 +17,18 @@ LabelSets = Any
 - a (D, N) array of 0 and 1, in the hierarchy's node order: of torch, NumPy or SciPy (sparse), nested lists, or a DataFrame,
   whose columns are put in order where they are the names of the nodes;
 - D label sets as `Hierarchy.resolve` takes them: a path, a set of names, or several paths; none for a document without labels;
-- D rows of names, filled up with "" or None;
-- D names.
+- D rows of names, filled up with "", None or NaN;
+- D names, blank for a document without labels.
+
+Names are read as `htc.names` says; those of classes that are numbers must be texts, as numbers are 0 and 1 here.
 """
 
+CLASS_NUMBERS = "labels are texts, so give numbers of classes as texts: map(str, ...), or an array's astype(str)"
 CELLS = 2**21  # of documents by nodes, at a time: what a processor's cache holds is fastest, and memory stays bounded
 NUMBERS = (int, float, np.number, np.bool_)
 Scores = Any
-"""(D, N) probabilities or other scores of nodes: an array of torch or NumPy, or nested lists."""
+"""(D, N) probabilities or other scores of nodes: an array of torch or NumPy, nested lists, or a DataFrame, whose columns are
+put in order where they are the names of the nodes."""
 
 
 def as_label_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels") -> Tensor:
@@ -46,14 +51,22 @@ def as_label_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels")
     """
     if isinstance(labels, Tensor):
         return _as_zero_one(labels, hierarchy, name)
-    labels = labels if hasattr(labels, "__array__") or hasattr(labels, "toarray") else list(labels)
+    labels = as_rows(labels, name)
     numbers = as_numbers(labels, hierarchy, name)
     if numbers is not None:
         return _as_zero_one(_as_tensor(numbers), hierarchy, name)
     try:
-        return hierarchy.encode(as_lists(labels), allow_empty=True)
+        return hierarchy.encode(as_lists(labels, name), allow_empty=True)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+
+
+def as_rows(labels: LabelSets, name: str) -> Any:
+    """Label sets that can be gone through more than once: arrays and tables as they are, others as lists of lists and sets."""
+    if hasattr(labels, "__array__") or hasattr(labels, "toarray"):
+        return labels
+    rows = list(rows_of(labels, name, ordered=True))
+    return [list(row) if isinstance(row, Iterator) else row.tolist() if isinstance(row, Tensor) else row for row in rows]
 
 
 def as_numbers(labels: LabelSets, hierarchy: Hierarchy | None, name: str) -> np.ndarray | None:
@@ -63,15 +76,12 @@ def as_numbers(labels: LabelSets, hierarchy: Hierarchy | None, name: str) -> np.
     if hasattr(labels, "columns") and hierarchy is not None:
         labels = _in_node_order(labels, hierarchy, name)
     if not hasattr(labels, "__array__"):
-        first = next((row for row in labels if not hasattr(row, "__len__") or len(row)), None)
-        if isinstance(first, Iterable) and not isinstance(first, str):
-            first = next(iter(first), None)
-        if not isinstance(first, NUMBERS):
+        if not isinstance(_first_value(labels), NUMBERS):
             return None
         try:
-            return np.asarray(labels)
+            labels = np.asarray(labels)
         except ValueError as error:
-            raise InputError(f"{name}: the rows of numbers are not all of one length.") from error
+            raise InputError(f"{name}: the rows of numbers are not all of one length; {CLASS_NUMBERS}.") from error
     array = np.asarray(labels)
     if array.dtype.kind in "biuf":
         return array
@@ -80,14 +90,25 @@ def as_numbers(labels: LabelSets, hierarchy: Hierarchy | None, name: str) -> np.
     return None
 
 
+def _first_value(labels: list[Any]) -> Any:
+    """The first value that is not blank, of all rows; None where there is none."""
+    for row in labels:
+        values = row if isinstance(row, list | tuple) or getattr(row, "shape", None) else [row]
+        value = next((value for value in values if not is_blank(value)), None)
+        if value is not None:
+            return value
+    return None
+
+
 def _in_node_order(frame: Any, hierarchy: Hierarchy, name: str) -> Any:
     """A DataFrame with a column for each node, in node order; one of names, as it is."""
-    columns = list(frame.columns)
-    if len(columns) != hierarchy.num_nodes or not all(isinstance(column, str) for column in columns):
+    if len(frame.columns) != hierarchy.num_nodes or not all(isinstance(column, str) for column in frame.columns):
         return frame
-    if set(columns) == set(hierarchy.names) and len(set(columns)) == len(columns):
-        return frame[list(hierarchy.names)]
-    known = [column for column in columns if column in hierarchy.names]
+    position = {clean(column): number for number, column in enumerate(frame.columns)}
+    nodes = list(map(clean, hierarchy.names))
+    if position.keys() == set(nodes) and len(position) == len(nodes):
+        return np.asarray(frame)[:, [position[node] for node in nodes]]
+    known = sorted(position.keys() & nodes, key=position.__getitem__)
     if known:
         raise InputError(
             f"{name}: its columns are names of labels, {known[0]!r} for one, but not those of all nodes once; give a column "
@@ -96,46 +117,43 @@ def _in_node_order(frame: Any, hierarchy: Hierarchy, name: str) -> Any:
     return frame
 
 
-def as_lists(labels: LabelSets) -> list[Any]:
-    """Names, rows of names and label sets as lists that `Hierarchy.encode` takes."""
-    return [_as_list(value) for value in (labels.to_numpy() if hasattr(labels, "to_numpy") else labels)]
-
-
-def _as_list(value: Any) -> Any:
-    if isinstance(value, str):
-        return [str(value)]
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, (set, frozenset)):
-        value = sorted(value)
-    if not isinstance(value, Sequence):
-        raise InputError(f"labels must be names, or lists of names or of paths, not {value!r}.")
-    return [_as_list(name) if isinstance(name, (list, tuple)) else name for name in value if not _fills_up(name)]
-
-
-def _fills_up(name: Any) -> bool:
-    if isinstance(name, str):
-        return not name
-    return name is None or type(name).__name__ == "NAType" or (isinstance(name, float) and np.isnan(name))
+def as_lists(labels: LabelSets, name: str = "labels") -> list[Any]:
+    """Names, rows of names and label sets as a list that `Hierarchy.encode` takes: a name by itself is a list of one."""
+    rows = rows_of(labels, name, ordered=True)
+    return [[row] if isinstance(row, str) else row for row in rows]
 
 
 def _as_zero_one(array: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:
-    _check_shape(array, hierarchy, name)
+    _check_shape(array, hierarchy, name, f"; {CLASS_NUMBERS}")
     if array.dtype == torch.bool:
         return array
     if not bool(((array == 0) | (array == 1)).all()):
-        raise InputError(f"{name} must hold 0 and 1 only; decode probabilities into label sets first (htc.decoding).")
+        raise InputError(
+            f"{name} must hold 0 and 1 only; decode probabilities into label sets first (htc.decoding); {CLASS_NUMBERS}."
+        )
     return array.bool()
 
 
 def as_scores(scores: Scores, hierarchy: Hierarchy, name: str = "y_score") -> Tensor:
-    """Node scores as a tensor of floating point numbers. Raises: InputError: for a wrong shape or NaN."""
-    array = scores if isinstance(scores, Tensor) else _as_tensor(np.asarray(scores))
+    """Node scores as a tensor of floating point numbers. Raises: InputError: for a wrong shape, no numbers, or NaN."""
+    array = scores if isinstance(scores, Tensor) else _as_tensor(_score_array(scores, hierarchy, name))
     _check_shape(array, hierarchy, name)
     if not array.is_floating_point():
         return array.double()
     if bool(array.isnan().any()):
         raise InputError(f"{name} holds NaN for document {int(array.isnan().any(1).nonzero()[0])}.")
+    return array
+
+
+def _score_array(scores: Scores, hierarchy: Hierarchy, name: str) -> np.ndarray:
+    if hasattr(scores, "columns"):
+        scores = _in_node_order(scores, hierarchy, name)
+    array = np.asarray(scores)
+    if array.dtype.kind == "O" and array.size and all(isinstance(value, NUMBERS) for value in array.flat):
+        return array.astype(float)
+    if array.dtype.kind not in "biuf":
+        value = next(iter(array.flat), None)
+        raise InputError(f"{name} must be an array of numbers, a column for each node, but {no_text(value)}.")
     return array
 
 
@@ -145,11 +163,11 @@ def _as_tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array if sharable else array.copy())
 
 
-def _check_shape(array: Tensor, hierarchy: Hierarchy, name: str) -> None:
+def _check_shape(array: Tensor, hierarchy: Hierarchy, name: str, hint: str = "") -> None:
     if array.ndim != 2 or array.shape[1] != hierarchy.num_nodes:
         raise InputError(
             f"{name} must have a column for each of the {hierarchy.num_nodes} nodes of the hierarchy, but its shape is "
-            f"{tuple(array.shape)}."
+            f"{tuple(array.shape)}{hint}."
         )
 
 

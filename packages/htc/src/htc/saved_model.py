@@ -151,7 +151,8 @@ def _made(schema: type[Schema], values: dict[str, Any]) -> Schema:
     made = schema(**values)
     for field in fields(schema):
         value, kind = getattr(made, field.name), type(field.default)
-        fits = type(value) in (int, float) and math.isfinite(value) if kind is float else type(value) is kind
+        is_number = type(value) in (int, float) and math.isfinite(value)
+        fits = is_number if kind is float else type(value) is kind or (field.default is None and is_number)
         if not fits:
             raise TypeError(f"{field.name} is {value!r:.40}")
     return made

@@ -1,23 +1,31 @@
-"""Reading a taxonomy file: one line per parent, `parent<TAB>child<TAB>child...`, the root is called `Root`.
+"""Reading and writing a taxonomy file: one line per parent, `parent<TAB>child<TAB>child...`, the root is called `Root`.
 
 What the format means here:
 
 - A name that stands under two parents names two nodes, told apart by their paths. Where such a node has children of its own,
-  its line must begin with its path, `Technology > Basics<TAB>...`.
-- `Root` is not a node. A file without it has as its roots the parents that are nobody's child.
-- Blank lines are skipped, a byte order mark and CRLF line ends are accepted, an edge may be listed twice.
+  its line must begin with its path, `Technology > Basics<TAB>...`. The path of a top label begins with the root, as it would
+  be a mere name else; others may, too: `Root > Technology`, `Root > Technology > Basics`.
+- So a child may have the name of its parent, `Root > Utilities<TAB>Utilities` or `Arts > Other<TAB>Other`, or of any label
+  above it.
+- `Root` is not a node. A file without a line of it has as its roots the parents that are nobody's child, and the top labels of
+  paths that begin with it.
+- Names are read as `htc.names` says. Blank lines are skipped, a byte order mark and CRLF line ends are accepted, an edge may be
+  listed twice.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from htc.errors import InputError
+from htc.graph import find_cycle
+from htc.names import clean
 from htc.text_files import read_text
 
 ROOT = "Root"
 PATH_SEPARATOR = " > "
+FROM_ROOT = ROOT + PATH_SEPARATOR
 
 Row = tuple[int, str, list[str]]  # line number, parent (a name or a path), children
 
@@ -46,7 +54,7 @@ def _read_rows(file: Path) -> list[Row]:
     text = read_text(file, "the taxonomy")
     rows: list[Row] = []
     for number, raw in enumerate(text.split("\n"), start=1):
-        cells = [cell.strip() for cell in raw.split("\t")]
+        cells = [clean(cell) for cell in raw.split("\t")]
         while cells and not cells[-1]:
             cells.pop()
         if cells:
@@ -65,8 +73,6 @@ def _children(file: Path, line: int, cells: list[str]) -> list[str]:
         raise InputError(f"{file}:{line}: {found}; expected parent<TAB>child<TAB>child... and read {parent[:60]!r}.")
     if not parent or not all(children):
         raise InputError(f"{file}:{line}: a name is empty (two tabs in a row, or a tab at the start of the line).")
-    if parent in children:
-        raise InputError(f"{file}:{line}: {parent!r} is listed as its own child.")
     return children
 
 
@@ -82,31 +88,26 @@ def _refuse_cycles(file: str | Path, rows: list[Row]) -> None:
             line_of.setdefault((parent, child), line)
     cycle = find_cycle(below)
     if cycle:
-        line = line_of[(cycle[-2], cycle[-1])]
-        raise InputError(f"{file}:{line}: the taxonomy has a cycle: {PATH_SEPARATOR.join(cycle)}.")
+        parent, child = cycle[-2:]
+        how = f"begin the line with its parent's path: {_path_to(parent, rows)}<TAB>{child}"
+        if parent == child:
+            problem = f"{child!r} is listed as its own child. If it is another label with its parent's name, {how}"
+        else:
+            problem = (
+                f"the taxonomy has a cycle: {PATH_SEPARATOR.join(cycle)}. If the last is another label of that name, {how}"
+            )
+        raise InputError(f"{file}:{line_of[(parent, child)]}: {problem}")
 
 
-def find_cycle(below: Mapping[str, Iterable[str]]) -> list[str]:
-    """A cycle in a directed graph given as adjacency lists, its first node repeated at the end; empty where there is none."""
-    done: set[str] = set()
-    for start in list(below):
-        if start in done:
-            continue
-        path, on_path = [start], {start}
-        stack = [iter(below.get(start, ()))]
-        while stack:
-            node = next(stack[-1], None)
-            if node is None:
-                stack.pop()
-                done.add(path[-1])
-                on_path.discard(path.pop())
-            elif node in on_path:
-                return [*path[path.index(node) :], node]
-            elif node not in done:
-                path.append(node)
-                on_path.add(node)
-                stack.append(iter(below.get(node, ())))
-    return []
+def _path_to(name: str, rows: list[Row]) -> str:
+    """A path from the root to a name, by the first line on each step of the way up."""
+    path = [name]
+    while True:
+        top = path[0].split(PATH_SEPARATOR)[0]
+        above = next((parent for _, parent, names in rows if top in names and parent not in (*path, ROOT)), None)
+        if above is None:
+            return PATH_SEPARATOR.join(path if top == ROOT else [ROOT, *path])
+        path.insert(0, above)
 
 
 def _expand(file: str | Path, rows: list[Row], children: set[str], has_root: bool) -> list[tuple[str, ...]]:
@@ -116,26 +117,70 @@ def _expand(file: str | Path, rows: list[Row], children: set[str], has_root: boo
     for line, parent, names in rows:
         by_parent[parent].update(dict.fromkeys(names))
         line_of.setdefault(parent, line)
-    roots = by_parent.pop(ROOT) if has_root else {p: None for _, p, _ in rows if p not in children and PATH_SEPARATOR not in p}
-    paths: list[tuple[str, ...]] = [(name,) for name in roots]
+    by_parent.pop(ROOT, None)
+    paths: list[tuple[str, ...]] = [(name,) for name in _top_labels(file, rows, children, has_root)]
     expanded: dict[str, tuple[str, ...]] = {}  # parent cell -> the node that it was taken for
     for path in paths:  # grows while it is walked
         cell, name = PATH_SEPARATOR.join(path), path[-1]
-        cells = {cell, name} & by_parent.keys()
+        cells = {cell, name, FROM_ROOT + cell} & by_parent.keys()
         for key in cells:
             if key in expanded:
-                other = PATH_SEPARATOR.join(expanded[key])
                 raise InputError(
-                    f"{file}:{line_of[key]}: the parent {key!r} is ambiguous: it stands for {other!r} and for {cell!r}; "
-                    "begin the line with the path of the one that is meant."
+                    f"{file}:{line_of[key]}: the parent {key!r} is ambiguous: it stands for {_path_cell(expanded[key])!r} and "
+                    f"for {_path_cell(path)!r}; begin the line with the path of the one that is meant."
                 )
             expanded[key] = path
         paths.extend((*path, child) for child in dict.fromkeys(c for key in sorted(cells) for c in by_parent[key]))
     for parent, line in line_of.items():
         if parent != ROOT and parent not in expanded:
-            near = get_close_matches(parent, [ROOT, *(p[-1] for p in paths)], n=1)
+            known = map(_path_cell, paths) if PATH_SEPARATOR in parent else (path[-1] for path in paths)
+            near = get_close_matches(parent, [ROOT, *known], n=1)
             raise InputError(
                 f"{file}:{line}: the parent {parent!r} is nobody's child"
                 + (f"; did you mean {near[0]!r}?" if near else f"; list it as a child of another node or of '{ROOT}'.")
             )
     return paths
+
+
+def _top_labels(file: str | Path, rows: list[Row], children: set[str], has_root: bool) -> dict[str, None]:
+    """The children of the root, in order, each once."""
+    if has_root:
+        return dict.fromkeys(child for _, parent, names in rows if parent == ROOT for child in names)
+    parents = [parent.removeprefix(FROM_ROOT).split(PATH_SEPARATOR) for _, parent, _ in rows]
+    tops = {
+        path[0]: None
+        for (_, cell, _), path in zip(rows, parents, strict=True)
+        if cell.startswith(FROM_ROOT) or (len(path) == 1 and cell not in children)
+    }
+    if not tops:
+        raise InputError(f"{file}: no line says which labels are at the top; begin with one of {ROOT}<TAB>label<TAB>label...")
+    return tops
+
+
+def _path_cell(path: tuple[str, ...]) -> str:
+    """A path as a cell that is no name."""
+    return PATH_SEPARATOR.join(path) if len(path) > 1 else FROM_ROOT + path[0]
+
+
+def write_taxonomy(file: str | Path, paths: Sequence[tuple[str, ...]]) -> None:
+    """Write the path of every node as a taxonomy file, which `read_taxonomy` reads into the same paths.
+
+    Args:
+        paths: parents before children.
+
+    Raises:
+        InputError: for a name that the format cannot hold.
+    """
+    below: dict[tuple[str, ...], list[str]] = {(): []}
+    for path in paths:
+        name = path[-1]
+        if name == ROOT or any(mark in name for mark in (PATH_SEPARATOR, "\t", "\n")):
+            raise InputError(
+                f"a taxonomy file cannot hold the name {name!r}: {ROOT!r}, {PATH_SEPARATOR!r} and tabs mean more there."
+            )
+        below[path[:-1]].append(name)
+        below[path] = []
+    count = Counter(path[-1] for path in paths)
+    lines = [ROOT, *(path[-1] if count[path[-1]] == 1 else _path_cell(path) for path in paths)]
+    rows = ["\t".join([cell, *names]) for cell, names in zip(lines, below.values(), strict=True) if names]
+    Path(file).write_text("\n".join(rows) + "\n", encoding="utf-8")

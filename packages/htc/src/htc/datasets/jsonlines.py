@@ -16,6 +16,7 @@ from torch import Tensor
 
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.names import is_blank
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,6 @@ def _labels(record: dict[str, Any]) -> list[Any]:
         raise InputError(f"'label' must be a list of names or of paths, not {json.dumps(labels)[:60]}.")
     if not labels:
         raise InputError("the document has no label: 'label' is an empty list.")
-    is_path = [isinstance(label, list) and bool(label) and all(isinstance(n, str) for n in label) for label in labels]
-    if not all(is_path) and not all(isinstance(label, str) for label in labels):
-        raise InputError("'label' must hold names only, or paths (non-empty lists of names) only.")
+    if len({isinstance(label, list) for label in labels if not is_blank(label)}) > 1:
+        raise InputError("'label' must hold names only, or paths (lists of names) only.")
     return labels

@@ -19,6 +19,7 @@ import torch
 from htc.datasets.dataset import Dataset, split_by_group
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.names import clean
 from htc.text_files import read_text
 
 log = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ def _column(file: Path, header: list[str], name: str, key: str) -> int:
 
 
 def _path(place: str, cells: list[str], columns: list[str]) -> list[str]:
+    cells = [clean(cell) for cell in cells]
     path = [cell for cell in cells if cell]
     if not path:
         raise InputError(f"{place}: the row has no label.")

@@ -25,7 +25,7 @@ from htc.losses.base import Objective
 from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal, base_rate_log_odds
 from htc.losses.by_name import OBJECTIVES, SOFTMAX_OBJECTIVES, objective_by_name
 from htc.losses.regularization import recursive_regularization
-from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors
+from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors, counted_priors
 from htc.losses.stop import StopEvent
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "StopEvent",
     "base_rate_log_odds",
     "conditional_priors",
+    "counted_priors",
     "objective_by_name",
     "recursive_regularization",
 ]

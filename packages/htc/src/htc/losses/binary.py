@@ -10,6 +10,8 @@ from htc.hierarchy import Hierarchy
 from htc.label_sets import documents_per_label
 from htc.losses.base import Objective
 
+REDUCTIONS = ("mean", "sum")
+
 
 class BCE(Objective):
     """Binary cross-entropy of every node by itself, mean over all B x N cells; probabilities need not be coherent.
@@ -61,31 +63,38 @@ class Focal(Objective):
 
     Args:
         gamma: 0 gives `BCE`.
+        alpha: the weight of cells that are true, 1 - alpha being that of the others; None weighs all alike. The public code of
+            Plaud et al. has 0.25.
 
     Raises:
-        InputError: for a negative gamma.
+        InputError: for a negative gamma, or an alpha that is not between 0 and 1.
 
-    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; there with alpha 0.25.
     """
 
     coherent = False
 
-    def __init__(self, hierarchy: Hierarchy, gamma: float = 2.0) -> None:
+    def __init__(self, hierarchy: Hierarchy, gamma: float = 2.0, alpha: float | None = None) -> None:
         super().__init__(hierarchy, hierarchy.num_nodes)
         if gamma < 0:
             raise InputError(f"gamma must not be negative, but is {gamma}.")
-        self.gamma = gamma
+        if alpha is not None and not 0 < alpha < 1:
+            raise InputError(f"alpha must be between 0 and 1, not {alpha}.")
+        self.gamma, self.alpha = gamma, alpha
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         towards_truth = torch.where(targets.bool(), logits, -logits)  # (B, N)
-        return (-F.logsigmoid(towards_truth) * (self.gamma * F.logsigmoid(-towards_truth)).exp()).mean()
+        cells = -F.logsigmoid(towards_truth) * (self.gamma * F.logsigmoid(-towards_truth)).exp()
+        if self.alpha is not None:
+            cells = cells * torch.where(targets.bool(), self.alpha, 1 - self.alpha)
+        return cells.mean()
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
 
 
 class CHAMP(Objective):
-    """Binary cross-entropy in which a wrong label costs more the further it is from the closest true one; mean over all cells.
+    """Binary cross-entropy in which a wrong label costs more the further it is from the closest true one.
 
     A wrong label at distance d costs -log(1 - p) (1 + beta ((d / d_max + 1)^2 - 1)), d in edges, the root counting as a node,
     d_max the largest distance between two labels. On targets that are closed under ancestors the closest true label is always
@@ -100,27 +109,33 @@ class CHAMP(Objective):
 
     Args:
         hierarchy: a tree or a DAG (see `htc.distances`).
-        beta: how much distance counts; 0 gives `BCE`. The paper's code has 1e-4.
+        beta: how much distance counts; 0 gives `BCE`. The configs of the public code of Plaud et al. have 1e-4.
+        reduction: `mean` over all B x N cells, as `BCE`, or `sum` over labels and mean over documents, as in that code: N times
+            as much, which gradient clipping sees. (That code also counts a label twice that is as near to two true ones.)
 
     Raises:
-        InputError: for a negative beta.
+        InputError: for a negative beta, or another reduction.
 
     Source: Vaswani et al., "All Mistakes Are Not Equal: Comprehensive Hierarchy Aware Multi-label Predictions (CHAMP)", 2022.
     """
 
     coherent = False
 
-    def __init__(self, hierarchy: Hierarchy, beta: float = 1e-4) -> None:
+    def __init__(self, hierarchy: Hierarchy, beta: float = 1e-4, reduction: str = "mean") -> None:
         super().__init__(hierarchy, hierarchy.num_nodes)
         if beta < 0:
             raise InputError(f"beta must not be negative, but is {beta}.")
-        self.beta = beta
+        if reduction not in REDUCTIONS:
+            raise InputError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}.")
+        self.beta, self.reduction = beta, reduction
         self.largest_distance = diameter(hierarchy)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         distance = distance_to_closed_set(targets, self.hierarchy).to(logits.dtype)  # (B, N), 0 where true
         severity = 1 + self.beta * ((distance / self.largest_distance + 1) ** 2 - 1)
-        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), weight=severity)
+        if self.reduction == "mean":
+            return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), weight=severity)
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), severity, reduction="none").sum(1).mean()
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()

@@ -6,11 +6,12 @@ from htc.errors import InputError
 from htc.hierarchy import Hierarchy
 from htc.losses.base import Objective
 from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal
-from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors
+from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors, counted_priors
 from htc.losses.stop import StopEvent
 
 SOFTMAX_OBJECTIVES = ("leaf_softmax", "parameter_sharing_softmax", "conditional_softmax", "conditional_softmax_la")
 OBJECTIVES = ("bce", "focal", "champ", "conditional_sigmoid", *SOFTMAX_OBJECTIVES)
+PRIORS = ("smoothed", "counts")
 
 
 def objective_by_name(
@@ -21,9 +22,13 @@ def objective_by_name(
     stop: bool = False,
     tau: float = 1.0,
     prior_smoothing: float = 1.0,
+    priors: str = "smoothed",
     gamma: float = 2.0,
+    alpha: float | None = None,
     beta: float = 1e-4,
+    reduction: str = "mean",
     margin: float = 0.0,
+    margin_form: str = "edges",
 ) -> Objective:
     """One of `OBJECTIVES`.
 
@@ -32,9 +37,10 @@ def objective_by_name(
             trained already and needs them no more.
         stop: give inner nodes a stop event, so that paths may end there; for the softmax objectives.
         tau, prior_smoothing: of conditional_softmax_la; see `ConditionalSoftmax` and `conditional_priors`.
-        gamma: of focal.
-        beta: of champ.
-        margin: of parameter_sharing_softmax.
+        priors: of conditional_softmax_la: `smoothed`, or `counts` for `counted_priors`, as in the public code of Plaud et al.
+        gamma, alpha: of focal; that code has an alpha of 0.25.
+        beta, reduction: of champ; that code has a reduction of `sum`.
+        margin, margin_form: of parameter_sharing_softmax; that code has the form `relative`.
 
     Raises:
         InputError: for an unknown name, or settings that do not go with it.
@@ -45,21 +51,25 @@ def objective_by_name(
             case "bce":
                 return BCE(hierarchy)
             case "focal":
-                return Focal(hierarchy, gamma)
+                return Focal(hierarchy, gamma, alpha)
             case "champ":
-                return CHAMP(hierarchy, beta)
+                return CHAMP(hierarchy, beta, reduction)
             case "conditional_sigmoid":
                 return ConditionalSigmoid(hierarchy)
             case "leaf_softmax":
                 return LeafSoftmax(hierarchy)
             case "parameter_sharing_softmax":
-                return ParameterSharingSoftmax(hierarchy, margin)
+                return ParameterSharingSoftmax(hierarchy, margin, margin_form)
+            case "conditional_softmax_la" if targets is not None and priors == "counts":
+                return ConditionalSoftmax(hierarchy, counted_priors(targets, hierarchy), tau)
             case "conditional_softmax_la" if targets is not None:
                 return ConditionalSoftmax(hierarchy, conditional_priors(targets, hierarchy, prior_smoothing), tau)
         return ConditionalSoftmax(hierarchy)
 
     if name not in OBJECTIVES:
         raise InputError(f"the objective must be one of {', '.join(OBJECTIVES)}, not {name!r}.")
+    if priors not in PRIORS:
+        raise InputError(f"priors must be one of {', '.join(PRIORS)}, not {priors!r}.")
     if not stop:
         return make(hierarchy, targets)
     if name not in SOFTMAX_OBJECTIVES:

@@ -4,11 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from htc.distances import distance_to_closed_set
+from htc.distances import distance_to_closed_set, leaf_diameter
 from htc.errors import InputError, UnsuitableTargetsError
 from htc.hierarchy import Hierarchy, spread
 from htc.label_sets import documents_per_label, labels_per_document
 from htc.losses.base import Objective
+
+MARGIN_FORMS = ("edges", "relative")
 
 
 def check_one_leaf(targets: Tensor, hierarchy: Hierarchy, objective: str) -> None:
@@ -96,7 +98,8 @@ class ConditionalSoftmax(Objective):
 
     Args:
         hierarchy: a tree.
-        priors: (N,) the probability of each node given its parent, as `conditional_priors` gives it; None for the plain loss.
+        priors: (N,) the probability of each node given its parent, as `conditional_priors` gives it, or `counted_priors` for
+            those of the paper's code; None for the plain loss.
         tau: the strength of the adjustment.
 
     Raises:
@@ -178,14 +181,30 @@ def conditional_priors(targets: Tensor, hierarchy: Hierarchy, smoothing: float =
         targets: (D, N) bool, closed under ancestors; training documents only.
         hierarchy: a tree.
         smoothing: added to each count, so that a node which never occurs still has a positive prior; it also says how far a
-            sibling group with few documents is trusted.
+            sibling group with few documents is trusted. The public code of Plaud et al. does without, see `counted_priors`.
 
     Returns:
         (N,) float32, summing to one in each sibling group.
     """
     if smoothing <= 0:
         raise InputError(f"smoothing must be positive, not {smoothing}: a node without training documents has no prior else.")
-    counts = documents_per_label(targets).float() + smoothing
+    return _shares_among_siblings(documents_per_label(targets).float() + smoothing, hierarchy)
+
+
+def counted_priors(targets: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """The share of each node among its siblings by plain counts, 1 for a node that never occurs: as the public code of Plaud et
+    al. takes it, which counts validation documents, too.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"]])
+    >>> counted_priors(hierarchy.encode([["Arts", "Music"]] * 2), hierarchy)  # Arts; Music, Film
+    tensor([1.0000, 0.6667, 0.3333])
+
+    Args and returns: as `conditional_priors`.
+    """
+    return _shares_among_siblings(documents_per_label(targets).float().clamp_min(1.0), hierarchy)
+
+
+def _shares_among_siblings(counts: Tensor, hierarchy: Hierarchy) -> Tensor:
     group = hierarchy.sibling_group
     totals = torch.zeros(int(group[-1]) + 1).index_add(0, group, counts)
     return counts / totals[group]
@@ -197,22 +216,29 @@ class ParameterSharingSoftmax(Objective):
 
     Args:
         hierarchy: a tree.
-        margin: added, times the distance to the true leaf in edges, to the scores of the other leaves in the loss: the further
-            a leaf, the more it must fall behind. 0 for none.
+        margin: added, times the distance to the true leaf, to the scores of the other leaves in the loss: the further a leaf,
+            the more it must fall behind. 0 for none.
+        margin_form: the distance is the number of `edges`, as in Valmadre's own code; or, `relative`, that of the nodes on the
+            way, both leaves included, divided by the largest such number, as in the public code of Plaud et al.
 
     Raises:
-        InputError: if the hierarchy is not a tree, or for a negative margin.
+        InputError: if the hierarchy is not a tree, for a negative margin, or another form.
+
+    Source: Valmadre, "Hierarchical classification at multiple operating points", NeurIPS 2022.
     """
 
     coherent = True
     one_path = True
 
-    def __init__(self, hierarchy: Hierarchy, margin: float = 0.0) -> None:
+    def __init__(self, hierarchy: Hierarchy, margin: float = 0.0, margin_form: str = "edges") -> None:
         super().__init__(hierarchy, hierarchy.num_nodes)
         if margin < 0:
             raise InputError(f"margin must not be negative, but is {margin}.")
+        if margin_form not in MARGIN_FORMS:
+            raise InputError(f"margin_form must be one of {', '.join(MARGIN_FORMS)}, not {margin_form!r}.")
         hierarchy.parent  # noqa: B018  raises unless this is a tree
-        self.margin = margin
+        self.margin, self.margin_form = margin, margin_form
+        self.largest_distance = leaf_diameter(hierarchy)
         self.register_buffer("leaves", hierarchy.leaves, persistent=False)
 
     leaves: Tensor
@@ -233,6 +259,8 @@ class ParameterSharingSoftmax(Objective):
             off_path = distance_to_closed_set(targets, self.hierarchy)[:, self.leaves]  # (B, L)
             common = (depth - off_path).clamp_min(0)  # the depth of the lowest common ancestor with the true leaf
             distance = depth + targets.sum(1, keepdim=True) - 2 * common
+            if self.margin_form == "relative":
+                distance = torch.where(distance > 0, distance + 1, 0) / (self.largest_distance + 1)
             scores = scores + self.margin * distance.to(scores.dtype)
         return F.cross_entropy(scores, targets[:, self.leaves].to(torch.uint8).argmax(1))
 

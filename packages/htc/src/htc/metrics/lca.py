@@ -34,7 +34,9 @@ def lca_precision_recall_f(
     error deep in the hierarchy weighs as much as one near the top.
 
     The root, like everywhere here, is never counted: labels that meet there only have nothing in common. Of meeting points at
-    one distance the deepest is taken; of true labels at one distance below it, and of shortest ways in a DAG, all.
+    one distance the deepest is taken; of true labels at one distance below it, and of shortest ways in a DAG, all. With one
+    true and one predicted label these are the numbers of HEMKit, the authors' program. With several, HEMKit leaves out common
+    ancestors that it finds redundant, by rules that depend on how nodes are numbered, and its numbers can differ.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music", "Jazz"], ["Arts", "Music", "Opera"]])
     >>> y_true, y_pred = [["Arts", "Music", "Jazz"]], [["Arts", "Music", "Opera"]]
