@@ -50,6 +50,9 @@ class TableConfig(DatasetConfig):
     file: str = MISSING
     text: str = "text"
     levels: list[str] | None = None
+    path: str | None = None
+    separator: str | None = " > "
+    path_separator: str | None = None
     split: str | None = None
 
 
