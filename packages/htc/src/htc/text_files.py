@@ -41,22 +41,23 @@ def decoded(content: bytes, source: str, what: str) -> str:
     """The text that bytes hold. Args: source: where they come from; what: see `read_text`. Raises InputError likewise."""
     for signature, kind in MARKED_UP:
         if content.startswith(signature):
-            raise InputError(f"{source}: this is {kind} and no plain text; save {what} as text in UTF-8.")
+            raise InputError(f"{source}: this is {kind} and no plain text; save its content as text in UTF-8.")
     encoding = "utf-16" if content.startswith(UTF16_MARKS) else "utf-8-sig"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        _refuse_known(content, source, what)
+        refuse_archive(content, source)
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"{source}:{line}: {what} is not UTF-8 text; save it as UTF-8.") from error
     if "\0" in text:
-        _refuse_known(content, source, what)
+        refuse_archive(content, source)
         line = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{source}:{line}: {what} holds a NUL character, so that it is no text; save it as UTF-8 text.")
     return text
 
 
-def _refuse_known(content: bytes, source: str, what: str) -> None:
+def refuse_archive(content: bytes, source: str) -> None:
+    """Raise InputError if bytes begin as those of a file do that is no text. Args: see `decoded`."""
     kind = next((kind for signature, kind in SIGNATURES if content.startswith(signature)), None)
     if kind is not None:
-        raise InputError(f"{source}: this is {kind}, and no text; unpack it, or save {what} as text in UTF-8.")
+        raise InputError(f"{source}: this is {kind}, and no text; unpack it, or save its content as text in UTF-8.")

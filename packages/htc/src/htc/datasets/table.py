@@ -151,7 +151,7 @@ def _refuse_paths(table: Cells, column: int, name: str) -> None:
     raise InputError(
         f"{table.source}:{line}: the label {example!r} (column {name!r}) looks like several in one cell, with {mark!r} between "
         f"them. Read a path with {_option('path', name)} {_option('separator', mark)}, several labels with "
-        f"{_option('path', name)} {_option('path_separator', mark)}, or take the label as it is with dataset.separator=null."
+        f"{_option('path', name)} {_option('path_separator', mark)}, or take the label as it is with dataset.separator=''."
     )
 
 
