@@ -62,8 +62,8 @@ def csv_line(cells: Sequence[str]) -> str:
     number) gets an apostrophe in front, by which spreadsheets mark a text.
     """
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([_as_text(cell) for cell in cells])
-    return line.getvalue()
+    csv.writer(line, lineterminator="\n").writerow([_as_text(cell) for cell in cells])
+    return line.getvalue().removesuffix("\n")
 
 
 def _as_text(cell: str) -> str:

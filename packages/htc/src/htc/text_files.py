@@ -4,6 +4,7 @@ from pathlib import Path
 
 from htc.errors import InputError
 
+SAVE = "save its content as CSV, JSON or plain text in UTF-8."
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # How files begin that are no text, and what they are.
 SIGNATURES = (
@@ -41,7 +42,7 @@ def decoded(content: bytes, source: str, what: str) -> str:
     """The text that bytes hold. Args: source: where they come from; what: see `read_text`. Raises InputError likewise."""
     for signature, kind in MARKED_UP:
         if content.startswith(signature):
-            raise InputError(f"{source}: this is {kind} and no plain text; save its content as text in UTF-8.")
+            raise InputError(f"{source}: this is {kind} and no plain text; {SAVE}")
     encoding = "utf-16" if content.startswith(UTF16_MARKS) else "utf-8-sig"
     try:
         text = content.decode(encoding)
@@ -60,4 +61,4 @@ def refuse_archive(content: bytes, source: str) -> None:
     """Raise InputError if bytes begin as those of a file do that is no text. Args: see `decoded`."""
     kind = next((kind for signature, kind in SIGNATURES if content.startswith(signature)), None)
     if kind is not None:
-        raise InputError(f"{source}: this is {kind}, and no text; unpack it, or save its content as text in UTF-8.")
+        raise InputError(f"{source}: this is {kind}, and no text; unpack it, or {SAVE}")

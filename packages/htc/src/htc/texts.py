@@ -1,6 +1,5 @@
 """Texts to label, in every form in which documents to train on come: tables, JSON, and plain text with one text a line."""
 
-import csv
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -13,12 +12,8 @@ from htc.errors import InputError
 from htc.json_values import json_values
 from htc.text_files import UTF16_MARKS, decoded
 
-FORMATS = {  # what a file's ending says -> the format
-    **{"": "lines", ".txt": "lines", ".text": "lines"},
-    **{".json": "json", ".jsonl": "json", ".ndjson": "json"},
-    **{".csv": "csv", ".tsv": "tsv"},
-}
-NAMES = {"lines": "lines", "json": "json", "jsonl": "json", "csv": "csv", "tsv": "tsv"}
+NAMES = {"lines": "lines", "json": "json", "jsonl": "json", "csv": "csv", "tsv": "tsv"}  # as given -> the format
+ENDINGS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "lines", "": "lines"}
 READABLE = "tables (.csv, .tsv), JSON (.json, .jsonl) and plain text with one text a line (.txt)"
 COLUMN_NAME = re.compile(r"[^\W\d]([\w .-]{0,38}\w)?")
 JSON_BEGINS = re.compile(r'\{\s*("|$)|\[\s*(["{\[]|$)')
@@ -34,12 +29,12 @@ def format_named(name: str) -> str:
 def format_of(file: Path) -> str:
     """The format of a file by its ending. Raises InputError for an ending that says none."""
     ending = file.suffix.lower()
-    if ending not in FORMATS:
+    if ending not in ENDINGS:
         raise InputError(
             f"{file}: cannot tell what a {ending!r} file holds; texts are read from {READABLE}. Save it as one, or say "
-            f"which it is: input_format={', '.join(NAMES)}."
+            f"which it is: input_format={'|'.join(NAMES)}."
         )
-    return FORMATS[ending]
+    return ENDINGS[ending]
 
 
 def texts_in(lines: Iterable[bytes], source: str, format: str, column: str, sure: bool) -> Iterator[str]:
@@ -98,7 +93,7 @@ def _plain(lines: Iterable[bytes], source: str, column: str | None) -> Iterator[
         if other is not None:
             raise InputError(
                 f"{source}:{head[0][0]}: this looks like {other}, not like plain text with one text a line; say which it is: "
-                f"input_format={', '.join(NAMES)}."
+                f"input_format={'|'.join(NAMES)}."
             )
     yield from (text for _, text in chain(head, texts))
 
@@ -131,14 +126,14 @@ def _other_form(head: list[str], column: str) -> str | None:
     if first.startswith('"') and first.count('"') % 2:
         return "a table, in which a quoted text goes on in the next line"
     for mark in ",;|":
-        cells = next(csv.reader([first], delimiter=mark))
-        if column.lower() in (cell.strip().lower() for cell in cells):
+        cells = [cell.strip().strip('"') for cell in first.split(mark)]
+        if column.lower() in map(str.lower, cells):
             return f"a table with a column {column!r}"
-        if len(cells) > 1 and all(COLUMN_NAME.fullmatch(cell) for cell in cells) and _goes_with(head[1:], len(cells), mark):
+        is_header = len(cells) > 1 and f"{mark} " not in first and all(map(COLUMN_NAME.fullmatch, cells))
+        if is_header and any(line.startswith('"') or _unquoted(line).count(mark) == len(cells) - 1 for line in head[1:]):
             return "a table with the columns " + ", ".join(map(repr, cells))
     return None
 
 
-def _goes_with(below: list[str], columns: int, mark: str) -> bool:
-    """Whether the line below a header is a row of a table, or begins one."""
-    return any(line.startswith('"') or len(next(csv.reader([line], delimiter=mark))) == columns for line in below)
+def _unquoted(line: str) -> str:
+    return "".join(line.split('"')[::2])
