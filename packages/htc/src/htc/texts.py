@@ -127,10 +127,11 @@ def _other_form(head: list[str], column: str) -> str | None:
         return "a table, in which a quoted text goes on in the next line"
     for mark in ",;|":
         cells = [cell.strip().strip('"') for cell in first.split(mark)]
-        if column.lower() in map(str.lower, cells):
+        in_prose = f"{mark} " in first
+        goes_on = any(line.startswith('"') or _unquoted(line).count(mark) == len(cells) - 1 for line in head[1:])
+        if column.lower() in map(str.lower, cells) and (goes_on or not in_prose):
             return f"a table with a column {column!r}"
-        is_header = len(cells) > 1 and f"{mark} " not in first and all(map(COLUMN_NAME.fullmatch, cells))
-        if is_header and any(line.startswith('"') or _unquoted(line).count(mark) == len(cells) - 1 for line in head[1:]):
+        if len(cells) > 1 and goes_on and not in_prose and all(map(COLUMN_NAME.fullmatch, cells)):
             return "a table with the columns " + ", ".join(map(repr, cells))
     return None
 

@@ -106,10 +106,8 @@ def read_cells(content: str, source: str, tabs: bool = False) -> Cells:
 
 def _ragged(place: str, cells: list[str], header: list[str], delimiter: str) -> str:
     shown = "a tab" if delimiter == "\t" else repr(delimiter)
-    return (
-        f"{place}: the row has {len(cells)} cells, but there are {len(header)} columns; put texts that hold {shown} between "
-        "double quotes."
-    )
+    hint = f"put texts that hold {shown} between double quotes." if len(cells) > len(header) else "is it cut off?"
+    return f"{place}: the row has {len(cells)} cells, but there are {len(header)} columns; {hint}"
 
 
 def _delimiter(content: str, source: str, tabs: bool) -> tuple[str, str]:

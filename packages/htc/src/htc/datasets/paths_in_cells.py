@@ -90,7 +90,7 @@ def _separates(mark: str, labels: Counter[str]) -> bool:
         return False
     firsts, later = Counter(path[0] for path in paths), {part for path in paths for part in path[1:]}
     in_lists = sum(alone.issuperset(path) or any(part in firsts and part in later for part in path) for path in paths)
-    if in_lists * 2 >= len(paths) > 2:
+    if in_lists * 2 > len(paths) and in_lists > 2:
         return True
     if mark in COMMAS:
         return False
@@ -99,7 +99,7 @@ def _separates(mark: str, labels: Counter[str]) -> bool:
         return share >= 0.5
     below_labels = sum(path[0] in alone for path in paths)
     sharing = sum(firsts[path[0]] > 1 or path[0] in alone for path in paths)
-    enough = sharing * 2 >= len(paths) if share < 0.9 else sharing > 0
+    enough = sharing * 2 > len(paths) if share < 0.9 else sharing > 0
     return (share >= 0.5 and enough) or (below_labels > 1 and below_labels * 2 >= len(paths))
 
 
