@@ -109,6 +109,9 @@ NOT_LINES = {  # content that is no plain text -> what it looks like
     "a JSON array of texts": ('["a song"]\n', "JSON"),
     "an indented JSON array": ('[\n  {"text": "a song"}\n]\n', "JSON"),
     "an indented JSON object": ('{\n  "text": "a song"\n}\n', "JSON"),
+    "a web page": ("<!DOCTYPE html>\n<html>\n", "XML or HTML"),
+    "XML": ('<?xml version="1.0"?>\n<book>\n', "XML or HTML"),
+    "the Blurb Genre Collection": ('<book date="2018" xml:lang="en">\n<title>T</title>\n', "XML or HTML"),
     "JSON after blank lines": ('\n\n{ "text": "a song"}\n', "JSON"),
 }
 
@@ -142,6 +145,9 @@ def test_what_is_no_plain_text_is_not_taken_for_it(kind, from_stdin, tmp_path, m
             "Send mail, text, or call.",
             "one",
             "a=b",
+            "<3 this",
+            "< 5 mg",
+            "<unk the",
             "A text, the text",
             "a\rb",
             "x" * 200_000,

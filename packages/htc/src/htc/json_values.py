@@ -11,15 +11,12 @@ WHITE = " \t\r\n"
 
 
 def json_values(content: str, source: str) -> Iterator[tuple[str, Any]]:
-    """The values in a text: the elements of an array where it is one, else those that stand one after another.
+    """The values in a text, with their places: the elements of an array where it is one, else those that follow one another.
 
     >>> list(json_values('{"a": 1}\\n{"a": 2}', "file"))
     [('file:1', {'a': 1}), ('file:2', {'a': 2})]
     >>> list(json_values('[\\n {"a": 1},\\n {"a": 2}\\n]', "file"))
     [('file:2', {'a': 1}), ('file:3', {'a': 2})]
-
-    Yields:
-        The place, source:line, and the value.
 
     Raises:
         InputError: with the line, for malformed JSON.
@@ -35,11 +32,10 @@ class _Reader:
         self.content, self.source = content, source
         self.at, self._line, self._counted = 0, 1, 0
 
-    def place(self, at: int | None = None) -> str:
-        """source:line of a position, of the current one by default; positions must not go back."""
-        position = self.at if at is None else at
-        self._line += self.content.count("\n", self._counted, position)
-        self._counted = position
+    def place(self) -> str:
+        """source:line of the position, which must not have gone back."""
+        self._line += self.content.count("\n", self._counted, self.at)
+        self._counted = self.at
         return f"{self.source}:{self._line}"
 
     def skip(self) -> int:

@@ -90,7 +90,7 @@ def read_texts(config: PredictConfig, column: str = "text") -> Iterator[str]:
 def _texts_of(file: str | None, form: str, column: str, sure: bool) -> Iterator[str]:
     if file is None:
         if sys.stdin.isatty():
-            log.warning("reading texts from the keyboard, one a line; end with Ctrl-D")
+            log.warning("reading texts from the keyboard%s; end with Ctrl-D", ", one a line" if form == "lines" else "")
         yield from texts_in(sys.stdin.buffer, "standard input", form, column, sure)
         return
     try:

@@ -16,6 +16,7 @@ NAMES = {"lines": "lines", "json": "json", "jsonl": "json", "csv": "csv", "tsv":
 ENDINGS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "lines", "": "lines"}
 READABLE = "tables (.csv, .tsv), JSON (.json, .jsonl) and plain text with one text a line (.txt)"
 COLUMN_NAME = re.compile(r"[^\W\d]([\w .-]{0,38}\w)?")
+MARKUP_BEGINS = re.compile(r"<(\?xml|!|[a-z][\w:.-]*(\s[^<>]*)?/?>)", re.IGNORECASE)
 JSON_BEGINS = re.compile(r'\{\s*("|$)|\[\s*(["{\[]|$)')
 
 
@@ -121,6 +122,8 @@ def _other_form(head: list[str], column: str) -> str | None:
     first = head[0]
     if JSON_BEGINS.match(first):
         return "JSON"
+    if MARKUP_BEGINS.match(first):
+        return "XML or HTML"
     if "\t" in first:
         return "a table with tabs between its cells"
     if first.startswith('"') and first.count('"') % 2:
