@@ -83,12 +83,15 @@ def documents(folder: Path, source: Source) -> None:
 
 
 def table(folder: Path, source: Source) -> None:
-    """A table of one's own, separated by commas, semicolons or tabs."""
+    """A table of one's own, separated by commas, semicolons or tabs, its paths over columns or in one cell."""
     separator, ending = source.choice(((",", ".csv"), (";", ".csv"), ("\t", ".tsv"), ("\t", ".TSV")))
     split, levels = source.choice((None, "split", "Split")), source.choice((None, ["area", "topic"], [], ["text"]))
     file = folder / f"documents{ending}"
     file.write_bytes(source.file(good.table(separator)))
-    _use(load_table(file, split=split, levels=levels))
+    path, apart = (None, " > ") if source.number(4) < 3 else ("area", source.choice((" > ", "/", None, "", " - ", "\t", "s")))
+    several = source.choice((None, ";", "", " "))
+    levels = levels if path is None else None
+    _use(load_table(file, split=split, levels=levels, path=path, separator=apart, path_separator=several))
 
 
 def published(folder: Path, source: Source) -> None:
@@ -108,9 +111,18 @@ def blurbs(folder: Path, source: Source) -> None:
 
 def texts(folder: Path, source: Source) -> None:
     """What htc-predict labels."""
-    ending = source.choice((".txt", ".jsonl", ".json", ""))
+    ending, content = source.choice(
+        (
+            (".txt", b"Text 0.\n\nText 1.\n"),
+            (".jsonl", good.documents(3)),
+            (".json", b'[\n "Text 0.",\n {"text": "Text 1."}\n]\n'),
+            ("", b"\xff\xfe" + "Text 0.\nText 1.\n".encode("utf-16-le")),
+            (".csv", good.table()),
+            (".tsv", good.table("\t")),
+        )
+    )
     file = folder / f"texts{ending}"
-    file.write_bytes(source.file(good.documents(3)))
+    file.write_bytes(source.file(content))
     for text in read_texts(htc.config.PredictConfig(input=str(file))):
         _refuse_unusable(text)
 

@@ -48,8 +48,48 @@ KINDS = {
         "documents.jsonl:1: the line is not UTF-8",
     ),
     "half a line": ({"documents.jsonl": LINE + '{"token": ["A te'}, "documents.jsonl:2: malformed JSON"),
-    "one JSON array": ({"documents.jsonl": f"[{LINE.strip()}]\n"}, "documents.jsonl:1: expected one JSON object a line"),
-    "no text": ({"documents.jsonl": '{"label": ["Arts"]}\n'}, "documents.jsonl:1: the document has neither 'token' nor 'text'"),
+    "a path for a line": ({"documents.jsonl": LINE + '["Arts"]\n'}, "documents.jsonl:2: expected one JSON object a line"),
+    "an array of texts": (
+        {"documents.jsonl": '["A text.", "Another."]'},
+        r"documents.jsonl:1 \(element 1\): expected one JSON object a line, or one array of them",
+    ),
+    "an array of arrays": (
+        {"documents.jsonl": f"[\n {LINE.strip()},\n []\n]"},
+        "documents.jsonl:3: expected .*, or one array of them: ",
+    ),
+    "an array without a comma": (
+        {"documents.jsonl": f"[\n {LINE} {LINE}]"},
+        r"documents.jsonl:3: malformed JSON: expected a comma or \] in the array that begins in line 1",
+    ),
+    "an array with a comma too many": (
+        {"documents.jsonl": f"[\n {LINE.strip()},\n]\n"},
+        r"documents.jsonl:3: malformed JSON: Expecting value \(column 1\)",
+    ),
+    "an array that is cut off": (
+        {"documents.jsonl": f"\n[\n {LINE.strip()},\n\n"},
+        "documents.jsonl:3: malformed JSON: the array that begins in line 2 is not closed",
+    ),
+    "more after an array": ({"documents.jsonl": f"[{LINE}]\n{LINE}"}, "documents.jsonl:3: expected .*, but more follows the"),
+    "an object over lines that is broken": (
+        {"documents.jsonl": '{\n "token": ["A"],\n "label": [oops]\n}\n'},
+        r"documents.jsonl:3: malformed JSON: Expecting value \(column 12\)",
+    ),
+    "documents in an object": (
+        {"documents.jsonl": '{\n "data": [\n' + LINE + "]}"},
+        "documents.jsonl:1: .*if documents are in its list 'data', write that list alone",
+    ),
+    "a table by columns": (
+        {"documents.jsonl": '{"text": {"0": "A"}, "label": {"0": ["Arts"]}}'},
+        "documents.jsonl:1: the object holds a table by columns",
+    ),
+    "an archive": ({"documents.jsonl": b"PK\x03\x04\x14\0\0\0"}, "documents.jsonl: this is a ZIP archive"),
+    "a compressed file": ({"documents.jsonl": b"\x1f\x8b\x08\0"}, "documents.jsonl: this is compressed with gzip"),
+    "a PDF file": ({"documents.jsonl": b"%PDF-1.4\n"}, "documents.jsonl: this is a PDF file"),
+    "UTF-16 without its mark": ({"documents.jsonl": LINE.encode("utf-16-le")}, "documents.jsonl:1: .* holds a NUL character"),
+    "no text": (
+        {"documents.jsonl": '{"label": ["Arts"]}\n'},
+        r"documents.jsonl:1: the document has neither 'token' nor 'text'\.$",
+    ),
     "an empty text": ({"documents.jsonl": LINE + document("  ")}, "documents.jsonl:2: the document's text is empty"),
     "a number for a text": (
         {"documents.jsonl": '{"token": 3, "label": ["Arts"]}\n'},
@@ -106,4 +146,39 @@ def test_a_folder_that_cannot_be_read(kind, tmp_path):
 
 
 def test_there_are_many_kinds():
-    assert len(KINDS) >= 30
+    assert len(KINDS) >= 40
+
+
+RECORDS = [{"token": [f"Text {number}, é."], "label": ["Arts", "Music"]} for number in range(20)]
+SPREAD = json.dumps(RECORDS, indent=2, ensure_ascii=False)
+FORMS = {
+    "JSON lines": "\n".join(map(json.dumps, RECORDS)),
+    "JSON lines of Windows": "\r\n".join(map(json.dumps, RECORDS)) + "\r\n",
+    "JSON lines with blank lines": "\n\n" + " \n\n".join(map(json.dumps, RECORDS)) + "\n\n\n",
+    "JSON lines with a byte order mark": "\ufeff" + "\n".join(map(json.dumps, RECORDS)),
+    "an array on one line": json.dumps(RECORDS),
+    "an array with a document a line": "[" + ",\n".join(map(json.dumps, RECORDS)) + "]",
+    "an indented array": SPREAD,
+    "an indented array with a byte order mark": "\ufeff" + SPREAD,
+    "an indented array of Windows": SPREAD.replace("\n", "\r\n") + "\r\n\r\n",
+    "an array with tabs and blank lines": "\n\n" + json.dumps(RECORDS, indent="\t").replace("\n", "\n\n"),
+    "an array in UTF-16": SPREAD.encode("utf-16"),
+    "indented objects": "\n".join(json.dumps(record, indent=4) for record in RECORDS),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["documents.json", "documents.jsonl"])
+def test_documents_are_read_in_every_form_of_json(form, name, tmp_path):
+    content = FORMS[form]
+    (tmp_path / "labels.taxonomy").write_text(TAXONOMY)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    dataset = load_custom(tmp_path)
+    assert dataset.texts == [record["token"][0] for record in RECORDS]
+    if form.startswith("an array on"):
+        assert dataset.places[3].endswith(f"{name}:1 (element 4)")
+    elif "UTF-16" not in form and "byte" not in form:
+        lines = content.split("\n")
+        starts = [int(place.rpartition(":")[2].partition(" ")[0]) for place in dataset.places]
+        assert ["Text" in "".join(lines[start - 1 : start + 5]) for start in starts] == [True] * 20
+        assert starts == sorted(set(starts))

@@ -92,3 +92,179 @@ def test_bad_tables(tmp_path, content, arguments, message):
     file = tmp_path / "documents.csv" if content is None else write(tmp_path, content)
     with pytest.raises(InputError, match=message):
         load_table(file, **arguments)
+
+
+CELLS = ["Arts{}Music", "Arts{}Film", "Science{}Physics", "Science"]
+PATHS = (("Arts",), ("Science",), ("Arts", "Music"), ("Arts", "Film"), ("Science", "Physics"))
+
+
+def in_cells(mark, header="text,category", cells=CELLS):
+    """A table with labels in one cell, a quarter of the rows each."""
+    rows = (f'A text {number}.,"{cells[number % len(cells)].format(mark)}"' for number in range(40))
+    return "\n".join([header, *rows]) + "\n"
+
+
+@pytest.mark.parametrize("mark", [" > ", ">", "/", "|", "##", "--", "::", ";", " » ", "→", "\\", ".", " - ", ",", "\n", "\t"])
+def test_paths_in_one_cell(tmp_path, mark):
+    file = write(tmp_path, in_cells(mark))
+    if mark != ",":  # which many labels have
+        with pytest.raises(InputError, match=r"documents.csv:\d+: the label .* looks like several in one cell") as caught:
+            load_table(file)
+        for words in ("dataset.path=category", "dataset.separator=", "dataset.path_separator=", "dataset.separator=''"):
+            assert words in str(caught.value)
+        with pytest.raises(InputError, match="looks like several in one cell"):
+            load_table(file, levels=["category"])
+    dataset = load_table(file, path="category", separator=mark)
+    assert dataset.hierarchy.paths == PATHS
+    assert dataset.hierarchy.decode(dataset.targets[2:4]) == [[("Science", "Physics")], [("Science",)]]
+    for as_they_are in (None, ""):
+        flat = load_table(file, levels=["category"], separator=as_they_are)
+        assert flat.hierarchy.names[:2] == (f"Arts{mark}Music", f"Arts{mark}Film")
+
+
+@pytest.mark.parametrize("mark", [";", " | ", "\n", ","])
+def test_several_paths_in_one_cell(tmp_path, mark):
+    cells = [f"Arts > Music{mark}Science > Physics", "Arts > Film", f"Science > Physics{mark}Arts > Film{mark}"]
+    file = write(tmp_path, in_cells("", cells=cells))
+    dataset = load_table(file, path="category", path_separator=mark)
+    assert set(dataset.hierarchy.paths) == set(PATHS)
+    assert dataset.hierarchy.decode(dataset.targets[:2]) == [[("Arts", "Music"), ("Science", "Physics")], [("Arts", "Film")]]
+    with pytest.raises(InputError, match=r"hold several paths, with .* between them; read them with .?dataset.path_separator="):
+        load_table(file, path="category")
+
+
+def test_several_labels_in_one_cell(tmp_path):
+    file = write(tmp_path, in_cells("", cells=["comedy;drama", "drama;romance", "comedy", "comedy;romance"]))
+    dataset = load_table(file, path="category", separator=None, path_separator=";")
+    assert dataset.hierarchy.names == ("comedy", "drama", "romance")
+    assert dataset.targets[:3].int().tolist() == [[1, 1, 0], [0, 1, 1], [1, 0, 0]]
+    assert (load_table(file, path="category", path_separator=";").targets == dataset.targets).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (
+            in_cells("/"),
+            {"path": "category"},
+            "no cell of the column 'category' holds the separator ' > '; is it dataset.separator=/",
+        ),
+        (in_cells(">", cells=["Arts", "Science"]), {"path": "category"}, "holds the separator .*Single labels are read with"),
+        (in_cells(" > "), {"path": "category", "separator": "/"}, ":2: the label 'Arts > Music' .* holds ' > '"),
+        (in_cells("> >"), {"path": "category"}, ":2: the path 'Arts> >Music' has an empty label between two ' > '"),
+        (in_cells(" > "), {"path": "category", "levels": ["category"]}, "dataset.levels and dataset.path are both given"),
+        (in_cells(" > "), {"path": "categori"}, "no column 'categori' .dataset.path.; did you mean 'category'"),
+        (in_cells(" > "), {"path": "text"}, "the column 'text' is given twice"),
+        (in_cells("", cells=["A > B", ""]), {"path": "category"}, ":3: the row has no label"),
+        (in_cells("", cells=["A > B", " > "]), {"path": "category"}, ":3: the row has no label"),
+        (in_cells("", cells=["['Arts', 'Music']", "['Arts']"]), {}, "are lists, such as .* write paths as Arts > Music"),
+        ("text,area,topic\n" + 'A {},X,"p > 0.05"\n' * 12, {}, ":2: the label 'p > 0.05' .column 'topic'. looks like several"),
+        (
+            "text,id,area\n" + "".join(f"A,{n},X\n" for n in range(12)),
+            {},
+            "every row has a label of its own in the column 'id'.*=.area",
+        ),
+    ],
+)
+def test_labels_that_are_more_than_one(tmp_path, content, arguments, message):
+    with pytest.raises(InputError, match=message):
+        load_table(write(tmp_path, content), **arguments)
+
+
+@pytest.mark.parametrize(
+    "labels", [["Health / Fitness", "R&B | Soul"], ["S00-T88", "and/or"], ["E11.9", "E11.65"], ["A, B", "C, D"]]
+)
+def test_labels_with_such_marks_are_labels(tmp_path, labels):
+    assert load_table(write(tmp_path, in_cells("", cells=labels))).hierarchy.names == tuple(labels)
+
+
+ROWS = [(f"A song {n}.", "Arts", "Music") if n % 2 else (f"An atom {n}.", "Science", "") for n in range(30)]
+
+
+def lines(header, row, end="\n", start="", trailing=""):
+    """A table of ROWS. Args: row: makes a line of the number and the cells."""
+    return start + end.join([header, *(row(number, *cells) for number, cells in enumerate(ROWS))]) + end + trailing
+
+
+def plain(number, text, area, topic):
+    return f"{text},{area},{topic}"
+
+
+READ = {  # tables that people have -> the file and what is given beside it
+    "an index": (lines(",text,area,topic", lambda n, *cells: ",".join([str(n), *cells])), {}),
+    "an index that was shuffled": (lines(",text,area,topic", lambda n, *cells: ",".join([str(97 * n % 31), *cells])), {}),
+    "an index that pandas named": (lines("Unnamed: 0,text,area,topic", lambda n, *cells: ",".join([f"{n}", *cells])), {}),
+    "two of them": (lines("Unnamed: 0.1,Unnamed: 0,text,area,topic", lambda n, *c: ",".join([f"{n},{n}", *c])), {}),
+    "an index with decimals": (lines(",text,area,topic", lambda n, *cells: ",".join([f"{n}.0", *cells])), {}),
+    "a separator at the end": (lines("text,area,topic,", lambda n, *cells: ",".join([*cells, ""])), {}),
+    "several at the end": (lines("text,area,topic,,", lambda n, *cells: ",".join([*cells, "", ""])), {}),
+    "separators below only": (lines("text,area,topic", lambda n, *cells: ",".join([*cells, "", ""])), {}),
+    "separators above only": (lines("text,area,topic,,", plain), {}),
+    "columns of one name that nobody uses": (
+        lines("note,text,area,topic,note,", lambda n, *cells: ",".join(["x", *cells, "y", "z"])),
+        {"levels": ["area", "topic"]},
+    ),
+    "short rows that lack what nobody uses": (lines("text,area,topic,note", plain), {"levels": ["area", "topic"]}),
+    "lines of Windows": (lines("text,area,topic", plain, "\r\n"), {}),
+    "lines of old Macs": (lines("text,area,topic", plain, "\r"), {}),
+    "a byte order mark": (lines("text,area,topic", plain, start="\ufeff"), {}),
+    "UTF-16": (lines("text,area,topic", plain, "\r\n").encode("utf-16"), {}),
+    "Excel's first line": (lines("text;area;topic", lambda n, *cells: ";".join(cells), "\r\n", "sep=;\r\n"), {}),
+    "Excel's first line with a mark": (lines("text;area;topic", lambda n, *cells: ";".join(cells), start="\ufeffSEP=;\n"), {}),
+    "Excel's first line in quotes": (lines("text;area;topic", lambda n, *cells: ";".join(cells), start='"sep=;"\n'), {}),
+    "Excel's first line for tabs": (lines("text\tarea\ttopic", lambda n, *cells: "\t".join(cells), "\r\n", "sep=\t\r\n"), {}),
+    "bars by Excel's first line": (lines("text|area|topic", lambda n, *cells: "|".join(cells), start="sep=|\n"), {}),
+    "blank lines": (lines("text,area,topic", lambda n, *c: plain(n, *c) + "\n\n", start="\n\n", trailing="\n,,\n ,,\n\n"), {}),
+    "all in quotes": (lines('"text","area","topic"', lambda n, *cells: ",".join(f'"{cell}"' for cell in cells)), {}),
+    "spaces": (lines(" text , area , topic ", lambda n, *cells: " , ".join(cells)), {}),
+    "decomposed names of columns": (
+        lines("re\u0301fe\u0301rence,area,topic", plain),
+        {"text": "r\u00e9f\u00e9rence"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_tables_that_people_have(kind, tmp_path):
+    content, arguments = READ[kind]
+    dataset = load_table(write(tmp_path, content), **arguments)
+    assert dataset.texts == [text for text, _, _ in ROWS]
+    assert dataset.hierarchy.paths == (("Science",), ("Arts",), ("Arts", "Music"))
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (
+            lines("text,area,topic,note,note", lambda n, *c: ",".join([*c, "y", "z"])),
+            {},
+            ":1: .*each its own, but 'note' is there twice",
+        ),
+        (
+            lines("text,area,,topic", lambda n, *c: ",".join([*c[:2], "x", c[2]])),
+            {},
+            ":1: .*each its own, but column 3 has none",
+        ),
+        (lines("text,area,topic", lambda n, *cells: ",".join([*cells, "x"])), {}, ":2: the row has 4 cells, but there are 3"),
+        (lines("text,area,topic,note", plain), {}, ":2: the row has 3 cells, but there are 4 columns"),
+        (
+            lines("text,area,topic,area", lambda n, *c: ",".join([*c, "z"])),
+            {"levels": ["area"]},
+            "2 are called 'area' .dataset.levels",
+        ),
+        (lines("text,text,topic", plain), {"levels": ["topic"]}, "2 are called 'text' .dataset.text"),
+        (
+            lines("text,area,topic", plain)[:-30] + "A song",
+            {},
+            ":30: the row has 2 cells, but there are 3 columns; is it cut off",
+        ),
+        (b"PK\x03\x04\x14\0", {}, "documents.csv: this is a ZIP archive, as .xlsx, .*save its content as CSV"),
+        (b"\x1f\x8b\x08\0", {}, "documents.csv: this is compressed with gzip, .*unpack it"),
+        (b"PAR1\x15\x04\x15\0", {}, "documents.csv: this is a Parquet file"),
+        (lines("text,area,topic", plain).encode("utf-16-le"), {}, ":1: the table holds a NUL character"),
+        (lines("text,area,topic", plain).encode("utf-16")[:-1], {}, "the table is not UTF-8 text"),
+    ],
+)
+def test_tables_that_are_broken(tmp_path, content, arguments, message):
+    with pytest.raises(InputError, match=message):
+        load_table(write(tmp_path, content), **arguments)

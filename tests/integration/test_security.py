@@ -2,11 +2,15 @@
 
 import ast
 import json
+import logging
 import os
 import pickle
 import re
+import sys
+import warnings
 import zlib
 from contextlib import nullcontext
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,12 +18,17 @@ import pytest
 import torch
 
 from common import report, sweep_report
+from common.cli import print_as_is, print_result, run_application
 from common.encoders import EncoderConfig, cached_features, load_encoder
 from common.errors import InputError as CommonInputError
+from common.parallel import run_all
 from common.report import Section, Table, markdown_table, write_report
+from common.sweeps import _said_to
+from common.terminal import UNSAFE, printable
 from htc.datasets import load_custom, load_published
 from htc.errors import InputError as HtcInputError
 from htc.hierarchy import Hierarchy
+from htc.predict import as_csv, as_text
 from htc.report_documents import worst_table
 from htc.report_errors import errors_section
 from htc.saved_model import load_model
@@ -27,7 +36,7 @@ from rlkl.errors import InputError as RlklInputError
 from rlkl.language_model import load_model as load_language_model
 from rlkl.report import write_rl_report
 from rlkl.report_analysis import write_analysis_report
-from rlkl.scratchpad_view import to_html
+from rlkl.scratchpad_view import to_html, to_terminal
 
 from .fuzzing import good, targets
 
@@ -447,3 +456,115 @@ def test_a_hierarchy_is_saved_as_text(tmp_path):
     hierarchy = Hierarchy.from_paths([[EVIL]])
     hierarchy.save(tmp_path / "hierarchy.json")
     assert Hierarchy.load(tmp_path / "hierarchy.json") == hierarchy
+
+
+# Terminals.
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\r\x9b2J\u202e\u2066\u2028\ud83d"
+PREDICTION = {
+    "text": f"two\nlines {ESCAPES}",
+    "labels": [[{"label": f"a\n{ESCAPES}", "probability": 0.75}, {"label": "=1+1", "probability": 0.5}]],
+}
+
+
+def is_safe(shown):
+    """Whether escapes are there to be read, and nothing that a terminal acts on."""
+    return not UNSAFE.search(shown.replace("\n", "").replace("\t", "")) and r"\x1b]0;owned\x07" in shown
+
+
+def fail(config, error):
+    raise error(ESCAPES)
+
+
+def complain(config):
+    logging.getLogger("htc").warning("label %s", ESCAPES)
+    warnings.warn(ESCAPES, stacklevel=1)
+
+
+def call_application(task, tmp_path, monkeypatch, **more):
+    conf = Path(__file__).resolve().parents[2] / "conf"
+    good.write({"app/main.yaml": b"defaults: [app, _self_]\n", "app/app.yaml": (conf / "htc/app.yaml").read_bytes()}, tmp_path)
+    monkeypatch.setenv("RLKL_HTC_CONF", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["prog"])
+    run_application(task, application="app", config="main", **more)
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "lines"),
+    [
+        (partial(fail, error=CommonInputError), 2, 1),
+        (partial(fail, error=HtcInputError), 2, 1),
+        (complain, 0, None),
+        (lambda config: print_result(ESCAPES), 0, None),
+        (lambda config: print_result(as_text(PREDICTION)), 0, None),
+        (lambda config: print_as_is(as_csv(PREDICTION)), 0, None),
+    ],
+)
+def test_what_an_entry_point_says_is_safe_for_a_terminal(task, code, lines, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        call_application(task, tmp_path, monkeypatch, bad_input=(HtcInputError,))
+    said = "".join(capsys.readouterr())
+    assert stop.value.code == code
+    assert is_safe(said)
+    assert lines is None or said.count("\n") == lines
+
+
+def test_the_traceback_of_a_bug_is_safe_for_a_terminal(tmp_path, monkeypatch, capsys):
+    with pytest.raises(KeyError) as caught:
+        call_application(lambda config: {}[f"x{ESCAPES}"], tmp_path, monkeypatch)
+    sys.excepthook(KeyError, caught.value, caught.tb)
+    sys.excepthook(ValueError, ValueError(ESCAPES), None)
+    assert is_safe(capsys.readouterr().err)
+
+
+def warn_of(run):
+    logging.getLogger("htc").warning("label %s", run)
+    return {}
+
+
+def test_the_warnings_of_a_worker_are_safe_for_a_terminal(capfd):
+    run_all(warn_of, [ESCAPES], 1, "runs")
+    assert is_safe(capfd.readouterr().err.rpartition("label")[2].partition("\n")[0])
+
+
+def test_a_prediction_for_people_has_a_line_for_the_text_and_each_label():
+    lines = as_text(PREDICTION).split("\n")
+    assert [line.strip()[:5] for line in lines] == [r"two\n", "75.0%", "50.0%"]
+    assert as_csv(PREDICTION).endswith(' > =1+1",0.5')
+    assert as_csv(PREDICTION | {"text": "=1"}).startswith("'=1,")
+
+
+def test_jobs_of_a_sweep_are_told_safely(tmp_path, capsys):
+    with _said_to(tmp_path / "job.log"):
+        logging.getLogger("htc").error("%s", ESCAPES)
+    assert is_safe((tmp_path / "job.log").read_text())
+    done = [record(number, metrics={"m": 0.5}) for number in range(2)]
+    for each in (*done, record(2, metrics={}, error=f"{ESCAPES}\nnext", run_dir=None)):
+        each["overrides"] = {"loss": f"{ESCAPES}{each['number']}"}
+        good.write({f"{each['number']}/job.json": json.dumps(each).encode()}, tmp_path)
+    sweep_report.finish("htc-train", tmp_path)
+    said = capsys.readouterr()
+    assert is_safe(said.out)
+    assert is_safe(said.err)
+    assert said.err.count("\n") == 1
+    assert is_safe((tmp_path / "table.md").read_text())
+    assert is_safe((tmp_path / "report.html").read_text())
+
+
+def test_reports_show_escapes(tmp_path):
+    section = Section(
+        ESCAPES, [ESCAPES], [Table([ESCAPES], [[ESCAPES]], ESCAPES)], [report.Picture(f"<svg>{ESCAPES}</svg>", "x")]
+    )
+    write_report(tmp_path / "report.html", ESCAPES, ESCAPES, [section], [(ESCAPES, ESCAPES)])
+    page = (tmp_path / "report.html").read_text()
+    assert is_safe(page)
+    assert page.count("owned") >= 9
+
+
+@pytest.mark.parametrize("color", [True, False])
+def test_scratchpads_have_no_colours_but_their_own(color):
+    pad = PAD | {"prompt": ESCAPES, "text": ESCAPES, "certainty": [0.5] * len(ESCAPES)}
+    shown = to_terminal(pad, color)
+    ours = re.compile(r"\x1b\[(48;2;\d+;\d+;\d+;30)?;?(4;1)?m|\x1b\[0m")
+    assert len(ours.findall(shown)) == (2 * len(ESCAPES) if color else 0)
+    assert ours.sub("", shown) == printable(2 * ESCAPES)

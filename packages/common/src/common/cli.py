@@ -21,6 +21,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 from common import sweeps
 from common.commands import quoted
 from common.errors import InputError
+from common.terminal import printable, show_traceback
 
 CONF_VARIABLE = "RLKL_HTC_CONF"
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -74,6 +75,7 @@ def run_application(
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions out of Hydra, so that they are told here
     logging.captureWarnings(True)
+    sys.excepthook = show_traceback
     program = Path(sys.argv[0]).stem
     sweeps.Sweep.folder = None
 
@@ -124,6 +126,11 @@ def run_application(
 
 
 def print_result(text: str) -> None:
+    """Print for people to standard output: as `printable` shows it, see `print_as_is`."""
+    print_as_is(printable(text))
+
+
+def print_as_is(text: str) -> None:
     """Print to standard output; exit quietly where its reader, `head` say, has seen enough."""
     try:
         print(text, flush=True)
@@ -162,7 +169,7 @@ def _finish(program: str, folder: Path) -> int:
 
 
 def _exit(program: str, message: str, code: int) -> NoReturn:
-    print(f"{program}: {message}", file=sys.stderr)
+    print(printable(f"{program}: {message}", keep=""), file=sys.stderr)
     sys.exit(code)
 
 

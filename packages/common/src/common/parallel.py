@@ -1,5 +1,6 @@
 """Many runs, several at a time: a pool of processes that share the cores and stop together."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from common.errors import InputError
+from common.terminal import PrintableFormatter
 
 Run = TypeVar("Run")
 
@@ -101,6 +103,8 @@ _stop: Event | None = None  # of a worker process
 def _start_worker(threads: int, stop: Event) -> None:
     global _stop
     _stop = stop
+    if logging.lastResort is not None:  # which tells the warnings of a worker: nothing else is set up there
+        logging.lastResort.setFormatter(PrintableFormatter())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training loop takes Ctrl-C while it trains, the parent otherwise
     import torch
 

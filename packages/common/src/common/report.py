@@ -9,6 +9,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from common.runs import write_atomically
+from common.terminal import printable
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Picture:
     @property
     def markup(self) -> Markup:
         """The figure as trusted markup; everything else in a report is escaped."""
-        return Markup(self.svg)
+        return Markup(printable(self.svg))
 
 
 @dataclass
@@ -59,8 +60,13 @@ def write_report(file: Path, title: str, lead: str, sections: Sequence[Section],
         facts: what it rests on (commit, versions, command), as name and value.
     """
     template = files("common").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_shown)
+    page = environment.from_string(template)
     write_atomically(file, page.render(title=title, lead=lead, sections=sections, facts=facts))
+
+
+def _shown(value: object) -> object:
+    return printable(value) if type(value) is str else value
 
 
 def markdown_table(table: Table) -> str:
@@ -72,4 +78,4 @@ def markdown_table(table: Table) -> str:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(printable(" ".join(cell.split())).replace("|", "\\|") for cell in cells) + " |"

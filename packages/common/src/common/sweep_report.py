@@ -9,6 +9,7 @@ from common.run_list import ListedRun, differences, runs_section
 from common.runs import read_json, write_atomically
 from common.statistics import over_seeds
 from common.sweeps import LOG, RECORD, Record
+from common.terminal import printable
 
 
 def records_in(folder: Path) -> list[Record]:
@@ -46,12 +47,13 @@ def finish(program: str, folder: Path) -> int:
             table = sweep_table(done)
             write_atomically(folder / "table.md", markdown_table(table) + "\n")
             sections.insert(0, Section("The result", [], [table]))
-            print(f"{markdown_table(table)}\n\nreport: {folder / 'report.html'}")
+            print(printable(f"{markdown_table(table)}\n\nreport: {folder / 'report.html'}"))
         lead = f"{len(done)} of {len(records)} jobs done" + (f", {len(failed)} failed." if failed else ".")
         write_report(folder / "report.html", f"Sweep: {folder.name}", lead, sections, [("folder", str(folder))])
     for record in failed:
         where = folder / str(record["number"]) / LOG
-        print(f"{program}: job {record['number']} failed: {record['error']} ({record['command']}; {where})", file=sys.stderr)
+        told = f"{program}: job {record['number']} failed: {record['error']} ({record['command']}; {where})"
+        print(printable(told, keep=""), file=sys.stderr)
     return 1 if failed else 0
 
 

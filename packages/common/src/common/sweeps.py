@@ -19,6 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from common.runs import write_json
+from common.terminal import PrintableFormatter
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,9 @@ def _said_to(file: Path) -> Iterator[None]:
     root = logging.getLogger()
     handlers = root.handlers
     with file.open("w", encoding="utf-8") as stream, redirect_stdout(stream), redirect_stderr(stream):
-        root.handlers = [logging.StreamHandler(stream)]
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(PrintableFormatter())
+        root.handlers = [handler]
         try:
             yield
         finally:

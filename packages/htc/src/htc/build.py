@@ -24,8 +24,9 @@ def load_dataset(config: DatasetConfig) -> Dataset:
         return load_published(config.name, config.dir, config.max_depth)
     if isinstance(config, TableConfig):
         name = None if config.name == "table" else config.name
-        columns = {"text": config.text, "levels": config.levels, "split": config.split}
-        return load_table(config.file, name=name, **columns, **shares)  # type: ignore[arg-type]
+        columns = {"text": config.text, "levels": config.levels, "path": config.path, "split": config.split}
+        separators = {"separator": config.separator, "path_separator": config.path_separator}
+        return load_table(config.file, name=name, **columns, **separators, **shares)  # type: ignore[arg-type]
     if isinstance(config, CustomConfig):
         files = {"taxonomy": config.taxonomy, "train": config.train, "dev": config.dev, "test": config.test}
         name = None if config.name == "custom" else config.name

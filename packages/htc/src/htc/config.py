@@ -14,6 +14,8 @@ from common.tracking import TrackingConfig
 from common.training import TrainingConfig
 from htc.errors import InputError
 
+SEPARATORS = ("dataset.separator", "dataset.path_separator")  # plain text on command lines, not Hydra's grammar
+
 
 @dataclass
 class DatasetConfig:
@@ -50,6 +52,9 @@ class TableConfig(DatasetConfig):
     file: str = MISSING
     text: str = "text"
     levels: list[str] | None = None
+    path: str | None = None
+    separator: str | None = " > "
+    path_separator: str | None = None
     split: str | None = None
 
 
@@ -172,6 +177,8 @@ class PredictConfig:
     runs: str = "runs"
     text: str | None = None
     input: str | None = None
+    input_format: str | None = None  # what the ending of the input says; of standard input, lines
+    text_column: str | None = None  # of tables; that which the model was trained with, or text
     decoder: str | None = None  # the rule that suits the model
     format: str = "text"
     batch_size: int = 32

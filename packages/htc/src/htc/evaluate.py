@@ -16,7 +16,7 @@ from common.encoders import cached_features
 from common.runs import make_folder, write_json
 from common.statistics import bootstrap
 from htc.build import load_dataset
-from htc.config import EvaluateConfig, register
+from htc.config import SEPARATORS, EvaluateConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError
 from htc.evaluation import evaluate, summary_table
@@ -93,7 +93,7 @@ def _task(config: DictConfig) -> None:
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="htc", config="evaluate", bad_input=(InputError,))
+    run_application(_task, application="htc", config="evaluate", bad_input=(InputError,), literal=SEPARATORS)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """htc-predict: label texts with a trained model.
 
     htc-predict text="Broken left wrist after a fall on the ice"
-    htc-predict input=reports.txt format=jsonl > labels.jsonl          one text a line, or JSON lines with "text"
+    htc-predict input=reports.txt format=jsonl > labels.jsonl          one text a line
+    htc-predict input=reports.csv text_column=body format=csv          a table, or JSON with "text": all that htc-train reads
     some-command | htc-predict model=runs/htc/icd10cm/.../model
+    htc-predict input_format=csv < reports.csv                         what standard input holds, if not one text a line
 
 Without `model`, the model that was trained last under `runs` is used; without `decoder`, the inference rule that suits it: one
 path to a leaf, or one that may end above, or several, as its training documents had them.
@@ -11,7 +13,7 @@ path to a leaf, or one that may end above, or several, as its training documents
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,17 +21,20 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from common.cli import print_result, run_application
+from common.cli import print_as_is, print_result, run_application
+from common.terminal import csv_line, printable
 from htc.config import PredictConfig, register
-from htc.datasets.jsonlines import document_text, read_records
 from htc.errors import InputError
 from htc.evaluation import check_rule, decode
 from htc.hierarchy import Hierarchy
 from htc.saved_model import SavedModel, load_model
+from htc.taxonomy import PATH_SEPARATOR
+from htc.texts import format_named, format_of, texts_in
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("text", "jsonl")
+FORMATS = ("text", "jsonl", "csv")
+CSV_COLUMNS = ("text", "labels", "probability")
 
 
 def predict(model: SavedModel, texts: list[str], decoder: str) -> Iterator[dict[str, Any]]:
@@ -57,54 +62,60 @@ def last_model(runs: str | Path) -> Path:
     return found[-1].parent
 
 
-def read_texts(config: PredictConfig) -> Iterator[str]:
-    """The texts to label: from `text`, from the file `input`, or else from standard input.
+def read_texts(config: PredictConfig, column: str = "text") -> Iterator[str]:
+    """The texts to label: from `text`, from the file `input`, or else from standard input (`htc.texts`).
+
+    Args:
+        column: the column of the texts of a table, where the config names none.
 
     Raises:
-        InputError: naming the line of an empty text or of malformed JSON.
+        InputError: naming the line of what cannot be read, or of an empty text; for a format that is none of those.
     """
-    if config.text is not None and config.input is not None:
-        raise InputError("text and input are both given; give one of them.")
+    named = None if config.input_format is None else format_named(config.input_format)
     if config.text is not None:
+        if config.input is not None or named is not None:
+            other = "input" if config.input is not None else "input_format"
+            raise InputError(f"text and {other} are both given; give one of them.")
         if not config.text.strip():
             raise InputError("text is empty.")
-        yield config.text
-    elif config.input is not None and config.input.endswith((".json", ".jsonl")):
-        for place, record in read_records(Path(config.input)):
-            try:
-                yield document_text(record)
-            except InputError as error:
-                raise InputError(f"{place}: {error}") from error
-    elif config.input is not None:
-        try:
-            with Path(config.input).open("rb") as file:
-                yield from _lines(file, config.input)
-        except OSError as error:
-            raise InputError(f"{config.input}: cannot read the texts: {error.strerror}.") from error
-    else:
+        return iter([config.text])
+    form = named or ("lines" if config.input is None else format_of(Path(config.input)))
+    if config.text_column is not None and form not in ("csv", "tsv"):
+        raise InputError(
+            f"text_column is for tables, but {config.input or 'standard input'} is read as {form}; see input_format."
+        )
+    return _texts_of(config.input, form, config.text_column or column, sure=named is not None)
+
+
+def _texts_of(file: str | None, form: str, column: str, sure: bool) -> Iterator[str]:
+    if file is None:
         if sys.stdin.isatty():
-            log.warning("reading texts from the keyboard, one a line; end with Ctrl-D")
-        yield from _lines(sys.stdin.buffer, "standard input")
-
-
-def _lines(lines: Iterable[bytes], source: str) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
-        try:
-            text = line.decode("utf-8-sig").strip()
-        except UnicodeDecodeError as error:
-            raise InputError(f"{source}:{number}: the line is not UTF-8 text.") from error
-        if text:
-            yield text
+            log.warning("reading texts from the keyboard%s; end with Ctrl-D", ", one a line" if form == "lines" else "")
+        yield from texts_in(sys.stdin.buffer, "standard input", form, column, sure)
+        return
+    try:
+        with Path(file).open("rb") as lines:
+            yield from texts_in(lines, file, form, column, sure)
+    except OSError as error:
+        raise InputError(f"{file}: cannot read the texts: {error.strerror}.") from error
 
 
 def as_text(prediction: dict[str, Any]) -> str:
     """A prediction for people: the text, and under it each path with its probabilities."""
-    lines = [prediction["text"]]
+    lines = [printable(prediction["text"], keep="\t")]
     for path in prediction["labels"]:
-        lines += [f"  {'  ' * depth}{step['probability']:6.1%}  {step['label']}" for depth, step in enumerate(path)]
+        for depth, step in enumerate(path):
+            lines.append(f"  {'  ' * depth}{step['probability']:6.1%}  {printable(step['label'], keep='')}")
     if not prediction["labels"]:
         lines.append("  (no label reaches the threshold)")
     return "\n".join(lines)
+
+
+def as_csv(prediction: dict[str, Any]) -> str:
+    """A prediction as one row of CSV_COLUMNS: the text, its paths, and the probabilities of the labels that these end at."""
+    paths = (PATH_SEPARATOR.join(step["label"] for step in path) for path in prediction["labels"])
+    ends = (str(path[-1]["probability"]) for path in prediction["labels"])
+    return csv_line([prediction["text"], "; ".join(paths), "; ".join(ends)])
 
 
 def _task(config: DictConfig) -> None:
@@ -122,9 +133,11 @@ def _task(config: DictConfig) -> None:
     check_rule(decoder, model.objective.one_path)
     if typed.model is None:
         log.warning("model: %s", folder)
-    texts = read_texts(typed)
+    texts = read_texts(typed, str(model.dataset.get("text", "text")))
     count = 0
     while batch := list(islice(texts, typed.batch_size)):
+        if typed.format == "csv" and not count:
+            print_as_is(csv_line(CSV_COLUMNS))
         _print(model, batch, decoder, typed.format)
         count += len(batch)
     if not count:
@@ -133,14 +146,21 @@ def _task(config: DictConfig) -> None:
 
 def _print(model: SavedModel, texts: list[str], decoder: str, output_format: str) -> None:
     for prediction in predict(model, texts, decoder):
-        print_result(json.dumps(prediction, ensure_ascii=False) if output_format == "jsonl" else as_text(prediction))
+        if output_format == "text":
+            print_result(as_text(prediction))
+        else:
+            print_as_is(as_csv(prediction) if output_format == "csv" else json.dumps(prediction, ensure_ascii=False))
 
 
 def main() -> None:
     """The console entry point."""
     register()
     run_application(
-        _task, application="htc", config="predict", bad_input=(InputError,), literal=("text", "input", "model", "runs")
+        _task,
+        application="htc",
+        config="predict",
+        bad_input=(InputError,),
+        literal=("text", "input", "text_column", "model", "runs"),
     )
 
 

@@ -28,7 +28,7 @@ from common.report import Section
 from common.run_list import list_runs
 from common.runs import make_folder, write_json
 from htc.build import load_dataset, make_objective
-from htc.config import ReproduceConfig, TrainConfig, register
+from htc.config import SEPARATORS, ReproduceConfig, TrainConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError
 from htc.report import summarize, write_htc_report
@@ -160,7 +160,7 @@ def _task(config: DictConfig) -> None:
 def main() -> None:
     """The entry point."""
     register()
-    run_application(_task, application="htc", config="reproduce", bad_input=(InputError,))
+    run_application(_task, application="htc", config="reproduce", bad_input=(InputError,), literal=SEPARATORS)
 
 
 if __name__ == "__main__":

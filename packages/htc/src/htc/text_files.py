@@ -4,20 +4,61 @@ from pathlib import Path
 
 from htc.errors import InputError
 
+SAVE = "save its content as CSV, JSON or plain text in UTF-8."
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# How files begin that are no text, and what they are.
+SIGNATURES = (
+    (b"PK\x03\x04", "a ZIP archive, as .xlsx, .docx and .ods files are"),
+    (b"\xd0\xcf\x11\xe0", "an old .xls or .doc file"),
+    (b"\x1f\x8b", "compressed with gzip"),
+    (b"BZh", "compressed with bzip2"),
+    (b"\xfd7zXZ", "compressed with xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"PAR1", "a Parquet file"),
+    (b"ARROW1", "an Arrow file"),
+    (b"SQLite format 3", "a SQLite database"),
+)
+MARKED_UP = ((b"%PDF-", "a PDF file"), (b"{\\rtf", "an RTF file"))  # whose bytes may all be text
+
 
 def read_text(file: Path, what: str) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark.
+    """The text of a file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
     Args:
         what: what to call it in an error, `the taxonomy` say.
 
     Raises:
-        InputError: for a file that cannot be read; with its line for one in another encoding.
+        InputError: for a file that cannot be read, or is no text; with its line for one in another encoding.
     """
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        content = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot read {what}: {error.strerror}.") from error
+    return decoded(content, str(file), what)
+
+
+def decoded(content: bytes, source: str, what: str) -> str:
+    """The text that bytes hold. Args: source: where they come from; what: see `read_text`. Raises InputError likewise."""
+    for signature, kind in MARKED_UP:
+        if content.startswith(signature):
+            raise InputError(f"{source}: this is {kind} and no plain text; {SAVE}")
+    encoding = "utf-16" if content.startswith(UTF16_MARKS) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
+        refuse_archive(content, source)
         line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(f"{file}:{line}: {what} is not UTF-8 text; save it as UTF-8.") from error
+        raise InputError(f"{source}:{line}: {what} is not UTF-8 text; save it as UTF-8.") from error
+    if "\0" in text:
+        refuse_archive(content, source)
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{source}:{line}: {what} holds a NUL character, so that it is no text; save it as UTF-8 text.")
+    return text
+
+
+def refuse_archive(content: bytes, source: str) -> None:
+    """Raise InputError if bytes begin as those of a file do that is no text. Args: see `decoded`."""
+    kind = next((kind for signature, kind in SIGNATURES if content.startswith(signature)), None)
+    if kind is not None:
+        raise InputError(f"{source}: this is {kind}, and no text; unpack it, or {SAVE}")

@@ -29,7 +29,7 @@ from common.tracking import Tracker, open_tracker, wandb_mode
 from common.training import Trainer, TrainingData, make_accelerator, parameter_groups
 from htc import decoding, metrics
 from htc.build import initial_bias, load_dataset, make_objective
-from htc.config import FinetuningConfig, TrainConfig, register
+from htc.config import SEPARATORS, FinetuningConfig, TrainConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError, UnsuitableTargetsError
 from htc.evaluation import (
@@ -304,7 +304,7 @@ def _task(config: DictConfig) -> dict[str, Any]:
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="htc", config="train", bad_input=(InputError,))
+    run_application(_task, application="htc", config="train", bad_input=(InputError,), literal=SEPARATORS)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 from transformers import GPT2LMHeadModel
 
-from common.cli import print_result, run_application
+from common.cli import print_as_is, print_result, run_application
 from common.runs import RunDirectory, config_hash, git_commit, make_folder, versions, write_json
 from common.statistics import bootstrap
 from rlkl.analysis import certainty_gaps, errors, scratchpads
@@ -167,7 +167,9 @@ def _task(config: DictConfig) -> None:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, EvaluateConfig)
     result = evaluate(typed)
-    print_result("\n".join(filter(None, [_shown(result["scratchpads"]), summary(result)])))
+    if result["scratchpads"]:
+        print_as_is(_shown(result["scratchpads"]))  # with colours
+    print_result(summary(result))
 
 
 def main() -> None:

@@ -35,11 +35,19 @@ def to_html(scratchpad: dict[str, Any]) -> str:
 
 
 def to_terminal(scratchpad: dict[str, Any], color: bool = True) -> str:
-    """The same with ANSI colours; the first wrong character is underlined. Args: color: False gives the plain text."""
+    """The same with ANSI colours; the first wrong character is underlined.
+
+    Args:
+        color: False gives the plain text.
+
+    What is in the scratchpad is escaped (`common.terminal.printable`), so that the colours are all that a terminal acts on.
+    """
+    from common.terminal import printable  # here, for the library loads without common
+
     if not color:
-        return str(scratchpad["prompt"]) + str(scratchpad["text"])
+        return printable(str(scratchpad["prompt"]) + str(scratchpad["text"]))
     first = _first_error(scratchpad)
-    parts = [scratchpad["prompt"]]
+    parts = [printable(scratchpad["prompt"])]
     for position, (character, certainty) in enumerate(zip(scratchpad["text"], scratchpad["certainty"], strict=True)):
         share = strength(certainty)
         codes = []
@@ -48,7 +56,7 @@ def to_terminal(scratchpad: dict[str, Any], color: bool = True) -> str:
             codes.append(f"48;2;{red};{green};{blue};30")
         if position == first:
             codes.append("4;1")
-        shown = "↵\n" if character == "\n" and codes else character
+        shown = "↵\n" if character == "\n" and codes else printable(character)
         parts.append(f"\x1b[{';'.join(codes)}m{shown}\x1b[0m" if codes else shown)
     return "".join(parts)
 

@@ -1,4 +1,4 @@
-"""The document format: JSON lines, each `{"token": ["text"], "label": [...]}`.
+"""The document format: JSON objects `{"token": ["text"], "label": [...]}`, one a line (JSON lines), or in one array.
 
 - `token` is a text, or a list of texts that are joined with blanks; `text` or `doc_token` may stand in its place.
 - `label` is one path from a top label down, or a set of names, or a list of paths (`Hierarchy.resolve`); `doc_label` may
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.json_values import json_values
 from htc.names import is_blank
+from htc.text_files import decoded
 
 
 @dataclass(frozen=True)
@@ -55,35 +57,34 @@ def targets_of(documents: list[Document], hierarchy: Hierarchy) -> Tensor:
 
 
 def read_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON object of each line that is not blank, with its place `file:line`."""
+    """The JSON objects in a file, one a line or in one array, each with its place `file:line`."""
+    for place, record in read_values(file):
+        if not isinstance(record, dict):
+            raise InputError(
+                f'{place}: expected one JSON object a line, or one array of them: {{"token": [...], "label": [...]}}.'
+            )
+        yield place, record
+
+
+def read_values(file: Path) -> Iterator[tuple[str, Any]]:
+    """The JSON values in a file, each with its place (`htc.json_values`). Raises InputError for a file that has none."""
     try:
         content = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot read the documents: {error.strerror}.") from error
-    for number, raw in enumerate(content.split(b"\n"), start=1):
-        place = f"{file}:{number}"
-        if number == 1:
-            raw = raw.removeprefix(b"\xef\xbb\xbf")
-        if not raw.strip():
-            continue
-        try:
-            record = json.loads(raw)
-        except UnicodeDecodeError as error:
-            raise InputError(f"{place}: the line is not UTF-8 text.") from error
-        except json.JSONDecodeError as error:
-            raise InputError(f"{place}: malformed JSON: {error.msg} (column {error.colno}).") from error
-        except (RecursionError, ValueError) as error:
-            raise InputError(f"{place}: the JSON holds lists too deep, or a number too long, to be read.") from error
-        if not isinstance(record, dict):
-            raise InputError(f'{place}: expected one JSON object a line, {{"token": [...], "label": [...]}}.')
-        yield place, record
+    yield from json_values(decoded(content, str(file), "the line"), str(file))
 
 
 def document_text(record: dict[str, Any]) -> str:
     """The text of a record. Raises InputError where there is none."""
     token = record.get("token", record.get("text", record.get("doc_token")))
     if token is None:
-        raise InputError("the document has neither 'token' nor 'text'.")
+        lists = (key for key, value in record.items() if value and isinstance(value, list) and isinstance(value[0], dict))
+        key = next(lists, None)
+        hint = "" if key is None else f"; if documents are in its list {key!r}, write that list alone"
+        raise InputError(f"the document has neither 'token' nor 'text'{hint}.")
+    if isinstance(token, dict):
+        raise InputError("the object holds a table by columns; write it by rows, as to_json(orient='records') of pandas does.")
     parts = [token] if isinstance(token, str) else token
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise InputError("'token' must be a text or a list of texts.")

@@ -5,25 +5,33 @@
     Heat flows.,Science,
 
 The hierarchy is that of the labels in the file. Cells at the end of a path may be empty: labels then end at an inner node.
+
+The path may stand in one cell, too, and with `path_separator` several of them:
+
+    text,category
+    The violin sings.,Arts > Music
 """
 
-import csv
-import io
 import logging
-from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
+import shlex
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from htc.datasets.cells import Cells, read_cells
 from htc.datasets.dataset import Dataset, split_by_group
+from htc.datasets.paths_in_cells import mark_between_paths, separator_in, split_cell
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
 from htc.names import clean
+from htc.taxonomy import PATH_SEPARATOR
 from htc.text_files import read_text
 
 log = logging.getLogger(__name__)
 
+FEW = 10  # rows, of which no more is said
 SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
 
 
@@ -32,6 +40,9 @@ def load_table(
     *,
     text: str = "text",
     levels: Sequence[str] | None = None,
+    path: str | None = None,
+    separator: str | None = PATH_SEPARATOR,
+    path_separator: str | None = None,
     split: str | None = None,
     dev_fraction: float = 0.1,
     test_fraction: float = 0.2,
@@ -42,9 +53,13 @@ def load_table(
 
     Args:
         file: its name ends in .csv (cells separated by commas or semicolons) or .tsv (by tabs); the first line names the
-            columns.
+            columns. Only those that are used need names.
         text: the column of the texts.
-        levels: the columns of the labels from the top level down; by default all others, in their order.
+        levels: the columns of the labels from the top level down; by default all others with names, in their order.
+        path: the column of the labels where one cell holds them all, from the top down; instead of `levels`.
+        separator: what stands between the labels of a path, white space around it apart. Without `path`, cells that look like
+            paths are refused; with None (or "") they are taken as labels.
+        path_separator: what stands between several paths in one cell; by default there is one.
         split: the column that says train, dev (or val, validation) or test; by default splits are drawn.
         dev_fraction, test_fraction, split_seed: of that draw. Rows with the same text stay together.
         name: what reports call the dataset; by default the file's name.
@@ -53,94 +68,139 @@ def load_table(
         InputError: with file and line.
     """
     file = Path(file)
-    header, rows = _read(file)
-    text_column = _column(file, header, text, "dataset.text")
-    split_column = None if split is None else _column(file, header, split, "dataset.split")
-    if levels is None:
-        level_columns = [i for i in range(len(header)) if i not in (text_column, split_column)]
-    else:
-        level_columns = [_column(file, header, level, "dataset.levels") for level in levels]
-    used = [text_column, *([] if split_column is None else [split_column]), *level_columns]
-    twice = next((column for column in used if used.count(column) > 1), None)
-    if twice is not None:
-        raise InputError(f"{file}:1: the column {header[twice]!r} is given twice; text, split and each level need their own.")
-    if not level_columns:
-        raise InputError(f"{file}:1: there is no column of labels beside {text!r}; give one for each level.")
-    texts, paths, places, named = [], [], [], []
-    for line, cells in rows:
+    table = read_cells(read_text(file, "the table"), str(file), tabs=file.suffix.lower() == ".tsv")
+    text_column = table.column(text, "dataset.text")
+    split_column = None if split is None else table.column(split, "dataset.split")
+    taken = [text_column] if split_column is None else [text_column, split_column]
+    label_columns = _label_columns(table, taken, levels, path)
+    _refuse_twice(table, [*taken, *label_columns])
+    table.refuse_short_rows([*taken, *label_columns])
+    texts, places, named = [], [], []
+    for line, cells in table.rows:
         place = f"{file}:{line}"
         if not cells[text_column]:
-            raise InputError(f"{place}: the text (column {header[text_column]!r}) is empty.")
+            raise InputError(f"{place}: the text (column {table.header[text_column]!r}) is empty.")
         texts.append(cells[text_column])
-        paths.append(_path(place, [cells[i] for i in level_columns], [header[i] for i in level_columns]))
         places.append(place)
         if split_column is not None:
             named.append(_split(place, cells[split_column]))
-    hierarchy = Hierarchy.from_paths(paths)
+    if path is None:
+        labels = _paths_over_columns(table, label_columns, separator, chosen=levels is not None)
+    else:
+        labels = _paths_in_cells(table, label_columns[0], separator, path_separator)
+    hierarchy = Hierarchy.from_paths(each for paths in labels for each in paths)
     if split_column is None:
         splits = split_by_group(texts, dev_fraction, test_fraction, split_seed)
     else:
         splits = _given_splits(file, named)
-    return Dataset(name or file.stem, hierarchy, texts, hierarchy.encode([path] for path in paths), splits, places)
+    return Dataset(name or file.stem, hierarchy, texts, hierarchy.encode(labels), splits, places)
 
 
-def _read(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The column names, and the cells of each row that is not blank, with the line where it ends."""
-    content = read_text(file, "the table")
-    delimiter, content = _delimiter(file, content)
-    lines = list(_rows(file, content, delimiter))
-    if not lines:
-        raise InputError(f"{file}: the table is empty.")
-    (_, header), rows = lines[0], lines[1:]
-    if len(set(header)) < len(header) or not all(header):
-        raise InputError(f"{file}:1: the columns must have names, each its own, but they are {', '.join(map(repr, header))}.")
-    if not rows:
-        raise InputError(f"{file}: the table has columns but no row.")
-    for line, cells in rows:
-        if len(cells) != len(header):
-            raise InputError(
-                f"{file}:{line}: the row has {len(cells)} cells, but there are {len(header)} columns; put texts that hold "
-                f"{'a tab' if delimiter == chr(9) else repr(delimiter)} between double quotes."
-            )
-    return header, rows
+def _label_columns(table: Cells, taken: list[int], levels: Sequence[str] | None, path: str | None) -> list[int]:
+    if path is not None:
+        if levels is not None:
+            raise InputError("dataset.levels and dataset.path are both given; give the columns of levels, or the one of paths.")
+        return [table.column(path, "dataset.path")]
+    columns = table.other_columns(taken) if levels is None else [table.column(level, "dataset.levels") for level in levels]
+    if not columns:
+        text = table.header[taken[0]]
+        raise InputError(f"{table.source}:{table.line}: there is no column of labels beside {text!r}; give one for each level.")
+    return columns
 
 
-def _delimiter(file: Path, content: str) -> tuple[str, str]:
-    """What separates cells: in a .tsv tabs, else what the first line that is not blank has most of. And the content."""
-    if content.startswith("sep="):  # Excel's way to say so
-        first, _, rest = content.partition("\n")
-        delimiter = first.strip()[4:] or ","
-        if len(delimiter) != 1 or delimiter == '"':
-            raise InputError(f"{file}:1: sep= must name the one character that separates cells, not {delimiter[:20]!r}.")
-        return delimiter, "\n" + rest  # so that lines keep their numbers
-    if file.suffix.lower() == ".tsv":
-        return "\t", content
-    header = next((line for line in content.splitlines() if line.strip()), "")
-    unquoted = "".join(header.split('"')[::2])
-    if not any(unquoted.count(mark) for mark in ",;") and any(mark in unquoted for mark in "\t|"):
-        raise InputError(f"{file}: the columns are separated by neither commas nor semicolons; with tabs, name it .tsv.")
-    return max(",;", key=unquoted.count), content
+def _refuse_twice(table: Cells, used: list[int]) -> None:
+    twice = next((column for column in used if used.count(column) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"{table.source}:{table.line}: the column {table.header[twice]!r} is given twice; text, split and each level need "
+            "their own."
+        )
 
 
-def _rows(file: Path, content: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
-    begins = 1
-    try:
-        for cells in reader:
-            begins = reader.line_num + 1
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, [cell.strip() for cell in cells]
-    except csv.Error as error:
-        raise InputError(f"{file}:{begins}: the row that begins here is malformed: {error}; is a quote left open?") from error
+def _paths_over_columns(table: Cells, columns: list[int], separator: str | None, chosen: bool) -> list[list[list[str]]]:
+    """The path of each row, whose labels have a column each. Args: chosen: whether the user named the columns."""
+    names = [table.header[i] for i in columns]
+    paths = [_path(f"{table.source}:{line}", [cells[i] for i in columns], names) for line, cells in table.rows]
+    if not chosen and len(columns) > 1 and len({path[0] for path in paths}) == len(paths) >= FEW:
+        others = _option("levels", f"[{','.join(names[1:])}]")
+        raise InputError(
+            f"{table.source}: every row has a label of its own in the column {names[0]!r}; if these are no labels, name the "
+            f"columns that are: {others}."
+        )
+    if separator:
+        for name, column in zip(names, columns, strict=True):
+            _refuse_paths(table, column, name)
+    return [[path] for path in paths]
 
 
-def _column(file: Path, header: list[str], name: str, key: str) -> int:
-    if name in header:
-        return header.index(name)
-    near = get_close_matches(name, header, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(map(repr, header))}."
-    raise InputError(f"{file}:1: there is no column {name!r} ({key}){hint}")
+def _refuse_paths(table: Cells, column: int, name: str) -> None:
+    """Refuse labels that look like paths. Raises InputError with the options that read them, or take them as they are."""
+    labels = Counter(cells[column] for _, cells in table.rows if cells[column])
+    lists = sum(count for label, count in labels.items() if label.startswith("[") and label.endswith("]"))
+    if lists * 2 > labels.total():
+        raise InputError(
+            f"{table.source}: the labels in the column {name!r} are lists, such as {next(iter(labels))!r}; write paths as "
+            f"Arts{PATH_SEPARATOR}Music and read them with {_option('path', name)}, or take a folder with JSON lines "
+            "(dataset=custom)."
+        )
+    whole = next((label for label in labels if PATH_SEPARATOR in label), None)
+    mark = separator_in(labels) if whole is None else PATH_SEPARATOR.strip()
+    if mark is None:
+        return
+    example = whole or next(label for label in labels if len(split_cell(label, mark)) > 1)
+    line = next(line for line, cells in table.rows if cells[column] == example)
+    raise InputError(
+        f"{table.source}:{line}: the label {example!r} (column {name!r}) looks like several in one cell, with {mark!r} between "
+        f"them. Read a path with {_option('path', name)} {_option('separator', mark)}, several labels with "
+        f"{_option('path', name)} {_option('path_separator', mark)}, or take the label as it is with dataset.separator=''."
+    )
+
+
+def _paths_in_cells(table: Cells, column: int, separator: str | None, path_separator: str | None) -> list[list[list[str]]]:
+    """The paths of each row, that stand in one cell."""
+    name, several = table.header[column], path_separator or None
+    found = []
+    for line, cells in table.rows:
+        place = f"{table.source}:{line}"
+        parts = [cells[column]] if several is None else split_cell(cells[column], several)
+        paths = [split_cell(part, separator) if separator else [part] for part in parts if part]
+        if not paths or not all(paths):
+            raise InputError(f"{place}: the row has no label.")
+        for path in paths:
+            if not all(path):
+                raise InputError(f"{place}: the path {cells[column]!r} has an empty label between two {separator!r}.")
+            _refuse_own_separator(place, path, name)
+        found.append(paths)
+    _refuse_separators_that_do_not_fit(table, found, name, separator, several)
+    return found
+
+
+def _refuse_own_separator(place: str, path: list[str], name: str) -> None:
+    label = next((label for label in path if PATH_SEPARATOR in label), None)
+    if label is not None:
+        raise InputError(
+            f"{place}: the label {label!r} (column {name!r}) holds {PATH_SEPARATOR!r}, which stands between labels of a path; "
+            f"read it as a path with {_option('separator', PATH_SEPARATOR.strip())}, or write it otherwise."
+        )
+
+
+def _refuse_separators_that_do_not_fit(
+    table: Cells, found: list[list[list[str]]], name: str, separator: str | None, several: str | None
+) -> None:
+    paths = [path for of_row in found for path in of_row]
+    if separator and several is None and all(len(path) == 1 for path in paths):
+        mark = separator_in(Counter(path[0] for path in paths))
+        hint = "give another with dataset.separator=..." if mark is None else f"is it {_option('separator', mark)}?"
+        raise InputError(
+            f"{table.source}: no cell of the column {name!r} holds the separator {separator!r}; {hint} Single labels are read "
+            f"with {_option('levels', f'[{name}]')}."
+        )
+    mark = mark_between_paths(paths) if several is None else None
+    if mark is not None:
+        raise InputError(
+            f"{table.source}: some cells of the column {name!r} hold several paths, with {mark!r} between them; read them with "
+            f"{_option('path_separator', mark)}."
+        )
 
 
 def _path(place: str, cells: list[str], columns: list[str]) -> list[str]:
@@ -168,3 +228,8 @@ def _given_splits(file: Path, named: list[str]) -> dict[str, torch.Tensor]:
     if empty:
         raise InputError(f"{file}: no row is marked as {empty[0]}; mark some, or leave dataset.split out to draw all splits.")
     return splits
+
+
+def _option(key: str, value: str) -> str:
+    """An option as it is typed into a shell."""
+    return shlex.quote(f"dataset.{key}={value}")

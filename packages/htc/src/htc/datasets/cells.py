@@ -1,0 +1,144 @@
+"""Cells of a CSV or TSV file, with the lines where they stand."""
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from htc.errors import InputError
+
+SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n]*?)"?(?:\r\n?|\n|$)', re.IGNORECASE)  # Excel's way to say what separates cells
+UNNAMED = re.compile(r"(Unnamed: \d+(\.\d+)?)?")  # pandas names so what has no name
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A table as read.
+
+    Attributes:
+        source: the file, or what it is called in errors.
+        delimiter: what separates cells.
+        line: where the header ends.
+        header: the names of the columns, as they are there: some may be empty, or be there twice.
+        rows: for each row that is not blank the line where it ends, and its cells, stripped; fewer than columns where the row
+            is short.
+    """
+
+    source: str
+    delimiter: str
+    line: int
+    header: list[str]
+    rows: list[tuple[int, list[str]]]
+
+    def column(self, name: str, key: str) -> int:
+        """The number of a column. Args: key: the option that names it. Raises InputError if not one column is called so."""
+        place, wanted = f"{self.source}:{self.line}", _composed(name.strip())
+        if self.header.count(wanted) == 1:
+            return self.header.index(wanted)
+        if wanted in self.header:
+            several = f"{self.header.count(wanted)} are called {wanted!r} ({key})"
+            raise InputError(f"{place}: the columns must have names, each its own, but {several}; rename them.")
+        near = get_close_matches(wanted, self.header, n=1)
+        named = ", ".join(repr(each) for each in self.header if each)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; it has {named}."
+        raise InputError(f"{place}: there is no column {name!r} ({key}){hint}")
+
+    def other_columns(self, taken: Sequence[int]) -> list[int]:
+        """All columns with names but those that are taken.
+
+        Columns without a name are passed over where they are empty (a separator at the end of each line) or number the rows
+        (an index); any other may be meant.
+
+        Raises:
+            InputError: for a column without a name that may be meant, or two of one name.
+        """
+        others = [i for i in range(len(self.header)) if i not in taken]
+        named = [i for i in others if not UNNAMED.fullmatch(self.header[i])]
+        nameless = next((i for i in others if i not in named and not self._is_empty_or_index(i)), None)
+        names = [self.header[i] for i in named]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if nameless is None and twice is None:
+            return named
+        problem = f"column {nameless + 1} has none" if nameless is not None else f"{twice!r} is there twice"
+        raise InputError(
+            f"{self.source}:{self.line}: the columns must have names, each its own, but {problem}; mend that, or name those of "
+            "the labels with dataset.levels=[...]."
+        )
+
+    def _is_empty_or_index(self, column: int) -> bool:
+        found = [cells[column] for _, cells in self.rows if column < len(cells) and cells[column]]
+        return all(re.fullmatch(r"\d+(\.0)?", cell) for cell in found) and len(set(found)) == len(found)
+
+    def refuse_short_rows(self, columns: Sequence[int]) -> None:
+        """Raise InputError for a row that ends before one of these columns."""
+        for line, cells in self.rows:
+            if len(cells) <= max(columns):
+                raise InputError(_ragged(f"{self.source}:{line}", cells, self.header, self.delimiter))
+
+
+def read_cells(content: str, source: str, tabs: bool = False) -> Cells:
+    """Take a table apart.
+
+    Args:
+        content: its text; a first line `sep=;` may say what separates cells.
+        source: what to call it in errors.
+        tabs: whether tabs separate cells where no such line says otherwise; else commas or semicolons do, whichever the first
+            line has more of.
+
+    Raises:
+        InputError: with file and line, for an empty table or a malformed row, or one with more cells than columns.
+    """
+    delimiter, content = _delimiter(content, source, tabs)
+    lines = list(_rows(content, source, delimiter))
+    if not lines:
+        raise InputError(f"{source}: the table is empty.")
+    (line, header), rows = lines[0], lines[1:]
+    if not rows:
+        raise InputError(f"{source}: the table has columns but no row.")
+    for number, cells in rows:
+        if any(cells[len(header) :]):
+            raise InputError(_ragged(f"{source}:{number}", cells, header, delimiter))
+    return Cells(source, delimiter, line, [_composed(name) for name in header], rows)
+
+
+def _ragged(place: str, cells: list[str], header: list[str], delimiter: str) -> str:
+    shown = "a tab" if delimiter == "\t" else repr(delimiter)
+    hint = f"put texts that hold {shown} between double quotes." if len(cells) > len(header) else "is it cut off?"
+    return f"{place}: the row has {len(cells)} cells, but there are {len(header)} columns; {hint}"
+
+
+def _delimiter(content: str, source: str, tabs: bool) -> tuple[str, str]:
+    """What separates cells, and the content without the line that says so."""
+    given = SEPARATOR_LINE.match(content)
+    if given:
+        delimiter = given[1] or ","
+        if len(delimiter) != 1 or delimiter == '"':
+            raise InputError(f"{source}:1: sep= must name the one character that separates cells, not {delimiter[:20]!r}.")
+        return delimiter, "\n" + content[given.end() :]  # so that lines keep their numbers
+    if tabs:
+        return "\t", content
+    header = next((line for line in content.splitlines() if line.strip()), "")
+    unquoted = "".join(header.split('"')[::2])
+    if not any(unquoted.count(mark) for mark in ",;") and any(mark in unquoted for mark in "\t|"):
+        raise InputError(f"{source}: the columns are separated by neither commas nor semicolons; with tabs, name it .tsv.")
+    return max(",;", key=unquoted.count), content
+
+
+def _rows(content: str, source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    begins = 1
+    try:
+        for cells in reader:
+            begins = reader.line_num + 1
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        raise InputError(f"{source}:{begins}: the row that begins here is malformed: {error}; is a quote left open?") from error
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
