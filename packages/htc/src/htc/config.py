@@ -66,7 +66,7 @@ class LossConfig:
     """The objective. Each field has its meaning for some of them only, and is left alone by the others.
 
     Attributes:
-        name: one of htc.build.LOSSES.
+        name: one of htc.build.LOSSES; or auto, in htc-train: chosen by the training labels, see htc.build.choose_loss.
         tau: conditional_softmax_la: the strength of the logit adjustment.
         prior_smoothing: conditional_softmax_la, bce_prior_bias: the count added where priors are counted.
         gamma: focal: how much less a cell counts that is right already.
