@@ -172,6 +172,29 @@ def test_from_a_table_to_predictions(place, tmp_path, monkeypatch, capsys):
     assert "Biology" in out
 
 
+@pytest.mark.parametrize("asked_for", [False, True], ids=["by default", "asked for"])
+def test_documents_go_to_wandb_only_when_asked_for(asked_for, place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staged"))
+    rows = [f"Körper SECRET{i} of a person,{('MARKED', 'OTHER')[i % 2]},{'ABC'[i % 3]}LEAF" for i in range(40)]
+    (tmp_path / "mine.csv").write_text("\n".join(["text,area,topic", *rows]), encoding="utf-8")
+    arguments = [a for a in common_arguments(place) if not a.startswith("dataset")]
+    arguments += ["dataset=table", f"dataset.file={tmp_path / 'mine.csv'}", f"run_dir={tmp_path / 'run'}", "training.epochs=1"]
+    arguments += ["tracking.documents=true"] if asked_for else []
+    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    assert code == 0, err
+    (offline,) = (tmp_path / "run/wandb").glob("offline-run-*")
+    (log,) = offline.glob("*.wandb")
+    assert b"dev/hf1_auc" in log.read_bytes()
+    files = [*(tmp_path / "run/wandb").rglob("*"), *(tmp_path / "staged").rglob("*")]
+    content = {file.name: file.read_bytes() for file in files if file.is_file()}
+    holding = {name for name, found in content.items() if any(m in found for m in (b"SECRET", b"MARKED", b"LEAF", b"person"))}
+    assert {name.partition("_")[0] for name in holding if not name.startswith("tmp")} == (
+        {"worst documents"} if asked_for else set()
+    )
+    assert bool(holding) == asked_for
+
+
 @pytest.mark.dist
 @pytest.mark.parametrize("encoder", [pytest.param("minilm_frozen", marks=pytest.mark.slow), "minilm"])
 def test_two_processes_make_the_steps_of_one(encoder, place):

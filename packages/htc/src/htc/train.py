@@ -271,7 +271,7 @@ def _score(
         )
     if tracker is not None:  # of the last split, test
         save_file(per_document, run.path / PER_DOCUMENT)
-        if tracker.mirrors:
+        if tracker.takes_documents:
             texts = [dataset.texts[i] for i in documents.tolist()]
             predicted = decode(decoder, probabilities, dataset.hierarchy, tuned)
             table = worst_table(dataset.hierarchy, texts, targets, predicted, probabilities)
