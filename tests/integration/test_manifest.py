@@ -281,6 +281,13 @@ def test_a_manifest_that_is_none(content, tmp_path, monkeypatch):
     assert all(tmp_path / "model" in file.parents for file in opened)
 
 
+def test_a_file_that_is_gone_is_missing_for_an_accepted_model_too(model):
+    folder = model("htc")
+    (folder / "seen.safetensors").unlink()
+    assert "gone: seen.safetensors" in manifest.accept(folder)
+    refused("htc", folder, "seen.safetensors is missing")
+
+
 def test_no_device_is_read(tmp_path):
     good.write({"config.json": b"{}", "manifest.json": json.dumps({"sha256": {"endless": DIGEST}}).encode()}, tmp_path)
     (tmp_path / "endless").symlink_to("/dev/zero")

@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 CONFIG = "config.json"  # what makes a folder that of a model
-BAD_INPUT = 2  # exit code
 
 
 @contextmanager
@@ -54,7 +53,8 @@ def check_manifest(folder: Path, required: Iterable[str]) -> None:
         )
         return
     digests = _read(folder)
-    problems = [f"{name} is not named in {MANIFEST}" for name in required if name not in digests]
+    unnamed = [name for name in required if name not in digests]
+    problems = [f"{name} is {f'not named in {MANIFEST}' if (folder / name).exists() else 'missing'}" for name in unnamed]
     problems += [problem for name, digest in digests.items() if (problem := _problem(folder / name, name, digest))]
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -143,14 +143,16 @@ def _command(folder: Path) -> str:
 
 def main() -> None:
     """The entry point."""
+    from common.cli import BAD_INPUT, print_result  # here, for what it needs takes a second to import
+
     arguments = sys.argv[1:]
     if arguments in (["-h"], ["--help"]):
-        print(__doc__)
+        print_result(str(__doc__))
         return
     try:
         if len(arguments) != 1:
             raise InputError("expected the folder of one saved model: python -m common.manifest FOLDER")
-        print(accept(Path(arguments[0])))
+        print_result(accept(Path(arguments[0])))
     except InputError as error:
         print(f"manifest: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
