@@ -1,4 +1,7 @@
-"""Files that the readers take, made once per process: what the fuzzer then breaks."""
+"""Files that the readers take, made once per process: what the fuzzer then breaks.
+
+Saved models come without their manifest, which would notice every change before it is read: as models of before it was written.
+"""
 
 import json
 from collections.abc import Callable
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from common.encoders import EncoderConfig, TextEncoder
+from common.manifest import MANIFEST
 from common.runs import RunDirectory
 from htc.build import make_objective
 from htc.config import CustomConfig, HeadConfig, LossConfig, TrainConfig
@@ -57,7 +61,8 @@ def files_made_by(make: Callable[[Path], None]) -> Files:
     with TemporaryDirectory() as place:
         folder = Path(place)
         make(folder)
-        return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != MANIFEST]
+        return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def write(files: Files, folder: Path) -> None:

@@ -1,8 +1,10 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,84 @@ def test_the_environment_beats_the_config(tmp_path):
     with Tracker(run, TrackingConfig("online"), job_type="train", name="test"):
         pass
     assert not (tmp_path / "wandb").exists()
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/wandb.md"
+TRACKED = """
+from common import tracking
+from common.runs import RunDirectory
+from common.tracking import Tracker, TrackingConfig
+
+tracking.INIT_TIMEOUT = 100  # seconds
+print("PRINTED")
+run = RunDirectory("runs/a", {"seed": 0})
+with Tracker(run, TrackingConfig(), job_type="train", name="test") as tracker:
+    tracker.log(1, {"loss": 1.0})
+    raise ValueError("of document RAISED")
+"""
+
+
+@pytest.fixture
+def offline_run(tmp_path):
+    """A function that tracks a run in a git repository with a changed file, and gives the folder of its offline run."""
+
+    def track(**environment):
+        def git(*arguments):
+            subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e@example.org", *arguments], cwd=tmp_path, check=True)
+
+        (tmp_path / "documents.csv").write_text("committed\n")
+        (tmp_path / "job.py").write_text(TRACKED)
+        git("init", "-q")
+        git("remote", "add", "origin", "https://example.org/REMOTE.git")
+        git("add", ".")
+        git("commit", "-qm", "documents")
+        (tmp_path / "documents.csv").write_text("committed\nCHANGED\n")
+        settings = os.environ | {"WANDB_MODE": "offline", **environment}
+        subprocess.run(
+            [sys.executable, "job.py", "seed=0"], cwd=tmp_path, env=settings, capture_output=True, timeout=120, check=False
+        )
+        (folder,) = tmp_path.glob("runs/a/wandb/offline-run-*")
+        return folder
+
+    return track
+
+
+def records(folder):
+    """The records of an offline run."""
+    (file,) = folder.glob("*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return [json.loads(line) for line in output.splitlines()]
+
+
+@pytest.mark.parametrize("environment", [{}, {"WANDB_SAVE_CODE": "true"}], ids=["", "with code asked for"])
+def test_neither_code_nor_changes_nor_what_is_said_goes_to_wandb(environment, offline_run):
+    folder = offline_run(**environment)
+    content = b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+    for secret in (b"CHANGED", b"PRINTED", b"RAISED", b"tracker.log"):
+        assert secret not in content
+    assert {file.name for file in (folder / "files").rglob("*") if file.is_file()} == {"requirements.txt"}
+
+
+def test_the_page_on_wandb_says_what_an_offline_run_holds(offline_run):
+    told = set(re.findall(r"`(\w+)`", PAGE.read_text(encoding="utf-8")))
+    found = records(offline_run())
+    assert {record["type"] for record in found} - {"header"} <= told
+    keys = {key for record in found if record["type"] == "environment" for key in record["environment"]}
+    keys |= {key for record in found if record["type"] == "environment" for key in record["environment"].get("git", {})}
+    in_words = {"git", "cpu", "cpu_count", "cpu_count_logical", "memory", "disk", "started_at", "writer_id"}
+    assert {"args", "host", "remote_url"} <= keys
+    assert {key for key in keys if not key.startswith(("code_path", "gpu", "cuda"))} - in_words <= told
+
+
+def test_what_turns_parts_of_it_off(offline_run):
+    page = PAGE.read_text(encoding="utf-8")
+    settings = dict(re.findall(r"^\| `(WANDB_\w+)=(true|false)` \|", page, flags=re.MULTILINE))
+    assert len(settings) == 4
+    folder = offline_run(**settings, WANDB_HOST="another")
+    found = records(folder)
+    assert {record["type"] for record in found} <= {"header", "run", "telemetry", "history", "summary", "exit"}
+    (run,) = (record["run"] for record in found if record["type"] == "run")
+    assert run["host"] == "another"
+    assert "git" not in run
+    assert not list((folder / "files").glob("*"))

@@ -4,10 +4,14 @@ import pytest
 import torch
 
 from htc import Hierarchy, InputError
+from htc.build import choose_loss, make_objective
+from htc.config import LossConfig
+from htc.estimator import HierarchicalClassifier
 from htc.losses import (
     BCE,
     ConditionalSoftmax,
     LeafSoftmax,
+    StopEvent,
     base_rate_log_odds,
     conditional_priors,
     counted_priors,
@@ -157,3 +161,56 @@ def test_conditional_softmax_needs_a_tree_and_fitting_priors(make_dag, small):
     for priors in (torch.zeros(small.num_nodes), torch.ones(3)):
         with pytest.raises(InputError, match="positive numbers"):
             ConditionalSoftmax(small, priors)
+
+
+TREE = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science", "Physics", "Optics"]])
+FLAT = Hierarchy.from_paths([["a"], ["b"], ["c"]])
+DAG = Hierarchy.from_pairs([("Arts", "Acoustics"), ("Science", "Acoustics"), ("Science", "Physics")])
+MUSIC, OPTICS = ["Arts", "Music"], ["Science", "Physics", "Optics"]
+SUITABLE = [  # hierarchy, labels of the training documents, objective, why
+    (TREE, [MUSIC, OPTICS], "conditional_softmax", "each training document has one path to a leaf"),
+    (TREE, [MUSIC], "conditional_softmax", "one path to a leaf"),
+    (TREE, [[MUSIC], [OPTICS]], "conditional_softmax", "one path to a leaf"),
+    (TREE, [["Music", "Arts"], ["Optics"]], "conditional_softmax", "one path to a leaf"),
+    (TREE, [[["Arts"], MUSIC], OPTICS], "conditional_softmax", "one path to a leaf"),
+    (FLAT, [["a"], ["b"], ["a"]], "conditional_softmax", "one path to a leaf"),
+    (Hierarchy.from_paths([["a"]]), [["a"]], "conditional_softmax", "one path to a leaf"),
+    (Hierarchy.from_paths([["a", "b", "c"]]), [["a", "b", "c"]], "conditional_softmax", "one path to a leaf"),
+    (TREE, [MUSIC, ["Arts"]], "conditional_softmax stop", "has one path, and 1 of 2 end at an inner node"),
+    (TREE, [["Science"], ["Arts"]], "conditional_softmax stop", "2 of 2 end at an inner node"),
+    (TREE, [*[OPTICS] * 1200, ["Science", "Physics"]], "conditional_softmax stop", "1 of 1,201 end at an inner node"),
+    (TREE, [[MUSIC, OPTICS], MUSIC], "bce", "1 of 2 training documents have several paths"),
+    (TREE, [[MUSIC, ["Arts", "Film"]], MUSIC], "bce", "1 of 2 training documents have several paths"),
+    (TREE, [[MUSIC, ["Science"]], ["Arts"]], "bce", "1 of 2 training documents have several paths"),
+    (TREE, [*[OPTICS] * 1200, [MUSIC, OPTICS]], "bce", "1 of 1,201 training documents have several paths"),
+    (FLAT, [["a", "b"], ["c"]], "bce", "1 of 2 training documents have several paths"),
+    (DAG, [["Science", "Physics"]], "bce", "the hierarchy has labels with several parents"),
+    (DAG, [["Arts", "Acoustics"]], "bce", "the hierarchy has labels with several parents"),
+    (DAG, [["Arts"], ["Science"]], "bce", "the hierarchy has labels with several parents"),
+]
+
+
+@pytest.mark.parametrize(("hierarchy", "labels", "expected", "reason"), SUITABLE)
+def test_the_objective_that_suits_the_labels(hierarchy, labels, expected, reason):
+    targets = hierarchy.encode(labels)
+    config, told = choose_loss(LossConfig(name="auto"), hierarchy, targets)
+    name, stop = {"bce": "bce_prior_bias"}.get(expected, expected.split()[0]), expected.endswith("stop")
+    assert config == LossConfig(name=name, stop=stop), "as if it had been given by name"
+    assert told.startswith(f"loss: {name}{' with a stop event' if stop else ''}, because ")
+    assert reason in told
+    make_objective(config, hierarchy, targets).check_targets(targets)
+    kind = {"bce": BCE, "conditional_softmax": ConditionalSoftmax, "conditional_softmax stop": StopEvent}[expected]
+    features = torch.eye(2).repeat(len(targets), 1)[: len(targets)].numpy()
+    assert type(HierarchicalClassifier(hierarchy).fit(features, targets.numpy()).objective_) is kind
+
+
+def test_what_is_asked_for_besides_stays():
+    config = LossConfig(name="auto", stop=True, prior_smoothing=0.5, recursive_regularization=0.1)
+    chosen, _ = choose_loss(config, TREE, TREE.encode([MUSIC]))
+    assert chosen == LossConfig("conditional_softmax", stop=True, prior_smoothing=0.5, recursive_regularization=0.1)
+    several = TREE.encode([[MUSIC, OPTICS]])
+    chosen, _ = choose_loss(config, TREE, several)
+    with pytest.raises(InputError, match="a stop event is for the softmax objectives; bce takes paths that end anywhere"):
+        make_objective(chosen, TREE, several)
+    with pytest.raises(InputError, match=r"loss.name must be one of bce, .*, or auto in htc-train, not 'auto'"):
+        make_objective(LossConfig(name="auto"), TREE, TREE.encode([MUSIC]))

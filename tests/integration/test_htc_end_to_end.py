@@ -52,6 +52,7 @@ def test_a_run_leaves_what_it_should(trained):
         "head.safetensors",
         "seen.safetensors",
         "encoder",
+        "manifest.json",
     }
 
 

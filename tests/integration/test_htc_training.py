@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from htc import predict as predict_app
 from htc import train as train_app
@@ -48,6 +49,71 @@ def test_every_loss_trains_and_predicts(settings, place, monkeypatch, capsys):
     arguments = [f"model={run / 'model'}", "text=atom energy", f"decoder={decoder}"]
     code, out, err = call(predict_app.main, arguments, monkeypatch, capsys)
     assert (code, out.splitlines()[0]) == (0, "atom energy"), err
+
+
+TREE = "Root\tArts\tScience\nArts\tMusic\tFilm\n"
+LEAVES = [["Arts", "Music"], ["Arts", "Film"], ["Science"]]
+SEVERAL = [["Arts", "Music"], ["Science"]]
+SUITABLE = {  # labels of training documents, of dev and test documents; objective, and why; more in tests/htc/test_losses.py
+    "leaves": (LEAVES, LEAVES, "conditional_softmax", "each training document has one path to a leaf"),
+    "inner ends in dev and test": (LEAVES, [["Arts"]], "conditional_softmax", "has one path to a leaf"),
+    "several paths in dev and test": (LEAVES, [SEVERAL], "conditional_softmax", "has one path to a leaf"),
+    "some end early": ([["Arts"], ["Science"]], LEAVES, "conditional_softmax stop", "6 of 12 end at an inner node"),
+    "some have several": (
+        [SEVERAL, ["Arts"], ["Science"]],
+        LEAVES,
+        "bce_prior_bias",
+        "4 of 12 training documents have several",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SUITABLE)
+def test_without_a_loss_the_training_labels_choose_it(case, place, tmp_path, monkeypatch, capsys):
+    training, others, expected, reason = SUITABLE[case]
+    (tmp_path / "labels.taxonomy").write_text(TREE)
+    for split, labels in {"train": training, "dev": others, "test": others}.items():
+        lines = [json.dumps({"text": f"words of {split} {i}", "label": labels[i % len(labels)]}) + "\n" for i in range(12)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+    name, stop = expected.split()[0], expected.endswith("stop")
+    shared = [a for a in common_arguments(place) if not a.startswith(("loss=", "dataset.dir=", "runs="))]
+    shared += [f"dataset.dir={tmp_path}", f"runs={tmp_path / 'runs'}", "training.epochs=1"]
+    by_name = [f"loss={name}", *(["loss.stop=true"] if stop else [])]
+    outcomes = []
+    for loss in ([], by_name):
+        code, out, err = call(train_app.main, [*shared, *loss], monkeypatch, capsys)
+        assert code == 0, err
+        outcomes.append(out)
+        chosen = [line for line in err.splitlines() if line.startswith("loss: ")]
+        assert len(chosen) == (loss != by_name)
+        assert all(line.startswith(f"loss: {name}") and reason in line for line in chosen)
+        assert all(("with a stop event" in line) == stop for line in chosen)
+    assert outcomes[0] == outcomes[1], "the same run"
+    (run,) = (tmp_path / "runs/htc/custom").iterdir()
+    assert run.name.startswith(f"{name}-seed0-")
+    saved = [yaml.safe_load((run / "config.yaml").read_text()), json.loads((run / "model/config.json").read_text())]
+    assert [(config["loss"]["name"], config["loss"]["stop"]) for config in saved] == [(name, stop)] * 2
+    assert json.loads((run / "result.json").read_text())["loss"] == name
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "message"),
+    [
+        ([SEVERAL], ["loss.stop=true"], "a stop event is for the softmax objectives"),
+        ([["Arts"]], ["loss.recursive_regularization=0.1"], "conditional_softmax with loss.stop does not have"),
+        (LEAVES, ["loss.tau=nan"], "loss.tau must be a finite number"),
+        ([SEVERAL], ["loss.prior_smoothing=0"], "smoothing must be positive"),
+        ([SEVERAL], ["select=dev/expected_hf/f1_macro"], "and those of bce_prior_bias are of several"),
+    ],
+)
+def test_settings_that_do_not_go_with_the_chosen_loss(labels, settings, message, place, tmp_path, monkeypatch, capsys):
+    (tmp_path / "labels.taxonomy").write_text(TREE)
+    lines = [json.dumps({"text": f"words {i}", "label": labels[i % len(labels)]}) + "\n" for i in range(30)]
+    (tmp_path / "documents.jsonl").write_text("".join(lines))
+    shared = [a for a in common_arguments(place) if not a.startswith(("loss=", "dataset.dir="))]
+    arguments = [*shared, f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run'}", *settings]
+    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    assert (code, message in err.splitlines()[-1]) == (2, True), err
 
 
 def test_a_rule_of_one_path_is_refused_for_probabilities_of_several(place, monkeypatch, capsys):
@@ -108,6 +174,29 @@ def test_from_a_table_to_predictions(place, tmp_path, monkeypatch, capsys):
     assert code == 0, err
     assert "Science" in out
     assert "Biology" in out
+
+
+@pytest.mark.parametrize("asked_for", [False, True], ids=["by default", "asked for"])
+def test_documents_go_to_wandb_only_when_asked_for(asked_for, place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staged"))
+    rows = [f"Körper SECRET{i} of a person,{('MARKED', 'OTHER')[i % 2]},{'ABC'[i % 3]}LEAF" for i in range(40)]
+    (tmp_path / "mine.csv").write_text("\n".join(["text,area,topic", *rows]), encoding="utf-8")
+    arguments = [a for a in common_arguments(place) if not a.startswith("dataset")]
+    arguments += ["dataset=table", f"dataset.file={tmp_path / 'mine.csv'}", f"run_dir={tmp_path / 'run'}", "training.epochs=1"]
+    arguments += ["tracking.documents=true"] if asked_for else []
+    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    assert code == 0, err
+    (offline,) = (tmp_path / "run/wandb").glob("offline-run-*")
+    (log,) = offline.glob("*.wandb")
+    assert b"dev/hf1_auc" in log.read_bytes()
+    files = [*(tmp_path / "run/wandb").rglob("*"), *(tmp_path / "staged").rglob("*")]
+    content = {file.name: file.read_bytes() for file in files if file.is_file()}
+    holding = {name for name, found in content.items() if any(m in found for m in (b"SECRET", b"MARKED", b"LEAF", b"person"))}
+    assert {name.partition("_")[0] for name in holding if not name.startswith("tmp")} == (
+        {"worst documents"} if asked_for else set()
+    )
+    assert bool(holding) == asked_for
 
 
 @pytest.mark.dist

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -187,9 +187,9 @@ def _refuse_shards_elsewhere(folder: Path) -> None:
 
 
 def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str | Path, batch_size: int = 32) -> Tensor:
-    """`encoder.embed`, computed once: kept in a file named after the encoder's weights and the texts.
+    """`encoder.embed`, computed once: kept in a file named after the encoder's weights and the texts, with a digest of itself.
 
-    A file that is damaged is told, and written anew.
+    A file that is damaged, or has no digest, is told, and written anew.
 
     Returns:
         (n, dim) float32.
@@ -203,7 +203,7 @@ def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str |
         features = encoder.embed(texts, batch_size, progress="encoding texts")
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        save_file({"features": features}, temporary)
+        save_file({"features": features}, temporary, metadata={"sha256": _features_digest(file, features)})
         temporary.replace(file)
     return features
 
@@ -211,11 +211,23 @@ def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str |
 def _read_features(file: Path, shape: tuple[int, int]) -> Tensor | None:
     """Cached features, None where the file is damaged."""
     try:
-        features = load_file(file)["features"]
+        with safe_open(file, framework="pt") as content:
+            features, digest = content.get_tensor("features"), (content.metadata() or {}).get("sha256")
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         log.warning("%s is damaged (%s); its features are computed again.", file, str(error).partition("\n")[0])
         return None
     if features.shape != shape or features.dtype != torch.float32:
         log.warning("%s holds other features than were asked for; they are computed again.", file)
         return None
+    if digest != _features_digest(file, features):
+        problem = "is of an earlier version, without a digest" if digest is None else "is damaged (its digest is another)"
+        log.warning("%s %s; its features are computed again.", file, problem)
+        return None
     return features
+
+
+def _features_digest(file: Path, features: Tensor) -> str:
+    """A digest of cached features, and of the name of their file, by which one that was renamed is told, too."""
+    digest = hashlib.sha256(file.name.encode())
+    digest.update(features.numpy().data)
+    return digest.hexdigest()

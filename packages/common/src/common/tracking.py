@@ -2,6 +2,9 @@
 
 wandb is offline by default and is never asked anything that could block: without a key it does not go online, and when the
 network does not answer in time it falls back to offline with a warning. `wandb sync` sends offline runs later.
+
+Documents, which may be private, stay here unless `tracking.documents=true` asks for them; docs/how-to/wandb.md lists what is
+sent.
 """
 
 import json
@@ -25,13 +28,18 @@ INIT_TIMEOUT = 20  # seconds, for the beginning and for the end
 
 @dataclass
 class TrackingConfig:
-    """How wandb is used; the environment variable WANDB_MODE, where set, beats `mode`."""
+    """How wandb is used; the environment variable WANDB_MODE, where set, beats `mode`.
+
+    Attributes:
+        documents: whether texts of documents, with their labels and predictions, may go to wandb.
+    """
 
     mode: str = "offline"
     project: str = "rlkl-htc"
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    documents: bool = False
 
 
 class Tracker:
@@ -48,6 +56,7 @@ class Tracker:
         self, run: RunDirectory, config: TrackingConfig, *, job_type: str, name: str, resume_step: int | None = None
     ) -> None:
         self._run = run
+        self._documents = config.documents
         mode = wandb_mode(config)
         _forget_after(run, -1 if resume_step is None else resume_step)
         self._file = run.metrics_file.open("a", encoding="utf-8")
@@ -66,11 +75,16 @@ class Tracker:
 
     @property
     def mirrors(self) -> bool:
-        """Whether there is a wandb run, for which tables are worth computing."""
+        """Whether there is a wandb run, for which pages are worth computing."""
         return self._wandb is not None
 
+    @property
+    def takes_documents(self) -> bool:
+        """Whether there is a wandb run, and documents were asked for in it."""
+        return self.mirrors and self._documents
+
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Put a table of texts into wandb."""
+        """Put a table of texts into wandb; of documents only where `takes_documents`."""
 
         def log_table(run: Any) -> None:
             import wandb
@@ -167,7 +181,13 @@ def _init_wandb(run: RunDirectory, config: TrackingConfig, mode: str, job_type: 
             config=run.config,
             dir=str(run.path),
             mode=mode,  # type: ignore[arg-type]
-            settings=wandb.Settings(init_timeout=INIT_TIMEOUT, finish_timeout=INIT_TIMEOUT, silent=True, console="off"),
+            settings=wandb.Settings(
+                init_timeout=INIT_TIMEOUT,
+                finish_timeout=INIT_TIMEOUT,
+                silent=True,
+                console="off",
+                save_code=False,  # with the code goes a diff of all files that git tracks, and documents may be among them
+            ),
         )
 
     for attempt in dict.fromkeys((mode, "offline")):

@@ -1,12 +1,14 @@
 """From config to the objects that it describes."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from htc.config import CustomConfig, DatasetConfig, Icd10cmConfig, LossConfig, PublishedConfig, TableConfig
 from htc.datasets import Dataset, load_custom, load_icd10cm, load_published, load_table
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
-from htc.losses import OBJECTIVES, Objective, base_rate_log_odds, objective_by_name
+from htc.losses import AUTO, OBJECTIVES, Objective, base_rate_log_odds, objective_by_name, suitable_objective
 
 LOSSES = ("bce", "bce_prior_bias", *OBJECTIVES[1:])
 
@@ -34,6 +36,21 @@ def load_dataset(config: DatasetConfig) -> Dataset:
     raise TypeError(f"no dataset belongs to {type(config).__name__}.")
 
 
+def choose_loss(config: LossConfig, hierarchy: Hierarchy, train_targets: Tensor) -> tuple[LossConfig, str]:
+    """The loss that a config leaves to the training labels, see `htc.losses.suitable_objective`.
+
+    Where that is bce, its output bias starts at the base rates of the labels: started at 0.5 for each of thousands, it predicts
+    nothing for a long time. The stop event that a config asks for stays.
+
+    Args: train_targets: (D, N) bool. Returns: the config with a name from `LOSSES`, and the choice in words.
+    """
+    found = suitable_objective(hierarchy, train_targets)
+    name = "bce_prior_bias" if found.name == "bce" else found.name
+    chosen = replace(config, name=name, stop=config.stop or found.stop)
+    stop = " with a stop event" if found.stop else ""
+    return chosen, f"loss: {name}{stop}, because {found.reason}; loss=NAME takes another."
+
+
 def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tensor | None) -> Objective:
     """The objective that a config names.
 
@@ -44,7 +61,7 @@ def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tens
         InputError: for an unknown name, or settings that do not go with it.
     """
     if config.name not in LOSSES:
-        raise InputError(f"loss.name must be one of {', '.join(LOSSES)}, not {config.name!r}.")
+        raise InputError(f"loss.name must be one of {', '.join(LOSSES)}, or {AUTO} in htc-train, not {config.name!r}.")
     if config.recursive_regularization < 0:
         raise InputError(f"loss.recursive_regularization must not be negative, but is {config.recursive_regularization}.")
     objective = objective_by_name(

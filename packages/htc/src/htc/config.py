@@ -71,7 +71,7 @@ class LossConfig:
     """The objective. Each field has its meaning for some of them only, and is left alone by the others.
 
     Attributes:
-        name: one of htc.build.LOSSES.
+        name: one of htc.build.LOSSES; or auto, in htc-train: chosen by the training labels, see htc.build.choose_loss.
         tau: conditional_softmax_la: the strength of the logit adjustment.
         prior_smoothing: conditional_softmax_la, bce_prior_bias: the count added where priors are counted.
         priors: conditional_softmax_la: smoothed, or counts, as in the paper's code: without smoothing, 1 for what never occurs.

@@ -30,7 +30,15 @@ from htc.errors import InputError
 from htc.evaluation import ALL_RULES, check_rule
 from htc.hierarchy import Hierarchy
 from htc.label_sets import as_label_sets, as_lists, as_numbers, as_rows
-from htc.losses import SOFTMAX_OBJECTIVES, LeafSoftmax, Objective, objective_by_name, recursive_regularization
+from htc.losses import (
+    AUTO,
+    SOFTMAX_OBJECTIVES,
+    LeafSoftmax,
+    Objective,
+    objective_by_name,
+    recursive_regularization,
+    suitable_objective,
+)
 from htc.names import is_blank, no_text, read_name, read_paths, rows_of
 from htc.taxonomy import PATH_SEPARATOR
 
@@ -58,6 +66,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
     Args:
         hierarchy: the labels; None for the smallest hierarchy that holds the labels in `y`, lists of names being paths then.
         objective: a name from `htc.losses.OBJECTIVES`, or a function of hierarchy and training targets (D, N) that makes one.
+            "auto": conditional_softmax where each document has one path, bce where documents have several or the hierarchy is a
+            DAG (`htc.losses.suitable_objective`).
         decoder: a name from `htc.evaluation.ALL_RULES` (but tuned_threshold), or a function of probabilities (D, N) and
             hierarchy. None: the most probable whole path for the softmax objectives; `top_down_threshold` for the others, or a
             single label from the top down where `y` holds one each.
@@ -83,7 +93,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         hierarchy: Hierarchy | None = None,
-        objective: str | MakeObjective = "conditional_softmax",
+        objective: str | MakeObjective = AUTO,
         decoder: str | Decoder | None = None,
         *,
         objective_params: Mapping[str, Any] | None = None,
@@ -150,9 +160,10 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
     def _make_objective(self, targets: Tensor) -> Objective:
         if callable(self.objective):
             return self.objective(self.hierarchy_, targets)
-        stops = bool((self._ends & ~self.hierarchy_.is_leaf).any()) and self.objective in SOFTMAX_OBJECTIVES
+        name = suitable_objective(self.hierarchy_, targets).name if self.objective == AUTO else self.objective
+        stops = bool((self._ends & ~self.hierarchy_.is_leaf).any()) and name in SOFTMAX_OBJECTIVES
         params = {"stop": stops and self.hierarchy_.is_tree, **(self.objective_params or {})}
-        return objective_by_name(self.objective, self.hierarchy_, targets, **params)
+        return objective_by_name(name, self.hierarchy_, targets, **params)
 
     def _minimize(self, X: Any, targets: Tensor) -> None:
         outputs = self.objective_.num_outputs
@@ -281,7 +292,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.classifier_tags.multi_label = self.objective in ("bce", "focal", "champ", "conditional_sigmoid")
+        tags.classifier_tags.multi_label = self.objective in (AUTO, "bce", "focal", "champ", "conditional_sigmoid")
         return tags
 
 

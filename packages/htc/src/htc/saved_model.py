@@ -5,6 +5,7 @@ hierarchy.json         the label hierarchy
 head.safetensors       the weights of the head
 encoder/               the fine-tuned encoder, as transformers' AutoModel loads it; absent where it was frozen: then it is
                        loaded by name, and its weights must be those that the head was trained on
+manifest.json          a digest of each of these files, see `common.manifest`; written last
 """
 
 import json
@@ -19,6 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.encoders import EncoderConfig, TextEncoder, load_encoder
+from common.errors import InputError as ChangedError
+from common.manifest import check_manifest, sealed
 from common.runs import write_json
 from htc.build import make_objective
 from htc.config import HeadConfig, LossConfig, TrainConfig
@@ -31,6 +34,7 @@ from htc.losses import Objective
 from htc.model import Classifier
 
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
+FILES = ("config.json", "hierarchy.json", "head.safetensors", "seen.safetensors")
 Schema = TypeVar("Schema", EncoderConfig, HeadConfig, LossConfig)
 
 
@@ -72,38 +76,42 @@ def save_model(
     tuned_threshold: float,
     decoder: str,
 ) -> None:
-    """Write the folder; config.json goes last, so that a folder without it is unfinished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    dataset.hierarchy.save(folder / "hierarchy.json")
-    save_file({k: v.detach().cpu().contiguous() for k, v in classifier.head.state_dict().items()}, folder / "head.safetensors")
-    save_file({"train": dataset.text_hashes("train")}, folder / "seen.safetensors")
-    if not config.encoder.frozen:
-        encoder.save_pretrained(folder / "encoder")
-    write_json(
-        folder / "config.json",
-        {
-            "encoder": asdict(config.encoder),
-            "encoder_fingerprint": encoder.fingerprint() if config.encoder.frozen else None,
-            "head": asdict(config.head),
-            "loss": asdict(config.loss),
-            "dataset": asdict(config.dataset),
-            "tuned_threshold": tuned_threshold,
-            "decoder": decoder,
-            "hierarchy_fingerprint": dataset.hierarchy.fingerprint,
-        },
-    )
+    """Write the folder: the files, then their manifest. config.json goes last of them: a folder without it holds no model."""
+    head = {name: weights.detach().cpu().contiguous() for name, weights in classifier.head.state_dict().items()}
+    settings = {
+        "encoder": asdict(config.encoder),
+        "encoder_fingerprint": encoder.fingerprint() if config.encoder.frozen else None,
+        "head": asdict(config.head),
+        "loss": asdict(config.loss),
+        "dataset": asdict(config.dataset),
+        "tuned_threshold": tuned_threshold,
+        "decoder": decoder,
+        "hierarchy_fingerprint": dataset.hierarchy.fingerprint,
+    }
+    with sealed(folder):
+        dataset.hierarchy.save(folder / "hierarchy.json")
+        save_file(head, folder / "head.safetensors")
+        save_file({"train": dataset.text_hashes("train")}, folder / "seen.safetensors")
+        if not config.encoder.frozen:
+            encoder.save_pretrained(folder / "encoder")
+        write_json(folder / "config.json", settings)
 
 
 def load_model(folder: str | Path) -> SavedModel:
     """Load what `save_model` wrote, onto the GPU where there is one.
 
     Raises:
-        InputError: if the folder is no model, is damaged, or its encoder is not the one that it was trained with.
+        InputError: if the folder is no model, is damaged or was changed, or its encoder is not the one that it was trained
+            with.
     """
     folder = Path(folder)
     if not (folder / "config.json").exists():
         hint = f"; did you mean {folder / 'model'}?" if (folder / "model" / "config.json").exists() else "."
         raise InputError(f"{folder} is not the folder of a trained model: it has no config.json{hint}")
+    try:
+        check_manifest(folder, FILES)
+    except ChangedError as error:
+        raise InputError(str(error)) from error
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         hierarchy = Hierarchy.load(folder / "hierarchy.json")

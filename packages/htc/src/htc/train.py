@@ -1,6 +1,6 @@
 """htc-train: train one classifier and score it under every inference rule.
 
-htc-train                                              icd10cm, MiniLM frozen, bce
+htc-train                                              icd10cm, MiniLM frozen, the objective that suits the labels
 htc-train loss=conditional_softmax_la seed=1
 htc-train dataset=custom dataset.dir=my/documents encoder=minilm
 htc-train --multirun loss=bce,conditional_softmax seed=0,1,2
@@ -10,7 +10,7 @@ torchrun --nproc-per-node 2 -m htc.train encoder=minilm            two processes
 import logging
 import math
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker, open_tracker, wandb_mode
 from common.training import Trainer, TrainingData, make_accelerator, parameter_groups
 from htc import decoding, metrics
-from htc.build import initial_bias, load_dataset, make_objective
+from htc.build import choose_loss, initial_bias, load_dataset, make_objective
 from htc.config import SEPARATORS, FinetuningConfig, TrainConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError, UnsuitableTargetsError
@@ -44,7 +44,7 @@ from htc.evaluation import (
 )
 from htc.inputs import Inputs, TokenInputs, VectorInputs
 from htc.label_sets import documents_per_label
-from htc.losses import Objective, recursive_regularization
+from htc.losses import AUTO, Objective, recursive_regularization
 from htc.model import Classifier
 from htc.report_documents import worst_table
 from htc.saved_model import save_model
@@ -89,8 +89,13 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     check(config)
     accelerator = make_accelerator(config.training.precision)
     dataset = load_dataset(config.dataset)
-    documents = dataset.splits["train"]
-    objective = make_objective(config.loss, dataset.hierarchy, dataset.targets[documents])
+    targets = dataset.targets[dataset.splits["train"]]
+    if config.loss.name == AUTO:  # before the run has a name: it is the one that the chosen loss would have by name
+        loss, reason = choose_loss(config.loss, dataset.hierarchy, targets)
+        config = replace(config, loss=loss)
+        if accelerator.is_main_process:
+            log.info("%s", reason)
+    objective = make_objective(config.loss, dataset.hierarchy, targets)
     check_targets(objective, dataset)
     check_select(config, objective)
     identity = asdict(config) | {"data_fingerprint": dataset.fingerprint()}
@@ -266,7 +271,7 @@ def _score(
         )
     if tracker is not None:  # of the last split, test
         save_file(per_document, run.path / PER_DOCUMENT)
-        if tracker.mirrors:
+        if tracker.takes_documents:
             texts = [dataset.texts[i] for i in documents.tolist()]
             predicted = decode(decoder, probabilities, dataset.hierarchy, tuned)
             table = worst_table(dataset.hierarchy, texts, targets, predicted, probabilities)

@@ -68,15 +68,20 @@ def _task_in(config: GPT2Config) -> Task:
 
 
 def save_model(folder: Path, model: GPT2LMHeadModel, dtype: torch.dtype = torch.float32) -> None:
-    """Write model and tokenizer as AutoModelForCausalLM and AutoTokenizer load them. Args: dtype: of the weights on disk."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write model and tokenizer as AutoModelForCausalLM and AutoTokenizer load them, and a manifest of these files.
+
+    Args: dtype: of the weights on disk.
+    """
+    from common.manifest import sealed  # here and below: to be imported, this module needs nothing of the experiments
+
     stored = move(copy.deepcopy(model), torch.device("cpu"))
     torch.nn.Module.to(stored, dtype)
     stored.config.architectures = [type(model).__name__]
     stored.config.dtype = dtype
-    stored.config.save_pretrained(folder)
-    save_weights(stored, str(folder / WEIGHTS), metadata={"format": "pt"})
-    character_tokenizer(task_of(model).CHARACTERS).save_pretrained(folder)
+    with sealed(folder):
+        stored.config.save_pretrained(folder)
+        save_weights(stored, str(folder / WEIGHTS), metadata={"format": "pt"})
+        character_tokenizer(task_of(model).CHARACTERS).save_pretrained(folder)
 
 
 def move(model: GPT2LMHeadModel, device: torch.device) -> GPT2LMHeadModel:
@@ -110,7 +115,7 @@ def load_model(name: str) -> GPT2LMHeadModel:
         name: a folder, or the name of a model that comes with the package.
 
     Raises:
-        InputError: if there is none, it cannot be read, or it was made for another vocabulary or task.
+        InputError: if there is none, it is damaged or was changed, or it was made for another vocabulary or task.
     """
     known = packaged_models()
     folder = PRETRAINED / name if name in known else Path(name)
@@ -118,6 +123,7 @@ def load_model(name: str) -> GPT2LMHeadModel:
         raise InputError(
             f"no model in {name!r}; give the folder of one that rlkl-pretrain made (RUN/model), or a name: {', '.join(known)}."
         )
+    _refuse_changed_files(folder)
     try:
         vocabulary = _vocabulary(folder / "tokenizer.json")
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
@@ -145,6 +151,17 @@ def load_model(name: str) -> GPT2LMHeadModel:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     return model.eval()
+
+
+def _refuse_changed_files(folder: Path) -> None:
+    """Compare a model with its manifest. Raises InputError."""
+    from common.errors import InputError as ChangedError
+    from common.manifest import check_manifest
+
+    try:
+        check_manifest(folder, ("config.json", "tokenizer.json", WEIGHTS))
+    except ChangedError as error:
+        raise InputError(str(error)) from error
 
 
 def _vocabulary(file: Path) -> dict[str, Any]:

@@ -23,12 +23,13 @@ section 3; the binary cross-entropy is the flat multi-label baseline of that pap
 
 from htc.losses.base import Objective
 from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal, base_rate_log_odds
-from htc.losses.by_name import OBJECTIVES, SOFTMAX_OBJECTIVES, objective_by_name
+from htc.losses.by_name import AUTO, OBJECTIVES, SOFTMAX_OBJECTIVES, objective_by_name, suitable_objective
 from htc.losses.regularization import recursive_regularization
 from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors, counted_priors
 from htc.losses.stop import StopEvent
 
 __all__ = [
+    "AUTO",
     "BCE",
     "CHAMP",
     "OBJECTIVES",
@@ -45,4 +46,5 @@ __all__ = [
     "counted_priors",
     "objective_by_name",
     "recursive_regularization",
+    "suitable_objective",
 ]

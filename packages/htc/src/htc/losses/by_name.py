@@ -1,9 +1,12 @@
-"""Objectives by name, as configs and `HierarchicalClassifier` ask for them."""
+"""Objectives by name, as configs and `HierarchicalClassifier` ask for them, and the one that suits given labels."""
+
+from typing import NamedTuple
 
 from torch import Tensor
 
 from htc.errors import InputError
 from htc.hierarchy import Hierarchy
+from htc.label_sets import labels_per_document
 from htc.losses.base import Objective
 from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal
 from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors, counted_priors
@@ -12,6 +15,43 @@ from htc.losses.stop import StopEvent
 SOFTMAX_OBJECTIVES = ("leaf_softmax", "parameter_sharing_softmax", "conditional_softmax", "conditional_softmax_la")
 OBJECTIVES = ("bce", "focal", "champ", "conditional_sigmoid", *SOFTMAX_OBJECTIVES)
 PRIORS = ("smoothed", "counts")
+AUTO = "auto"  # for `suitable_objective`, where an objective is asked for by name
+
+
+class Suitable(NamedTuple):
+    """An objective by name, whether it needs a stop event, and why it suits: a clause for people."""
+
+    name: str
+    stop: bool
+    reason: str
+
+
+def suitable_objective(hierarchy: Hierarchy, targets: Tensor) -> Suitable:
+    """The objective for given labels: conditional_softmax where each document has one path, with a stop event where paths end
+    at inner nodes; bce where documents have several paths, or the hierarchy is a DAG.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> suitable_objective(hierarchy, hierarchy.encode([["Arts", "Music"], ["Science"]])).name
+    'conditional_softmax'
+    >>> suitable_objective(hierarchy, hierarchy.encode([["Arts", "Music"], ["Arts"]]))[:2]
+    ('conditional_softmax', True)
+    >>> suitable_objective(hierarchy, hierarchy.encode([[["Arts", "Music"], ["Science"]], ["Arts"]])).reason
+    '1 of 2 training documents have several paths'
+
+    Args:
+        targets: (D, N) bool, closed under ancestors; training documents only.
+    """
+    if not hierarchy.is_tree:
+        return Suitable("bce", False, "the hierarchy has labels with several parents")
+    ends = hierarchy.most_specific(targets)
+    several = int((labels_per_document(ends) > 1).sum())
+    if several:
+        return Suitable("bce", False, f"{several:,} of {len(targets):,} training documents have several paths")
+    above = int((ends & ~hierarchy.is_leaf).any(1).sum())
+    if above:
+        reason = f"each training document has one path, and {above:,} of {len(targets):,} end at an inner node"
+        return Suitable("conditional_softmax", True, reason)
+    return Suitable("conditional_softmax", False, "each training document has one path to a leaf")
 
 
 def objective_by_name(
