@@ -118,12 +118,12 @@ class _Merging:
             if third != into:
                 del self.given[third][gone]
                 self._add_link(into, third, of_link)
-                if self.kept[into].get(third, of_link) != of_link:
-                    self._put(into, third)
         for third, of_link in given.items():
             if third != into:
                 del self.kept[third][gone]
                 self._add_link(third, into, of_link)
+        for third in (kept.keys() | given.keys()) & self.kept[into].keys():
+            self._put(into, third)  # the link may weigh more than before
         for third in self.given[into]:  # this group is another one now, for those who look after a link to it
             if self._put(third, into):
                 self._offer(third, (self.kept[third][into], self.volume[number], self.leaving[number]))

@@ -68,7 +68,7 @@ def global_stage(
 
 
 def global_loss(model: HBGL, bert: Bert, masked: Tensor) -> Tensor:
-    """Binary cross-entropy over all labels, mean over masked places. Args: masked (R, C) bool, not all false. Returns: a scalar.
+    """Binary cross-entropy over all labels, mean over masked places. Args: masked (R, C) bool, some true. Returns: a scalar.
 
     The logits have no bias, unlike those of the local stage.
     """
