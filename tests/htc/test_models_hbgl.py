@@ -184,7 +184,7 @@ def test_numbering_the_labels_otherwise_renumbers_their_scores(reorder):
 def test_labels_without_their_parents_are_refused(toy):
     encoder = bert()
     targets = torch.tensor([[1, 0, 1, 0, 0], [0, 0, 1, 0, 0]]).bool()
-    with pytest.raises(UnsuitableTargetsError, match="document 1: .* without its parent"):
+    with pytest.raises(UnsuitableTargetsError, match=r"document 1: .* without its parent"):
         model(toy, encoder).loss(encoder, *texts(2), targets)
 
 
