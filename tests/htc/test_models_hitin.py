@@ -88,7 +88,8 @@ def test_mixing_without_dropout_is_the_matrix_itself():
     copies = vectors[:, None].expand(-1, 9, -1)
     expected = mixing.along_labels(copies.transpose(1, 2)).transpose(1, 2)
     torch.testing.assert_close(mixing(vectors), expected)
-    torch.testing.assert_close(MatrixMixing.forward(mixing.train().requires_grad_(False), vectors).shape, expected.shape)
+    in_training = torch.stack([mixing.train()(vectors) for _ in range(2000)]).mean(0)
+    torch.testing.assert_close(in_training, expected, atol=0.1, rtol=0.0)
 
 
 def test_scale_can_be_all_that_a_matrix_is():

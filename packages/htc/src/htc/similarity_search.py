@@ -3,8 +3,8 @@
 Likeness is 2 m(lca) / (m(n) + m(e)) of a node n and an end e, where the measure m, depth or information, is 0 at the root and
 never falls on the way down. With M(a, u) the probability of the ends at or below a whose measure is u,
 
-    expected likeness of n = sum over u of G(n, u) 2 / (m(n) + u),   G(n, u) = sum over a from the top to n of (m(a) -
-    m(parent)) M(a, u)
+    expected likeness of n = sum over u of G(n, u) 2 / (m(n) + u)
+    G(n, u) = sum over a from the top to n of (m(a) - m(parent of a)) M(a, u)
 
 so that one sum over the distinct measures, a few dozen of them, is all that a node costs: no matrix of all pairs of nodes. M is
 the difference of two running sums over the ends, sorted by measure and then depth first.
