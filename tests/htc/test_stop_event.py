@@ -90,7 +90,6 @@ def test_by_config_with_priors_of_stopping():
         (LossConfig(name="focal", gamma=-1.0), "gamma must not be negative"),
         (LossConfig(name="focal", alpha=0.0), "alpha must be between 0 and 1, not 0.0"),
         (LossConfig(name="champ", reduction="max"), "reduction must be one of mean, sum, not 'max'"),
-        (LossConfig(name="conditional_softmax_la", priors="raw"), "priors must be one of smoothed, counts, not 'raw'"),
         (LossConfig(name="parameter_sharing_softmax", margin_form="nodes"), "margin_form must be one of edges, relative"),
     ],
 )

@@ -76,14 +76,13 @@ def objective_by_name(
         targets: (D, N) bool, the training targets, on which conditional_softmax_la counts its priors; None for a model that is
             trained already and needs them no more.
         stop: give inner nodes a stop event, so that paths may end there; for the softmax objectives.
-        tau, prior_smoothing: of conditional_softmax_la; see `ConditionalSoftmax` and `conditional_priors`.
-        priors: of conditional_softmax_la: `smoothed`, or `counts` for `counted_priors`, as in the public code of Plaud et al.
+        tau, prior_smoothing, priors: of conditional_softmax_la: of `ConditionalSoftmax`; of `conditional_priors`; and whether
+            these are taken (`smoothed`) or, as in the public code of Plaud et al., `counted_priors` (`counts`).
         gamma, alpha: of focal; that code has an alpha of 0.25.
         beta, reduction: of champ; that code has a reduction of `sum`.
         margin, margin_form: of parameter_sharing_softmax; that code has the form `relative`.
 
-    Raises:
-        InputError: for an unknown name, or settings that do not go with it.
+    Raises: InputError: for an unknown name, or settings that do not go with it.
     """
 
     def make(hierarchy: Hierarchy, targets: Tensor | None) -> Objective:
@@ -100,22 +99,24 @@ def objective_by_name(
                 return LeafSoftmax(hierarchy)
             case "parameter_sharing_softmax":
                 return ParameterSharingSoftmax(hierarchy, margin, margin_form)
-            case "conditional_softmax_la" if targets is not None and priors == "counts":
-                return ConditionalSoftmax(hierarchy, counted_priors(targets, hierarchy), tau)
             case "conditional_softmax_la" if targets is not None:
-                return ConditionalSoftmax(hierarchy, conditional_priors(targets, hierarchy, prior_smoothing), tau)
+                return ConditionalSoftmax(hierarchy, _priors(priors, targets, hierarchy, prior_smoothing), tau)
         return ConditionalSoftmax(hierarchy)
 
     if name not in OBJECTIVES:
         raise InputError(f"the objective must be one of {', '.join(OBJECTIVES)}, not {name!r}.")
-    if priors not in PRIORS:
-        raise InputError(f"priors must be one of {', '.join(PRIORS)}, not {priors!r}.")
     if not stop:
         return make(hierarchy, targets)
     if name not in SOFTMAX_OBJECTIVES:
         raise InputError(f"a stop event is for the softmax objectives; {name} takes paths that end anywhere as it is.")
     objective = StopEvent(hierarchy, lambda extended: make(extended, None))
-    if name != "conditional_softmax_la" or targets is None:
-        return objective
-    extended_targets = objective.extend(targets)  # priors of stopping are counted like those of every other child
-    return StopEvent(hierarchy, lambda extended: make(extended, extended_targets))
+    if name == "conditional_softmax_la" and targets is not None:
+        extended_targets = objective.extend(targets)  # priors of stopping are counted like those of every other child
+        return StopEvent(hierarchy, lambda extended: make(extended, extended_targets))
+    return objective
+
+
+def _priors(form: str, targets: Tensor, hierarchy: Hierarchy, smoothing: float) -> Tensor:
+    if form not in PRIORS:
+        raise InputError(f"priors must be one of {', '.join(PRIORS)}, not {form!r}.")
+    return counted_priors(targets, hierarchy) if form == "counts" else conditional_priors(targets, hierarchy, smoothing)
