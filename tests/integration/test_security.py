@@ -509,6 +509,14 @@ def test_what_an_entry_point_says_is_safe_for_a_terminal(task, code, lines, tmp_
     assert lines is None or said.count("\n") == lines
 
 
+def test_an_option_is_told_safely(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["prog", f"--{ESCAPES.strip(chr(0xD83D))}"])
+    with pytest.raises(SystemExit) as stop:
+        run_application(print, application="htc", config="predict")
+    assert stop.value.code == 2
+    assert is_safe(capsys.readouterr().err)
+
+
 def test_the_traceback_of_a_bug_is_safe_for_a_terminal(tmp_path, monkeypatch, capsys):
     with pytest.raises(KeyError) as caught:
         call_application(lambda config: {}[f"x{ESCAPES}"], tmp_path, monkeypatch)

@@ -202,6 +202,8 @@ def _quote_literal(argument: str, literal: Sequence[str]) -> str:
         argument.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"the argument {argument[:60]!r} is not UTF-8 text; give it in UTF-8.") from error
+    if argument.startswith("-") and printable(argument, keep="") != argument:  # argparse would show it as it is
+        raise InputError(f"unknown option {argument[:60]!r}; --help lists those there are.")
     if not equals and not argument.startswith(("-", "~")) and len(argument.split()) > 1:
         hint = f"{literal[0]}={' '.join(argument.split())!r}" if literal else "training.epochs=3"
         raise InputError(f"expected key=value and read {argument!r}; for example: {hint}")
