@@ -180,6 +180,7 @@ def test_from_a_table_to_predictions(place, tmp_path, monkeypatch, capsys):
 def test_documents_go_to_wandb_only_when_asked_for(asked_for, place, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staged"))
+    monkeypatch.setattr("common.tracking.INIT_TIMEOUT", 100)
     rows = [f"Körper SECRET{i} of a person,{('MARKED', 'OTHER')[i % 2]},{'ABC'[i % 3]}LEAF" for i in range(40)]
     (tmp_path / "mine.csv").write_text("\n".join(["text,area,topic", *rows]), encoding="utf-8")
     arguments = [a for a in common_arguments(place) if not a.startswith("dataset")]
