@@ -61,9 +61,12 @@ pretrain-rl: .venv/.installed ## train the model again that reproduce-rl starts 
 	  $(BIN)/rlkl-evaluate model=outputs/pretrain-rl/model output=outputs/pretrain-rl/evaluation.json
 
 reproduce-htc: .venv/.installed ## compare the hierarchical objectives and inference rules; DATASET=wos DIR=folder PROFILE=paper
-	$(BIN)/python -m htc.reproduce $(if $(DATASET),experiment=paper_$(DATASET) "dataset.dir='$(DIR)'") $(if $(PROFILE),profile=$(PROFILE))
+	$(BIN)/python -m htc.reproduce $(if $(DATASET),experiment=paper_$(DATASET) "dataset.dir=$${DIR}") $(if $(PROFILE),profile=$(PROFILE))
 
-export TEXT
+# Texts of yours go through the environment: neither make nor the shell reads anything into them.
+override export DIR := $(value DIR)
+override export TEXT := $(value TEXT)
+
 predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT="..."
 	@$(BIN)/htc-predict text="$${TEXT:-Broken left wrist after a fall on the ice}"
 

@@ -1,10 +1,8 @@
 import sys
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
-from common.cli import _quote_literal, conf_dir, run_application
+from common.cli import conf_dir, run_application
 from common.errors import InputError
 
 
@@ -17,14 +15,6 @@ def test_conf_is_found_from_below_and_by_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("RLKL_HTC_CONF", str(tmp_path))
     with pytest.raises(InputError, match="no folder conf/app in RLKL_HTC_CONF="):
         conf_dir("app")
-
-
-@pytest.mark.parametrize(
-    "text", ["plain", "it's", "a=b, [c] {d}", "back\\slash", "ends in \\", "${seed}", "50% (approx.)", "é ü"]
-)
-def test_literal_text_survives_the_override_grammar(text):
-    override = OverridesParser.create().parse_override(_quote_literal(f"text={text}", ["text"]))
-    assert OmegaConf.create({"seed": 1, "text": override.value()})["text"] == text
 
 
 def run(monkeypatch, tmp_path, task, *arguments):

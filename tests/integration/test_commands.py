@@ -13,7 +13,8 @@ import htc.config
 import htc.reproduce
 import rlkl.config
 import rlkl.reproduce
-from common.commands import commands_of, literal
+from common.commands import commands_of
+from common.grammar import literal
 from common.runs import config_hash
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

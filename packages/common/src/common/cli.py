@@ -6,9 +6,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,14 +17,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from common import sweeps
-from common.commands import quoted
+from common import entry, interruption, sweeps
 from common.errors import InputError
+from common.plain_text import TextKey, as_override, text_keys
 from common.terminal import printable, show_traceback
 
 CONF_VARIABLE = "RLKL_HTC_CONF"
-BAD_INPUT, INTERRUPTED = 2, 130
-INTERRUPTION = "interrupted; a training continues from its last checkpoint when the same command is given again."
+BAD_INPUT = 2
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 # What Hydra lets through of an override or a file of conf/ that it cannot make sense of.
 UNCOMPOSABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError, AssertionError, yaml.YAMLError)
@@ -59,70 +57,118 @@ def run_application(
     *,
     application: str,
     config: str,
+    schema: type | None = None,
+    distribution: str | None = None,
     bad_input: Sequence[type[Exception]] = (),
-    literal: Sequence[str] = (),
 ) -> NoReturn:
     """Compose `conf/<application>/<config>.yaml` with the command line, run the task on it, and exit.
 
     Args:
-        task: what to do with the composed config; in a sweep, the `run_dir` and `metrics` that it gives are tabulated.
+        task: what to do with the composed config; in a sweep, the `run_dir` and `metrics` that it gives are tabulated, and its
+            `score` is what a sweeper makes the most of.
         application, config: which config.
+        schema: a dataclass with the config's keys; those that are texts are plain text on the command line.
+        distribution: whose version `--version` tells; `application`, if not given.
         bad_input: further exception types that mean bad input, beside common's InputError and Hydra's own.
-        literal: keys whose values on the command line are plain text and not Hydra's override grammar.
 
-    Exits with 0; with 2 and one sentence for bad input; with 130 after Ctrl-C. Any other exception is a bug: it keeps its
-    traceback and exits with 1.
+    Exits with 0; with 2 and one sentence for bad input; with 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP. Any other
+    exception is a bug: it keeps its traceback and exits with 1.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions out of Hydra, so that they are told here
     logging.captureWarnings(True)
     sys.excepthook = show_traceback
-    program = Path(sys.argv[0]).stem
-    sweeps.Sweep.folder = None
-
-    expected: tuple[type[Exception], ...] = (InputError, *bad_input)
-    composed = False
-
-    def checked(config: DictConfig) -> object:
-        _refuse_added_keys(config)
-        return task(config)
-
-    def guarded(config: DictConfig) -> None:
-        nonlocal composed
-        composed = True
-        if sweeps.is_job():
-            sweeps.run_job(checked, config, program, partial(_one_sentence, expected))
-            return
+    program = entry.program_name()
+    entry.show_version_if_asked(distribution or application)
+    running = _Application(program, task, (InputError, *bad_input), {} if schema is None else text_keys(schema))
+    with interruption.answering(program):
         try:
-            checked(config)
-        except Exception as error:
-            sentence = _one_sentence(expected, error)
-            if sentence is None:
-                raise
-            _exit(program, sentence, BAD_INPUT)
+            running.run(application, config)
         except KeyboardInterrupt:
-            _exit(program, INTERRUPTION, INTERRUPTED)
+            sys.exit(interruption.exit_code())
+        except Exception:
+            if interruption.received() is None:
+                raise
+            sys.exit(interruption.exit_code())  # something on the way took the interruption for an error of its own
+        if interruption.received() is not None:
+            sys.exit(interruption.exit_code())
+        sys.exit(0 if sweeps.Sweep.folder is None else _finish(program, sweeps.Sweep.folder))
 
-    try:
-        sys.argv[1:] = [_quote_literal(argument, literal) for argument in sys.argv[1:]]
-        directory = str(conf_dir(application))
-        hydra.main(version_base="1.3", config_path=directory, config_name=config)(guarded)()
-    except KeyboardInterrupt:  # of a sweep
-        _exit(program, INTERRUPTION, INTERRUPTED)
-    except sweeps.JobError:
-        pass  # told below
-    except InputError as error:
-        _exit(program, str(error), BAD_INPUT)
-    except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
-        _exit(program, _describe(error), BAD_INPUT)
-    except Exception as error:
-        if sweeps.Sweep.folder is None:
-            if not composed and isinstance(error, UNCOMPOSABLE):
-                _exit(program, f"an override, or a file of conf/, cannot be read: {_first_words(error)}", BAD_INPUT)
-            raise
-        _finish(program, sweeps.Sweep.folder)
-        broke = f"the sweep broke off ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-        _exit(program, f"{broke}; what is done stays, and the same command goes on.", 1)
-    sys.exit(0 if sweeps.Sweep.folder is None else _finish(program, sweeps.Sweep.folder))
+
+class _Application:
+    """A task and how it is called. Args: expected: what it raises for bad input; texts: keys that are plain text."""
+
+    def __init__(
+        self,
+        program: str,
+        task: Callable[[DictConfig], object],
+        expected: tuple[type[Exception], ...],
+        texts: dict[str, TextKey],
+    ) -> None:
+        self.program, self.task, self.expected, self.texts = program, task, expected, texts
+        self.composed = False
+
+    def run(self, application: str, config: str) -> None:
+        """Compose and call the task, once or for each job of a sweep; exit at what is no bug."""
+        given = sys.argv[1:]
+        try:
+            directory = str(conf_dir(application))
+            sys.argv[1:] = _overrides(given, self.texts)
+
+            def task(config: DictConfig) -> object:
+                sys.argv[1:] = given
+                return self(config)
+
+            with sweeps.Sweep.none_yet():
+                hydra.main(version_base="1.3", config_path=directory, config_name=config)(task)()
+        except sweeps.JobError:
+            pass  # told at the end of the sweep
+        except InputError as error:
+            _exit(self.program, str(error), BAD_INPUT)
+        except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
+            _exit(self.program, _describe(error), BAD_INPUT)
+        except Exception as error:
+            if interruption.received() is not None:
+                raise
+            if sweeps.Sweep.folder is None:
+                if not self.composed and isinstance(error, UNCOMPOSABLE):
+                    read = f"an override, or a file of conf/, cannot be read: {_first_words(error)}"
+                    _exit(self.program, read, BAD_INPUT)
+                raise
+            _finish(self.program, sweeps.Sweep.folder)
+            broke = f"the sweep broke off ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+            _exit(self.program, f"{broke}; what is done stays, and the same command goes on.", 1)
+        finally:
+            sys.argv[1:] = given
+
+    def __call__(self, config: DictConfig) -> object:
+        """The task, or one job of a sweep, whose score is returned."""
+        self.composed = True
+        with interruption.stoppable():
+            if sweeps.is_job():
+                return sweeps.run_job(self._checked, config, self.program, self._one_sentence, self.texts)
+            try:
+                self._checked(config)
+            except Exception as error:
+                sentence = self._one_sentence(error)
+                if sentence is None or interruption.received() is not None:
+                    raise
+                _exit(self.program, sentence, BAD_INPUT)
+        return None
+
+    def _checked(self, config: DictConfig) -> object:
+        _refuse_added_keys(config)
+        return self.task(config)
+
+    def _one_sentence(self, error: Exception) -> str | None:
+        """What to tell of an error for which there is no bug to be blamed; None for any other."""
+        if isinstance(error, self.expected):
+            return str(error)
+        if isinstance(error, OmegaConfBaseException):
+            return _describe(error)
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            what = f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
+            return f"{what}; mend that, then give the same command again."
+        return None
 
 
 def print_result(text: str) -> None:
@@ -148,18 +194,6 @@ def _refuse_added_keys(config: DictConfig, prefix: str = "") -> None:
             raise InputError(f"unknown key {prefix + key!r}; known here: {', '.join(sorted(known))}.")
         if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
             _refuse_added_keys(config[key], f"{prefix}{key}.")
-
-
-def _one_sentence(expected: tuple[type[Exception], ...], error: Exception) -> str | None:
-    """What to tell of an error for which there is no bug to be blamed; None for any other."""
-    if isinstance(error, expected):
-        return str(error)
-    if isinstance(error, OmegaConfBaseException):
-        return _describe(error)
-    if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        what = f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
-        return f"{what}; mend that, then give the same command again."
-    return None
 
 
 def _finish(program: str, folder: Path) -> int:
@@ -196,17 +230,24 @@ def _first_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _quote_literal(argument: str, literal: Sequence[str]) -> str:
-    key, equals, value = argument.partition("=")
+def _overrides(arguments: Sequence[str], texts: Mapping[str, TextKey]) -> list[str]:
+    """The command line as Hydra reads it. Args: texts: the keys whose values are plain text."""
+    sweeping = any(
+        argument.startswith(("--multi", "sweep=")) or argument in ("-m", "hydra.mode=MULTIRUN") for argument in arguments
+    )
+    for argument in arguments:
+        _refuse_unreadable(argument, texts)
+    return [as_override(argument, texts, sweeping) for argument in arguments]
+
+
+def _refuse_unreadable(argument: str, texts: Mapping[str, TextKey]) -> None:
+    """Refuse what is no text, and several words that are no key with a value. Raises InputError."""
     try:
         argument.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"the argument {argument[:60]!r} is not UTF-8 text; give it in UTF-8.") from error
     if argument.startswith("-") and printable(argument, keep="") != argument:  # argparse would show it as it is
         raise InputError(f"unknown option {argument[:60]!r}; --help lists those there are.")
-    if not equals and not argument.startswith(("-", "~")) and len(argument.split()) > 1:
-        hint = f"{literal[0]}={' '.join(argument.split())!r}" if literal else "training.epochs=3"
+    if "=" not in argument and not argument.startswith(("-", "~")) and len(argument.split()) > 1:
+        hint = f"text={' '.join(argument.split())!r}" if "text" in texts else "training.epochs=3"
         raise InputError(f"expected key=value and read {argument!r}; for example: {hint}")
-    if not equals or key not in literal:
-        return argument
-    return f"{key}={quoted(value)}"

@@ -1,14 +1,17 @@
 """Commands that start a run again, told from its config."""
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
+from common.grammar import literal
+from common.plain_text import TextKey, read, text_keys
 from common.runs import NOT_HASHED, flatten
 
 
@@ -25,42 +28,40 @@ def commands_of(program: str, config: str, runs: Sequence[Any]) -> list[str]:
     chosen = [
         f"{group}={choice}" for group, choice in here.items() if group in default and choice not in (None, own.get(group))
     ]
-    base = _flat(compose(config, chosen))
-    return [shlex.join([program, *chosen, *_overrides(base, _flat(OmegaConf.structured(run)))]) for run in runs]
+    base = OmegaConf.to_container(compose(config, chosen), resolve=True)
+    assert isinstance(base, dict)
+    plain = flatten({str(key): value for key, value in base.items()})
+    return [shlex.join([program, *chosen, *_arguments(plain, run)]) for run in runs]
 
 
-def _overrides(base: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+def _arguments(base: Mapping[str, Any], run: Any) -> list[str]:
+    keys = text_keys(type(run))
     return [
-        f"{key}={literal(value)}"
-        for key, value in run.items()
+        as_argument(key, value, keys)
+        for key, value in flatten(asdict(run)).items()
         if base.get(key, key) != value and key.split(".")[0] not in NOT_HASHED
     ]
 
 
-def _flat(config: Any) -> dict[str, Any]:
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return flatten({str(key): value for key, value in plain.items()})
+def as_argument(key: str, value: Any, keys: Mapping[str, TextKey]) -> str:
+    """What sets a key to a value on the command line, outside of sweeps; not yet quoted for a shell.
+
+    Args: keys: those whose values are plain text there; where that cannot say the value, Hydra's grammar does.
+    """
+    if key not in keys:
+        return f"{key}={literal(value)}"
+    shown = "null" if value is None else value if isinstance(value, str) else f"[{','.join(value)}]"
+    return f"{key}={shown}" if read(shown, keys[key]) == value else f"++{key}={literal(value)}"
 
 
-def literal(value: Any) -> str:
-    """A value in the grammar of Hydra's overrides."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(literal, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}:{literal(each)}' for key, each in value.items())}}}"
-    text = str(value)
-    if re.fullmatch(r"(\.{0,2}/|[A-Za-z_])[\w./-]*", text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
-        return text
-    return quoted(text)
+def override_for_people(override: str, config: DictConfig, keys: Mapping[str, TextKey]) -> tuple[str, str, str]:
+    """An override in Hydra's grammar, as people would give it.
 
-
-def quoted(text: str) -> str:
-    """A text in quotes, in the grammar of Hydra's overrides."""
-    # A backslash means itself, except before the quote; OmegaConf takes ${ for an interpolation.
-    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), text).replace("${", "\\${")
-    return f"'{escaped}'"
+    Args: config: composed with it; keys: see `as_argument`. Returns: its key, its value, and the argument that says both.
+    """
+    key = OverridesParser.create().parse_override(override).get_key_element().lstrip("+~")
+    if key not in keys:
+        return key, override.partition("=")[2], override
+    value = OmegaConf.select(config, key)
+    argument = as_argument(key, value if value is None or isinstance(value, str) else list(value), keys)
+    return key, argument.partition("=")[2], argument

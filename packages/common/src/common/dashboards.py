@@ -4,6 +4,12 @@ python -m common.dashboards                         check them, and write each a
 python -m common.dashboards push=true entity=NAME   save them on the server (run `wandb login` before)
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from common.entry import begin
+
+    begin("rlkl-htc-common")
+
+
 import json
 import re
 from dataclasses import dataclass, field
@@ -127,7 +133,13 @@ def _task(config: DictConfig) -> None:
 def main() -> None:
     """The entry point."""
     ConfigStore.instance().store(name="dashboards_schema", node=DashboardsConfig)
-    run_application(_task, application="dashboards", config="dashboards")
+    run_application(
+        _task,
+        application="dashboards",
+        config="dashboards",
+        schema=DashboardsConfig,
+        distribution="rlkl-htc-common",
+    )
 
 
 if __name__ == "__main__":

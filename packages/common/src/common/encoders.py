@@ -49,6 +49,13 @@ class EncoderConfig:
     frozen: bool = True
     batch_size: int = 32
 
+    def has_parameters(self, many: int) -> bool:
+        """Whether the encoder has so many parameters or more; one on the hub is taken to have them."""
+        if self.name == PACKAGED:
+            return many <= 22_700_000
+        folder = Path(self.name)
+        return not folder.is_dir() or sum(file.stat().st_size for file in folder.glob("*.safetensors")) >= 4 * many
+
     def check(self) -> None:
         """Raise InputError for a batch size that none can have; the rest is checked when the encoder is loaded."""
         if self.batch_size < 1:

@@ -50,7 +50,7 @@ def to_svg(figure: Figure) -> str:
 def line_with_interval(
     axes: Axes, x: Sequence[float], curves: Sequence[Sequence[float]], label: str, color: str, marker: str | None = None
 ) -> None:
-    """The mean of several curves over the same x, with its 95% interval over them as a band."""
+    """The mean of several curves over the same x, with its 95% interval over them as a band, from three on."""
     intervals = [over_seeds(values) for values in zip(*curves, strict=True)]
     axes.plot(x, [i.mean for i in intervals], label=label, color=color, marker=marker, markersize=4, linewidth=1.6)
     low, high = [i.low for i in intervals], [i.high for i in intervals]

@@ -3,17 +3,17 @@
 import logging
 import multiprocessing
 import os
-import signal
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.synchronize import Event
+from functools import partial
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from common import interruption
 from common.errors import InputError
 from common.terminal import PrintableFormatter
 
@@ -51,7 +51,8 @@ def run_all(
     """Call a function on every run, several at a time, each on its share of the cores.
 
     Args:
-        function: made to be pickled; it takes Ctrl-C only where it asks for it.
+        function: made to be pickled; KeyboardInterrupt is raised in it when this process is interrupted, unless it is
+            `interruption.finishing` something.
         runs: its arguments.
         jobs: processes, at most; no more than there are runs are started.
         what: the name of the progress bar.
@@ -62,20 +63,28 @@ def run_all(
 
     Raises:
         InputError: at the end, if runs failed, with what they said; or if a process was killed from outside.
+        KeyboardInterrupt: after an interruption, when all runs under way have ended.
     """
     if not runs:
         return []
     context = multiprocessing.get_context("spawn")
-    stop = context.Event()
     jobs = min(jobs, len(runs))
     threads = max(1, available_cores() // jobs)
     results: dict[int, dict[str, Any]] = {}
     failed: dict[int, Exception] = {}
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads, stop)) as pool:
-        ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a worker that is still starting ignores Ctrl-C too
-        futures = {pool.submit(_call_unless_stopped, function, run): index for index, run in enumerate(runs)}
-        signal.signal(signal.SIGINT, ours)
+    others = multiprocessing.active_children()
+    _start_resource_tracker()
+    with (
+        interruption.finishing(
+            "the runs under way end, trainings with a checkpoint", partial(_stop_all_but, others)
+        ) as interrupted,
+        ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(threads,)) as pool,
+    ):
         try:
+            with interruption.kept_from_children():
+                futures = {pool.submit(_call, function, run): index for index, run in enumerate(runs)}
+            if interrupted.is_set():
+                raise KeyboardInterrupt
             with tqdm(total=len(runs), desc=what, unit="run", smoothing=0.0) as bar:
                 for future in as_completed(futures):
                     try:
@@ -85,9 +94,11 @@ def run_all(
                         bar.set_postfix_str(f"{len(failed)} failed")
                     bar.update()
         except BrokenProcessPool as error:
+            if interrupted.is_set():
+                raise KeyboardInterrupt from error
             raise InputError("a process was killed, for want of memory perhaps; try jobs=1.") from error
         except BaseException:
-            stop.set()
+            _stop_all_but(others)
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     if failed:
@@ -97,28 +108,33 @@ def run_all(
     return [results[index] for index in range(len(runs))]
 
 
-_stop: Event | None = None  # of a worker process
+def _stop_all_but(others: Sequence[multiprocessing.process.BaseProcess]) -> None:
+    """Interrupt the workers; those that are still importing end at once, others after what they are finishing."""
+    for process in multiprocessing.active_children():
+        if process not in others:
+            process.terminate()
 
 
-def _start_worker(threads: int, stop: Event) -> None:
-    global _stop
-    _stop = stop
+def _start_resource_tracker() -> None:
+    """Start multiprocessing's process that cleans up, such that it says nothing when this one ends at once."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _start_worker(threads: int) -> None:
+    interruption.answer_as_worker()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if logging.lastResort is not None:  # which tells the warnings of a worker: nothing else is set up there
         logging.lastResort.setFormatter(PrintableFormatter())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training loop takes Ctrl-C while it trains, the parent otherwise
     import torch
 
     torch.set_num_threads(threads)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    threading.Thread(target=_interrupt_when_stopped, args=(stop,), daemon=True).start()
-
-
-def _interrupt_when_stopped(stop: Event) -> None:
-    """Ctrl-C, again and again, for a run that was not yet training when it came first; where it is not taken, it is ignored."""
-    stop.wait()
-    while True:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1)
 
 
 def _end_with_parent() -> None:
@@ -128,8 +144,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _call_unless_stopped(function: Callable[[Run], dict[str, Any]], run: Run) -> dict[str, Any]:
-    assert _stop is not None
-    if _stop.is_set():
-        raise KeyboardInterrupt
-    return function(run)
+def _call(function: Callable[[Run], dict[str, Any]], run: Run) -> dict[str, Any]:
+    """In a worker, which ends when it is interrupted: its pool is then over."""
+    try:
+        with interruption.stoppable():
+            return function(run)
+    except KeyboardInterrupt:
+        os._exit(interruption.exit_code())

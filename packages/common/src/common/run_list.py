@@ -32,6 +32,11 @@ def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
 
 
+def metric_names(metrics: Sequence[Mapping[str, float]]) -> list[str]:
+    """What runs are shown by: all that some run has, in their order, but dev first, as settings are chosen by it."""
+    return sorted(dict.fromkeys(name for each in metrics for name in each), key=lambda name: not name.startswith("dev/"))
+
+
 def list_runs(
     names: Sequence[str],
     configs: Sequence[Any],
@@ -52,7 +57,7 @@ def list_runs(
 def runs_section(runs: Sequence[ListedRun]) -> Section:
     """One row for each run, folded up, for there may be hundreds."""
     keys = differences([run["settings"] for run in runs])
-    metrics = list(dict.fromkeys(name for run in runs for name in run["metrics"]))
+    metrics = metric_names([run["metrics"] for run in runs])
     names = ["name"] if any(run["name"] for run in runs) else []
     rows = [
         [

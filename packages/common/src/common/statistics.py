@@ -6,17 +6,26 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+FEWEST = 3  # values that an interval says more about than they say themselves
+
 
 class Interval(NamedTuple):
-    """A mean with a confidence interval, and how many values are behind it."""
+    """A mean with a confidence interval, how many values are behind it, and these themselves where they are few."""
 
     mean: float
     low: float
     high: float
     values: int
+    few: tuple[float, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f}" if self.values == 1 else f"{self.mean:.3f} ± {self.half_width:.3f}"
+        return self.shown(".3f")
+
+    def shown(self, form: str) -> str:
+        """The mean and half the width of the interval, or the values, in a format such as `+.3f`."""
+        if self.few:
+            return ", ".join(format(value, form) for value in self.few)
+        return f"{self.mean:{form}} ± {self.half_width:.3f}"
 
     @property
     def half_width(self) -> float:
@@ -24,8 +33,19 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2
 
 
+def told_over_seeds(count: int) -> str:
+    """What numbers are that `over_seeds` gave, for a report's first sentence. Args: count: how many seeds there are."""
+    if count == 1:
+        return "from one seed"
+    if count < FEWEST:
+        return f"given for each of the {count} seeds, too few for an interval"
+    return f"the mean over {count} seeds with its 95% interval (Student t)"
+
+
 def over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean and Student t interval of a few independent runs; NaN bounds for a single one.
+    """Mean and Student t interval of a few independent runs; for fewer than three the values instead, and NaN bounds.
+
+    Student's factor is 12.7 for two values and 4.3 for three: an interval around two says nothing that a reader could use.
 
     Raises:
         ValueError: for no value at all.
@@ -33,8 +53,8 @@ def over_seeds(values: Sequence[float], confidence: float = 0.95) -> Interval:
     if not len(values):
         raise ValueError("no values to average.")
     mean = float(np.mean(values))
-    if len(values) == 1:
-        return Interval(mean, float("nan"), float("nan"), 1)
+    if len(values) < FEWEST:
+        return Interval(mean, float("nan"), float("nan"), len(values), tuple(map(float, values)))
     half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values))
     return Interval(mean, mean - half, mean + half, len(values))
 

@@ -5,11 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.report import Section, Table, markdown_table, write_report
-from common.run_list import ListedRun, differences, runs_section
+from common.run_list import ListedRun, differences, metric_names, runs_section
 from common.runs import read_json, write_atomically
 from common.statistics import over_seeds
 from common.sweeps import LOG, RECORD, Record
 from common.terminal import printable
+
+CAPTION = (
+    "Means over seeds, with 95% intervals (Student t); of fewer than three seeds the values. Choose by dev: test is for the "
+    "setting that was chosen."
+)
 
 
 def records_in(folder: Path) -> list[Record]:
@@ -21,7 +26,7 @@ def records_in(folder: Path) -> list[Record]:
 def sweep_table(records: Sequence[Record]) -> Table:
     """A row for each setting that was swept over, with its metrics over seeds. Args: records: of jobs that were done."""
     keys = [key for key in differences([record["overrides"] for record in records]) if key != "seed"]
-    metrics = list(dict.fromkeys(name for record in records for name in record["metrics"]))
+    metrics = metric_names([record["metrics"] for record in records])
     by_setting: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         by_setting.setdefault(tuple(record["overrides"].get(key, "") for key in keys), []).append(record)
@@ -30,7 +35,7 @@ def sweep_table(records: Sequence[Record]) -> Table:
         values = ([job["metrics"][name] for job in jobs if name in job["metrics"]] for name in metrics)
         rows.append([*setting, str(len(jobs)), *(str(over_seeds(each)) if each else "–" for each in values)])
     columns = [*keys, "runs", *metrics]
-    return Table(columns, rows, "Means over seeds, with 95% intervals (Student t).", texts=set(range(len(keys))))
+    return Table(columns, rows, CAPTION, texts=set(range(len(keys))))
 
 
 def finish(program: str, folder: Path) -> int:

@@ -2,15 +2,20 @@
 
 <hydra.sweep.dir>/3/job.json    what became of job 3: what it was told, where its run is, its metrics or its error
 <hydra.sweep.dir>/3/job.log     what it said
+<hydra.sweep.dir>/.stop         there once the sweep was interrupted: jobs that are processes of their own look for it
 <hydra.sweep.dir>/table.md, report.html    all of them, over seeds (`common.sweep_report`)
 
 A job's run has a directory of its own (`common.runs`), so that a sweep that is given again does what is missing only.
 """
 
 import logging
+import math
+import os
 import shlex
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +23,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from common import interruption
+from common.commands import override_for_people
+from common.plain_text import TextKey
 from common.runs import write_json
 from common.terminal import PrintableFormatter
 
 log = logging.getLogger(__name__)
 
-RECORD, LOG = "job.json", "job.log"
+RECORD, LOG, STOP = "job.json", "job.log", ".stop"
+LOOK = 0.3  # seconds between looks for the file that stops jobs
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # whose jobs are done by the process that was started
 Record = dict[str, Any]
-"""`number`; `overrides`, key -> value; `command`; `run_dir` and `metrics`, or `error`."""
+"""`number`; `overrides`, key -> value; `command`; `run_dir`, `metrics` and `score`, or `error`."""
 
 
 def _jobs() -> int:
@@ -45,12 +55,33 @@ class Sweep(Callback):
     """Named in conf/*/app.yaml: notes in the process that was started that this is a sweep, and where."""
 
     folder: Path | None = None
+    _interruption = ExitStack()
+
+    @classmethod
+    @contextmanager
+    def none_yet(cls) -> Iterator[None]:
+        """In the block it will turn out whether this is a sweep."""
+        cls.folder = None
+        with ExitStack() as cls._interruption:
+            yield
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Forget the records of before: every job writes its own, also one whose run is there already."""
-        Sweep.folder = Path(config.hydra.sweep.dir)
-        for record in Sweep.folder.glob(f"*/{RECORD}"):
-            record.unlink()
+        """Forget what was before: every job writes a record of its own, also one whose run is there already.
+
+        Where jobs are processes of their own, an interruption makes them save and end, and is waited for.
+        """
+        folder = Sweep.folder = Path(config.hydra.sweep.dir)
+        for old in (*folder.glob(f"*/{RECORD}"), folder / STOP):
+            old.unlink(missing_ok=True)
+        if config.hydra.launcher.get("_target_") != BASIC:
+            what = "the jobs under way finish their step and save a checkpoint"
+            Sweep._interruption.enter_context(interruption.finishing(what, lambda: _touch(folder / STOP)))
+            Sweep._interruption.enter_context(interruption.kept_from_children())
+
+
+def _touch(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
 
 
 def is_job() -> bool:
@@ -59,43 +90,95 @@ def is_job() -> bool:
 
 
 def run_job(
-    task: Callable[[DictConfig], object], config: DictConfig, program: str, describe: Callable[[Exception], str | None]
-) -> None:
+    task: Callable[[DictConfig], object],
+    config: DictConfig,
+    program: str,
+    describe: Callable[[Exception], str | None],
+    texts: Mapping[str, TextKey],
+) -> float | None:
     """Do one job, with what it prints in its log.
 
     Args:
-        task: gives `run_dir` and `metrics`, or None.
+        task: gives `run_dir`, `metrics` and `score`, or None.
         describe: an error in one sentence if the input is at fault; None for a bug, whose traceback goes into the log.
+        texts: keys whose values are plain text in a command.
+
+    Returns:
+        The score, for sweepers that look for the best; None where the task gives none, NaN for a job that was interrupted.
 
     Raises:
         JobError: for any exception of the task.
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    overrides = [override for override in hydra.overrides.task if not override.startswith("sweep=")]
+    told = [override_for_people(o, config, texts) for o in hydra.overrides.task if not o.startswith("sweep=")]
     record: Record = {
         "number": hydra.job.num,
-        "overrides": dict(override.partition("=")[::2] for override in overrides),
-        "command": shlex.join([program, *overrides]),
+        "overrides": {key: value for key, value, _ in told},
+        "command": shlex.join([program, *(argument for _, _, argument in told)]),
         "run_dir": None,
         "metrics": {},
+        "score": None,
         "error": None,
     }
-    with _said_to(folder / LOG):
-        try:
-            outcome = task(config)
-            if isinstance(outcome, Mapping):
-                record |= outcome
-        except Exception as error:
-            record["error"] = describe(error)
-            if record["error"] is None:
-                record["error"] = f"{type(error).__name__}: {error}"
-                log.exception("this is a bug")
-            else:
-                log.error("%s", record["error"])
+    apart = Sweep.folder is None  # from the process that was started
+    try:
+        with _said_to(folder / LOG), _stops_with(Path(hydra.sweep.dir)) if apart else ExitStack():
+            _note_outcome(record, task, config, describe)
+    except KeyboardInterrupt:
+        if not apart:
+            raise
+        record["error"] = "interrupted; the same sweep goes on"
     write_json(folder / RECORD, record)
+    if apart and interruption.received() is not None:
+        return math.nan
     if record["error"] is not None:
         raise JobError(record["error"])
+    return None if record["score"] is None else float(record["score"])
+
+
+def _note_outcome(
+    record: Record, task: Callable[[DictConfig], object], config: DictConfig, describe: Callable[[Exception], str | None]
+) -> None:
+    """Do the task and put into the record what comes of it."""
+    try:
+        outcome = task(config)
+        if isinstance(outcome, Mapping):
+            record |= outcome
+    except Exception as error:
+        record["error"] = describe(error)
+        if record["error"] is None:
+            record["error"] = f"{type(error).__name__}: {error}"
+            log.exception("this is a bug")
+        else:
+            log.error("%s", record["error"])
+
+
+@contextmanager
+def _stops_with(sweep: Path) -> Iterator[None]:
+    """For a job that is a process of its own: interrupt it when the sweep is, and end it when the sweep is no more."""
+    interruption.answer_as_worker()
+    over = threading.Event()
+    started_by = os.getppid()
+
+    def watch() -> None:
+        while not (sweep / STOP).exists():
+            if os.getppid() != started_by:
+                os._exit(1)
+            if over.wait(LOOK):
+                return
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    with interruption.stoppable():
+        if interruption.received() is not None:  # in the job before, in this process
+            raise KeyboardInterrupt
+        watching.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watching.join()
 
 
 @contextmanager

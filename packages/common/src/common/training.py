@@ -3,14 +3,12 @@
 import logging
 import math
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
-from types import FrameType
 from typing import Any
 
 import torch
@@ -23,11 +21,13 @@ from tqdm import tqdm
 from common.batching import epoch_batches
 from common.checkpoints import Checkpoints
 from common.errors import InputError
+from common.interruption import finishing
 from common.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
 NO_DECAY = ("bias", "LayerNorm.weight")
+LARGE = 50_000_000  # parameters from which on a model is trained on a GPU
 
 
 @dataclass
@@ -86,6 +86,15 @@ def make_accelerator(precision: str = "fp32") -> Accelerator:
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)  # one process speaks
     return accelerator
+
+
+def warn_without_gpu(what: str, takes: str, instead: str) -> None:
+    """Warn of what is sized for a GPU where there is none, before it begins.
+
+    Args: what: is to be done; takes: how long on a CPU; instead: what else could be.
+    """
+    if not torch.cuda.is_available() and os.environ.get("RANK", "0") == "0":
+        log.warning("no CUDA device was found: %s is sized for a GPU and takes %s on a CPU; %s.", what, takes, instead)
 
 
 def refuse_several_processes() -> None:
@@ -213,14 +222,14 @@ class Trainer:
 
         Raises:
             InputError: if the loss or its gradient is not finite: the last checkpoint stays.
-            KeyboardInterrupt: after Ctrl-C, once a checkpoint of the current step is saved.
+            KeyboardInterrupt: after an interruption, once a checkpoint of the current step is saved.
 
         A training that is continued comes to the same numbers with one process; several draw other random numbers then.
         """
         self._trained, *self._steppers = self.accelerator.prepare(self.model.to(self.accelerator.device), *self.optimizers)
         with (
             tqdm(total=self.total_steps, initial=self.step, desc="training", disable=not self.progress, leave=False) as bar,
-            ctrl_c_waits() as interrupted,
+            finishing() as interrupted,
         ):
             for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
                 if self._patience_is_over(epoch):
@@ -348,23 +357,3 @@ def to_device(inputs: object, device: torch.device) -> object:
         return inputs.to(device)
     assert isinstance(inputs, dict)
     return {key: value.to(device) for key, value in inputs.items()}
-
-
-@contextmanager
-def ctrl_c_waits() -> Iterator[threading.Event]:
-    """Inside, the first Ctrl-C only sets the event, so that a step is never cut in two; the second one acts as usual."""
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, previous)
-        interrupted.set()
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, previous)

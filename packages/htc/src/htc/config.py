@@ -10,11 +10,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from common.encoders import EncoderConfig
+from common.plain_text import NULL_IS_TEXT
 from common.tracking import TrackingConfig
 from common.training import TrainingConfig
 from htc.errors import InputError
-
-SEPARATORS = ("dataset.separator", "dataset.path_separator")  # plain text on command lines, not Hydra's grammar
 
 
 @dataclass
@@ -175,7 +174,7 @@ class PredictConfig:
 
     model: str | None = None
     runs: str = "runs"
-    text: str | None = None
+    text: str | None = field(default=None, metadata=NULL_IS_TEXT)
     input: str | None = None
     input_format: str | None = None  # what the ending of the input says; of standard input, lines
     text_column: str | None = None  # of tables; that which the model was trained with, or text

@@ -4,6 +4,12 @@ htc-evaluate model=runs/htc/icd10cm/.../model
 htc-evaluate model=... dataset=custom dataset.dir=my/documents split=dev output=scores.json
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from common.entry import begin
+
+    begin("htc")
+
+
 import logging
 from pathlib import Path
 from typing import Any
@@ -16,7 +22,7 @@ from common.encoders import cached_features
 from common.runs import make_folder, write_json
 from common.statistics import bootstrap
 from htc.build import load_dataset
-from htc.config import SEPARATORS, EvaluateConfig, register
+from htc.config import EvaluateConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError
 from htc.evaluation import evaluate, summary_table
@@ -93,7 +99,7 @@ def _task(config: DictConfig) -> None:
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="htc", config="evaluate", bad_input=(InputError,), literal=SEPARATORS)
+    run_application(_task, application="htc", config="evaluate", schema=EvaluateConfig, bad_input=(InputError,))
 
 
 if __name__ == "__main__":

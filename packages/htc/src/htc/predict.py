@@ -10,6 +10,12 @@ Without `model`, the model that was trained last under `runs` is used; without `
 path to a leaf, or one that may end above, or several, as its training documents had them.
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from common.entry import begin
+
+    begin("htc")
+
+
 import json
 import logging
 import sys
@@ -155,13 +161,7 @@ def _print(model: SavedModel, texts: list[str], decoder: str, output_format: str
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(
-        _task,
-        application="htc",
-        config="predict",
-        bad_input=(InputError,),
-        literal=("text", "input", "text_column", "model", "runs"),
-    )
+    run_application(_task, application="htc", config="predict", schema=PredictConfig, bad_input=(InputError,))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from common.figures import COLORS, line_with_band, new_figure, to_svg
 from common.report import Picture, Section, Table, markdown_table, write_report
 from common.run_list import runs_section
 from common.runs import write_atomically
-from common.statistics import Interval, over_seeds
+from common.statistics import FEWEST, Interval, over_seeds, told_over_seeds
 from htc.evaluation import ALL_RULES
 from htc.report_comparison import Documents, comparison_section, labels_section
 from htc.report_labels import ERRORS, LABELS, MAIN_RULES, SET_METRICS, Losses, label, of_own_rule, over_seeds_of, own_rules
@@ -128,10 +128,10 @@ def _pictures(losses: Losses) -> dict[str, Picture]:
 
 def _lead(summary: dict[str, Any]) -> str:
     data, count = summary["dataset"], len(summary["seeds"])
-    over = f"the mean over {count} seeds with its 95% interval (Student t)" if count > 1 else "from one seed"
+    numbers = told_over_seeds(count)
     return (
         f"{data['train']:,} training, {data['dev']:,} dev and {data['test']:,} test documents; {data['nodes']:,} labels, "
-        f"{data['leaves']:,} of them leaves, on {len(data['levels'])} levels. Every number is {over}, on the test split."
+        f"{data['leaves']:,} of them leaves, on {len(data['levels'])} levels. Every number is {numbers}, on the test split."
     )
 
 
@@ -207,11 +207,14 @@ def _findings(losses: Losses) -> list[str]:
             continue
         pairs = zip(losses[better], losses[worse], strict=True)
         difference = over_seeds([a["rules"]["threshold"]["hf1_micro"] - b["rules"]["threshold"]["hf1_micro"] for a, b in pairs])
+        expectation = f"Expected: {LABELS[better]} above {LABELS[worse]} on micro hF1 at 0.5."
+        if difference.few:
+            sentences.append(f"{expectation} Found: {difference.shown('+.3f')}, the differences of {difference.values} seeds.")
+            continue
         verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else "not told apart from"
         sentences.append(
-            f"Expected: {LABELS[better]} above {LABELS[worse]} on micro hF1 at 0.5. Found: {verdict} it, by "
-            f"{difference.mean:+.3f} (95% interval {difference.low:+.3f} to {difference.high:+.3f}, paired over "
-            f"{difference.values} seeds)."
+            f"{expectation} Found: {verdict} it, by {difference.mean:+.3f} (95% interval {difference.low:+.3f} to "
+            f"{difference.high:+.3f}, paired over {difference.values} seeds)."
         )
     return sentences
 
@@ -225,7 +228,7 @@ def _rules_figure(losses: Losses) -> Figure:
         axes.errorbar(
             np.array(list(intervals)) + shift,
             [interval.mean for interval in intervals.values()],
-            None if len(runs) == 1 else [interval.half_width for interval in intervals.values()],
+            None if len(runs) < FEWEST else [interval.half_width for interval in intervals.values()],
             fmt="o",
             markersize=5,
             capsize=3,

@@ -89,4 +89,4 @@ def _difference(runs: list[tuple[Any, Any]], rule: str, metric: str) -> Interval
 def _cell(difference: Interval | None) -> str:
     if difference is None:
         return "–"
-    return f"{difference.mean:+.3f}" + (f" ± {difference.half_width:.3f}" if difference.values > 1 else "")
+    return difference.shown("+.3f")

@@ -122,7 +122,7 @@ def _difference_table(documents: Documents) -> Table:
 
 
 def _interval(interval: Interval) -> str:
-    return "–" if np.isnan(interval.low) else f"{interval.low:+.3f} to {interval.high:+.3f}"
+    return interval.shown("+.3f") if interval.few else f"{interval.low:+.3f} to {interval.high:+.3f}"
 
 
 def labels_section(losses: Losses) -> Section | None:

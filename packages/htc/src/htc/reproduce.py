@@ -7,7 +7,14 @@
 Finished runs are not run again, and a killed one continues, so the same command can be given until it ends.
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from common.entry import begin
+
+    begin("htc")
+
+
 import logging
+import shlex
 import sys
 import time
 from dataclasses import fields, replace
@@ -28,7 +35,7 @@ from common.report import Section
 from common.run_list import list_runs
 from common.runs import make_folder, write_json
 from htc.build import load_dataset, make_objective
-from htc.config import SEPARATORS, ReproduceConfig, TrainConfig, register
+from htc.config import ReproduceConfig, TrainConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError
 from htc.report import summarize, write_htc_report
@@ -37,7 +44,7 @@ from htc.report_comparison import Documents
 from htc.report_errors import errors_section
 from htc.report_labels import label
 from htc.saved_model import load_model
-from htc.train import PER_DOCUMENT, check, check_select, check_targets, headline, train
+from htc.train import PER_DOCUMENT, check, check_select, check_targets, headline, train, warn_if_slow
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +96,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     runs = grid(config)
     output = Path(config.output)
     make_folder(output)
+    warn_if_slow(runs[0], len(runs))
     dataset = prepare(runs)
     other = None
     if config.against is not None:
@@ -153,14 +161,14 @@ def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Section
 def _task(config: DictConfig) -> None:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, ReproduceConfig)
-    report = reproduce(typed, " ".join(["python -m htc.reproduce", *sys.argv[1:]]))
+    report = reproduce(typed, shlex.join(["python", "-m", "htc.reproduce", *sys.argv[1:]]))
     print_result((report.parent / "table.md").read_text(encoding="utf-8") + f"\nreport: {report}")
 
 
 def main() -> None:
     """The entry point."""
     register()
-    run_application(_task, application="htc", config="reproduce", bad_input=(InputError,), literal=SEPARATORS)
+    run_application(_task, application="htc", config="reproduce", schema=ReproduceConfig, bad_input=(InputError,))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,12 @@ htc-train --multirun loss=bce,conditional_softmax seed=0,1,2
 torchrun --nproc-per-node 2 -m htc.train encoder=minilm            two processes (GPUs, where there are any), same batches
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from common.entry import begin
+
+    begin("htc")
+
+
 import logging
 import math
 from contextlib import nullcontext
@@ -26,10 +32,10 @@ from common.cli import print_result, run_application
 from common.encoders import TextEncoder, cached_features, load_encoder
 from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker, open_tracker, wandb_mode
-from common.training import Trainer, TrainingData, make_accelerator, parameter_groups
+from common.training import LARGE, Trainer, TrainingData, make_accelerator, parameter_groups, warn_without_gpu
 from htc import decoding, metrics
 from htc.build import choose_loss, initial_bias, load_dataset, make_objective
-from htc.config import SEPARATORS, FinetuningConfig, TrainConfig, register
+from htc.config import FinetuningConfig, TrainConfig, register
 from htc.datasets import Dataset
 from htc.errors import InputError, UnsuitableTargetsError
 from htc.evaluation import (
@@ -113,6 +119,14 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
             log.info("%s", dataset.describe())
             result = _train(run, config, dataset, objective, accelerator, progress)
     return result | {"run_dir": str(run.path)}
+
+
+def warn_if_slow(config: TrainConfig, runs: int = 1) -> None:
+    """Warn before a large encoder is fine-tuned without a GPU. Args: runs: how many trainings there will be."""
+    if not config.encoder.frozen and config.encoder.has_parameters(LARGE):
+        each = "" if runs == 1 else f" for each of {runs} runs"
+        instead = "encoder=minilm_frozen takes minutes (as profile=embedded has it)"
+        warn_without_gpu(f"fine-tuning {config.encoder.name}", f"days{each}", instead)
 
 
 def check(config: TrainConfig) -> None:
@@ -300,16 +314,20 @@ def check_targets(objective: Objective, dataset: Dataset) -> None:
 def _task(config: DictConfig) -> dict[str, Any]:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, TrainConfig)
+    warn_if_slow(typed)
     result = train(typed)
     if PartialState().is_main_process:
         print_result(f"{summary_table(result)}\nrun: {result['run_dir']}")
-    return {"run_dir": result["run_dir"], "metrics": headline(result["test"])}
+    selected = typed.select or DEV_SCORES[0]
+    dev = {key: value for key, value in result["kept"].items() if key.startswith("dev/")}
+    metrics = {selected: dev.pop(selected)} | dev | headline(result["test"])
+    return {"run_dir": result["run_dir"], "metrics": metrics, "score": metrics[selected]}
 
 
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="htc", config="train", bad_input=(InputError,), literal=SEPARATORS)
+    run_application(_task, application="htc", config="train", schema=TrainConfig, bad_input=(InputError,))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,14 @@ python -m rlkl.analyze                                  the embedded model, abou
 python -m rlkl.analyze model=runs/rlkl/finetune/RUN/model reference=addition-n5 output=outputs/analysis
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from common.entry import begin
+
+    begin("rlkl")
+
+
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -192,14 +199,14 @@ def _task(config: DictConfig) -> None:
     if typed.output is not None:
         folder = Path(typed.output)
         write_json(folder / "analysis.json", result)
-        report = write_analysis_report(folder, result, " ".join(["python -m rlkl.analyze", *sys.argv[1:]]))
+        report = write_analysis_report(folder, result, shlex.join(["python", "-m", "rlkl.analyze", *sys.argv[1:]]))
         print_result(f"\nreport: {report}")
 
 
 def main() -> None:
     """The entry point."""
     register()
-    run_application(_task, application="rlkl", config="analyze", bad_input=(InputError,))
+    run_application(_task, application="rlkl", config="analyze", schema=AnalyzeConfig, bad_input=(InputError,))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,12 @@ rlkl-evaluate model=runs/rlkl/finetune/RUN/model examples=200 show=3
 rlkl-evaluate digits=[5,6] operands=[varying] output=evaluation.json
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from common.entry import begin
+
+    begin("rlkl")
+
+
 import logging
 import math
 import os
@@ -175,7 +181,7 @@ def _task(config: DictConfig) -> None:
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="rlkl", config="evaluate", bad_input=(InputError,))
+    run_application(_task, application="rlkl", config="evaluate", schema=EvaluateConfig, bad_input=(InputError,))
 
 
 if __name__ == "__main__":

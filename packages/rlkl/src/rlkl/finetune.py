@@ -6,6 +6,12 @@ rlkl-finetune --multirun penalty=none,standard,prioritized,matched_mean seed=0,1
 torchrun --nproc-per-node 2 -m rlkl.finetune         two processes (GPUs, where there are any), same episodes
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from common.entry import begin
+
+    begin("rlkl")
+
+
 import logging
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -15,12 +21,14 @@ from typing import Any
 from accelerate import PartialState
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
+from transformers import GPT2LMHeadModel
 
 from common.checkpoints import Checkpoints
 from common.cli import print_result, run_application
+from common.interruption import finishing
 from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker, open_tracker, wandb_mode
-from common.training import ctrl_c_waits, make_accelerator
+from common.training import LARGE, make_accelerator, warn_without_gpu
 from rlkl.analysis import scratchpads
 from rlkl.config import FinetuneConfig, register
 from rlkl.errors import InputError
@@ -59,10 +67,19 @@ def check_shares(config: FinetuneConfig, processes: int) -> None:
         )
 
 
+def warn_if_slow(model: GPT2LMHeadModel) -> None:
+    """Warn before a large model is fine-tuned without a GPU."""
+    if model.num_parameters() >= LARGE:
+        instead = "the models that come with the package take minutes"
+        warn_without_gpu(f"fine-tuning {model.num_parameters() / 1e6:.0f} million parameters", "hours to days", instead)
+
+
 def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
     """Fine-tune as the config says; a finished run is not run again. Returns: the run's result, and `run_dir`."""
     check(config)
     reference = load_model(config.model)
+    if progress:
+        warn_if_slow(reference)
     check_positions(task_of(reference), reference.config.n_positions, reference.config.trained_digits + config.extra_digits)
     accelerator = make_accelerator(config.algorithm.precision)
     check_shares(config, accelerator.num_processes)
@@ -91,21 +108,22 @@ def _finetune(run: RunDirectory, learner: Learner, progress: bool) -> dict[str, 
     total = config.algorithm.collects
     bar = tqdm(total=total, initial=start or 0, desc="collects", disable=not progress, leave=False)
     opened = open_tracker(run, config.tracking, main=accelerator.is_main_process, job_type="finetune", resume_step=start)
-    with opened as tracker, bar, ctrl_c_waits() as interrupted:
+    with opened as tracker, bar:
         if tracker is not None and start is None:
             tracker.log(0, learner.evaluate())
-        for number in range(start or 0, total):
-            metrics = learner.learn(number)
-            done = number + 1
-            if tracker is not None:
-                if done == total or done % config.evaluate_every == 0:
-                    metrics |= learner.evaluate()
-                tracker.log(done, metrics)
-                checkpoints.save(done, learner.model, {"collects": done, **learner.state()})
-            bar.set_postfix_str(f"success {metrics['rollout/success']:.2f}")
-            bar.update()
-            if learner.anywhere(interrupted.is_set()):
-                raise KeyboardInterrupt
+        with finishing() as interrupted:
+            for number in range(start or 0, total):
+                metrics = learner.learn(number)
+                done = number + 1
+                if tracker is not None:
+                    if done == total or done % config.evaluate_every == 0:
+                        metrics |= learner.evaluate()
+                    tracker.log(done, metrics)
+                    checkpoints.save(done, learner.model, {"collects": done, **learner.state()})
+                bar.set_postfix_str(f"success {metrics['rollout/success']:.2f}")
+                bar.update()
+                if learner.anywhere(interrupted.is_set()):
+                    raise KeyboardInterrupt
         if tracker is not None:
             if tracker.mirrors:
                 _log_scratchpads(tracker, learner)
@@ -162,13 +180,14 @@ def _task(config: DictConfig) -> dict[str, Any] | None:
     told = [key for key in before if key.startswith(("eval/", "critical/"))]
     lines = [f"{key.removeprefix('eval/'):30} {before[key]:.3f} -> {after[key]:.3f}" for key in told]
     print_result("\n".join([*lines, f"run: {result['run_dir']}"]))
-    return {"run_dir": result["run_dir"], "metrics": metrics_of(result)}
+    metrics = metrics_of(result)
+    return {"run_dir": result["run_dir"], "metrics": metrics, "score": metrics["accuracy_longer"]}
 
 
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="rlkl", config="finetune", bad_input=(InputError,))
+    run_application(_task, application="rlkl", config="finetune", schema=FinetuneConfig, bad_input=(InputError,))
 
 
 if __name__ == "__main__":

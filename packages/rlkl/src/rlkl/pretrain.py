@@ -6,6 +6,12 @@ rlkl-pretrain trained_digits=7 architecture=small
 rlkl-pretrain experiment=pretrain_paper            N = 7, 85M parameters; for a GPU
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from common.entry import begin
+
+    begin("rlkl")
+
+
 import logging
 from dataclasses import asdict
 from functools import partial
@@ -23,7 +29,15 @@ from common.checkpoints import Checkpoints
 from common.cli import print_result, run_application
 from common.runs import RunDirectory, config_hash
 from common.tracking import open_tracker, wandb_mode
-from common.training import Trainer, TrainingData, cosine, make_accelerator, refuse_several_processes
+from common.training import (
+    LARGE,
+    Trainer,
+    TrainingData,
+    cosine,
+    make_accelerator,
+    refuse_several_processes,
+    warn_without_gpu,
+)
 from rlkl.config import PretrainConfig, PretrainingConfig, register
 from rlkl.errors import InputError
 from rlkl.evaluation import accuracy, check_positions, sample
@@ -141,6 +155,9 @@ def _pretrain(run: RunDirectory, config: PretrainConfig) -> dict[str, Any]:
     model = new_model(task, **asdict(config.architecture), trained_digits=config.trained_digits)
     parameters = model.num_parameters()
     log.info("a GPT-2 with %s parameters, %s of up to %d digits", f"{parameters:,}", task.PLURAL, config.trained_digits)
+    if parameters >= LARGE:
+        instead = "architecture=tiny training=pretrain_embedded is a size for it"
+        warn_without_gpu(f"pre-training {parameters / 1e6:.0f} million parameters", "weeks", instead)
     wrapped = NextToken(model)
     trainer = Trainer(
         wrapped,
@@ -178,13 +195,13 @@ def _task(config: DictConfig) -> dict[str, Any]:
     scores = ", ".join(f"{key} {value:.3f}" for key, value in result["kept"].items() if key.startswith("eval/"))
     print_result(f"{scores}\nmodel: {Path(result['run_dir']) / 'model'}")
     metrics = {key.removeprefix("eval/"): value for key, value in result["kept"].items() if key.startswith("eval/")}
-    return {"run_dir": result["run_dir"], "metrics": metrics}
+    return {"run_dir": result["run_dir"], "metrics": metrics, "score": metrics["accuracy_N"]}
 
 
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="rlkl", config="pretrain", bad_input=(InputError,))
+    run_application(_task, application="rlkl", config="pretrain", schema=PretrainConfig, bad_input=(InputError,))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from common.figures import to_svg
 from common.report import Picture, Section, Table, markdown_table, write_report
 from common.run_list import runs_section
 from common.runs import write_atomically
+from common.statistics import told_over_seeds
 from rlkl.report_curves import axis_picture, comma_pictures, curve_pictures, weights_pictures
 from rlkl.report_drift import DRIFT_TEXT, drift_pictures, drift_table
 from rlkl.report_methods import (
@@ -113,14 +114,13 @@ def _lead(summary: dict[str, Any]) -> str:
     if not summary["methods"]:
         return f"Models pre-trained on {kinds} of up to N digits, on N digits and more, before any fine-tuning."
     count = len(summary["seeds"])
-    over = f"the mean over {count} seeds with its 95% interval (Student t)" if count > 1 else "from one seed"
     first = next(iter(summary["methods"].values()))[0]
     trained, digits = f"up to N = {first['trained_digits']} digits", f"{first['digits']} digits"
     if len(summary["starts"]) > 1:
         trained, digits = "up to N digits", "more"
     return (
         f"Pre-trained on {kinds} of {trained}, fine-tuned by reinforcement learning on {digits}, by several methods. What that "
-        f"reaches is {over}."
+        f"reaches is {told_over_seeds(count)}."
     )
 
 

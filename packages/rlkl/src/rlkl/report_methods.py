@@ -14,7 +14,7 @@ from common.aggregates import (
     times_to_threshold,
 )
 from common.report import Table
-from common.statistics import Interval, over_seeds
+from common.statistics import FEWEST, Interval, over_seeds
 from rlkl.report_start import Start
 
 COLUMNS = (
@@ -102,7 +102,9 @@ def difference(runs: Runs, one: str, other: str, key: str) -> Interval | None:
 
 
 def verdict(difference: Interval) -> str:
-    """What a difference's interval tells."""
+    """What a difference's interval tells; nothing, where there is none."""
+    if difference.few:
+        return "compared with"
     return "above" if difference.low > 0 else "below" if difference.high < 0 else "not told apart from"
 
 
@@ -111,6 +113,11 @@ def findings(runs: Runs, pairs: Pairs) -> list[str]:
     name = column_names(runs)[1]
     found = [(one, other, difference(runs, one, other, COLUMNS[1][0])) for one, other in pairs]
     known = [(one, other, interval) for one, other, interval in found if interval is not None]
+    if known and known[0][2].few:
+        return [
+            f"{name}: {one} compared with {other}, {interval.shown('+.3f')}, the differences of {interval.values} seeds."
+            for one, other, interval in known[:TOLD]
+        ]
     sentences = [
         f"{name}: {one} is {verdict(interval)} {other}, by {interval.mean:+.3f} (95% interval {_range(interval)}, paired over "
         f"{interval.values} seeds)."
@@ -168,7 +175,7 @@ def _enumerated(steps: Sequence[int]) -> str:
 
 
 def _range(interval: Interval) -> str:
-    return f"{interval.low:+.3f} to {interval.high:+.3f}"
+    return interval.shown("+.3f") if interval.few else f"{interval.low:+.3f} to {interval.high:+.3f}"
 
 
 def curves_table(runs: Runs) -> Table:
@@ -177,12 +184,14 @@ def curves_table(runs: Runs) -> Table:
     rows = []
     for method, seeds in runs.items():
         curves = [tuple(zip(*logged(run, key), strict=True)) for run in seeds]  # (steps, values) of each seed
-        last = stratified_bootstrap({longer: [values[-1] for _, values in curves]}, interquartile_mean)
+        ends = [values[-1] for _, values in curves]
+        last = stratified_bootstrap({longer: ends}, interquartile_mean)
         area = over_seeds([area_under_curve(steps, values) for steps, values in curves])
         reached = times_to_threshold([time_to_threshold(steps, values, THRESHOLD) for steps, values in curves])
         when = "never" if reached.median is None else f"{reached.median:.1f}"
-        interval = "" if len(seeds) == 1 else f" ({last.low:.3f} to {last.high:.3f})"
-        rows.append([method, f"{last.value:.3f}{interval}", str(area), when, f"{reached.share:.0%}"])
+        few = len(seeds) < FEWEST
+        end = str(over_seeds(ends)) if few else f"{last.value:.3f} ({last.low:.3f} to {last.high:.3f})"
+        rows.append([method, end, str(area), when, f"{reached.share:.0%}"])
     measured = sorted({step for seeds in runs.values() for run in seeds for step, _ in logged(run, key)})
     return Table(
         columns=[

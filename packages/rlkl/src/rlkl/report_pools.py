@@ -1,5 +1,6 @@
 """The part of the report on several models, tasks or settings together: aggregates over their runs (`common.aggregates`)."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -38,4 +39,6 @@ def _mean(scores: object) -> float:
 
 
 def _cell(estimate: Estimate) -> str:
+    if math.isnan(estimate.low):  # of single seeds
+        return f"{estimate.value:.3f}"
     return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"

@@ -6,6 +6,13 @@
 Finished runs are not run again, and a killed one continues, so the same command can be given until it ends.
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from common.entry import begin
+
+    begin("rlkl")
+
+
+import shlex
 import sys
 import time
 from dataclasses import fields, replace
@@ -20,9 +27,11 @@ from transformers import GPT2LMHeadModel
 
 from common.cli import print_result, run_application
 from common.commands import commands_of
+from common.grammar import as_config, meaning_itself
 from common.parallel import number_of_jobs, run_all
 from common.run_list import list_runs
 from common.runs import make_folder, read_json, write_json
+from common.training import warn_without_gpu
 from rlkl.config import EvaluateConfig, FinetuneConfig, ReproduceConfig, register
 from rlkl.drift import drift_by_digits
 from rlkl.errors import InputError
@@ -83,7 +92,7 @@ def _changed(config: FinetuneConfig, method: dict[str, Any]) -> FinetuneConfig:
     if "seed" in change or "run_dir" in change:
         raise InputError(f"methods: {method['name']} must have neither seed nor run_dir.")
     try:
-        changed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config), change))
+        changed = OmegaConf.to_object(OmegaConf.merge(as_config(config), meaning_itself(change)))
     except OmegaConfBaseException as error:
         raise InputError(f"methods: {method['name']}: {str(error).splitlines()[0]}") from error
     assert isinstance(changed, FinetuneConfig)
@@ -96,6 +105,9 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     jobs = number_of_jobs(config.jobs)
     runs = grid(config)
     axis = axis_of(config, runs)
+    if config.size:
+        takes = f"hours to days for each of {len(runs)} fine-tunings"
+        warn_without_gpu(f"profile={config.size.strip('-')}", takes, "profile=embedded takes minutes")
     for run in runs:
         check(run)
     models = {name: load_on_device(name) for name in dict.fromkeys([*(run.model for run in runs), *config.models])}
@@ -125,7 +137,7 @@ def axis_of(config: ReproduceConfig, runs: list[FinetuneConfig]) -> dict[str, An
     if config.axis is None:
         return None
     of_methods = dict(zip(names_of(config), runs, strict=False))  # the runs of the first seed
-    values = {name: OmegaConf.select(OmegaConf.structured(run), config.axis) for name, run in of_methods.items()}
+    values = {name: OmegaConf.select(as_config(run), config.axis) for name, run in of_methods.items()}
     if not all(isinstance(value, (int, float)) for value in values.values()):
         raise InputError(f"axis must be a key whose values are numbers, such as penalty.beta; {config.axis} gives {values}.")
     lines: dict[str, dict[str, float]] = {}
@@ -139,9 +151,9 @@ def axis_of(config: ReproduceConfig, runs: list[FinetuneConfig]) -> dict[str, An
 
 
 def _differ_only_in(key: str, one: FinetuneConfig, other: FinetuneConfig) -> bool:
-    changed = OmegaConf.structured(one)
-    OmegaConf.update(changed, key, OmegaConf.select(OmegaConf.structured(other), key))
-    return bool(changed == OmegaConf.structured(other))
+    changed = as_config(one)
+    OmegaConf.update(changed, key, OmegaConf.select(as_config(other), key))
+    return bool(changed == as_config(other))
 
 
 def evaluation_before(config: ReproduceConfig, name: str, model: GPT2LMHeadModel, jobs: int) -> Start:
@@ -163,14 +175,14 @@ def drift_of(result: dict[str, Any]) -> dict[str, Any]:
 def _task(config: DictConfig) -> None:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, ReproduceConfig)
-    report = reproduce(typed, " ".join(["python -m rlkl.reproduce", *sys.argv[1:]]))
+    report = reproduce(typed, shlex.join(["python", "-m", "rlkl.reproduce", *sys.argv[1:]]))
     print_result((report.parent / "table.md").read_text(encoding="utf-8") + f"\nreport: {report}")
 
 
 def main() -> None:
     """The entry point."""
     register()
-    run_application(_task, application="rlkl", config="reproduce", bad_input=(InputError,))
+    run_application(_task, application="rlkl", config="reproduce", schema=ReproduceConfig, bad_input=(InputError,))
 
 
 if __name__ == "__main__":
