@@ -1,6 +1,7 @@
 """htc-train with every loss, on awkward documents, from a table, in two processes, with epochs selected by any metric."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -198,6 +199,21 @@ def test_documents_go_to_wandb_only_when_asked_for(asked_for, place, tmp_path, m
         {"worst documents"} if asked_for else set()
     )
     assert bool(holding) == asked_for
+
+
+def test_epochs_cannot_be_raised_and_it_says_why(place, tmp_path, monkeypatch, capsys, caplog):
+    arguments = [*common_arguments(place), "tracking.mode=disabled", f"runs={tmp_path}"]
+    code, out, err = call(train_app.main, [*arguments, "training.epochs=1"], monkeypatch, capsys)
+    assert code == 0, err
+    finished = out.rpartition("run: ")[2].strip()
+    code, _, err = call(train_app.main, [*arguments, "training.epochs=2", f"run_dir={finished}"], monkeypatch, capsys)
+    assert code == 2
+    assert "(different: training.epochs): the learning rate falls over all epochs" in err
+    assert "trained anew; choose another run_dir or remove that one" in err
+    with caplog.at_level(logging.INFO):
+        code, _, err = call(train_app.main, [*arguments, "training.epochs=2"], monkeypatch, capsys)
+    assert code == 0, err
+    assert f"{finished} differs in training.epochs only, and is not gone on with: the learning rate falls" in caplog.text
 
 
 @pytest.mark.dist

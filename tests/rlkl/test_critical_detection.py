@@ -20,6 +20,7 @@ from rlkl.critical_detection import (
     uncertainties,
 )
 from rlkl.critical_evaluation import critical_places
+from rlkl.critical_tokens import untrained_tokens
 from rlkl.sequences import next_token_logits
 from rlkl.texts import right_sequences
 
@@ -67,7 +68,9 @@ def test_the_best_the_worst_and_the_blind_order():
 def test_labels_are_the_critical_characters():
     long, _, short = critical_labels(addition, PAIRS, 2)
     text = completion(PAIRS[0])
-    assert [text[index] for index in np.flatnonzero(long)] == [",", "3"]
+    assert "".join(text[index] for index in np.flatnonzero(long)) == ",3,21"  # of [1,2,3], [1,2] and [1]
+    untrained = critical_labels(addition, PAIRS, 2, untrained_tokens)[0]
+    assert "".join(text[index] for index in np.flatnonzero(untrained)) == ",3"
     assert len(long) == len(text) + 1
     assert not short.any()
 
@@ -103,7 +106,8 @@ def test_uncertainties_are_those_of_each_token_however_batched(model):
 
 def test_certainties_that_are_functions_of_each_other_find_the_same(model):
     found = detect(model, PAIRS, [completion(pair)[:40] for pair in PAIRS], 2)
-    for question in ("critical", "first_error"):
+    assert list(found) == ["critical", "untrained", "first_error"]
+    for question in found:
         by_certainty = found[question]
         assert by_certainty["min_entropy"] == by_certainty["max_probability"] != by_certainty["negentropy"]
 

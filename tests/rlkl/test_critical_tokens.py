@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from rlkl import addition, multiplication, subtraction
 from rlkl.addition import Operands, completion, pieces, prompt
 from rlkl.analysis import certainty_gaps, errors, scratchpads
 from rlkl.critical_evaluation import CriticalProbabilities, critical_places
-from rlkl.critical_tokens import critical_tokens, first_error, piece_at
+from rlkl.critical_tokens import CriticalToken, critical_tokens, first_error, piece_at, untrained_tokens
 from rlkl.scratchpad_view import to_html, to_terminal
 from rlkl.sequences import next_token_logits
 from rlkl.texts import right_sequences
@@ -21,16 +22,59 @@ operands = st.builds(Operands, numbers, numbers)
 LONG = Operands(123, 45)  # one operand has one digit more than a model of two
 
 
-def test_where_they_are():
-    text = completion(LONG)
-    found = critical_tokens(addition, LONG, 2)
-    assert [(token.step, token.operand, token.digit, token.character) for token in found] == [(1, 1, 3, ","), (1, 1, 3, "3")]
-    assert text[: found[-1].position + 2].endswith("[1,2,3]")
+# By task, operands and N: for each list of the first three lines that has any, its line, operand, and critical characters.
+EXAMPLES = [
+    (addition, (1234, 56), 3, [(1, 1, ",4"), (2, 1, ",3"), (3, 1, ",2")]),  # the fourth line's [1] is none of the first three
+    (addition, (56, 1234), 3, [(1, 2, ",4"), (2, 2, ",3"), (3, 2, ",2")]),
+    (addition, (1234, 5678), 3, [(1, 1, ",4"), (1, 2, ",8"), (2, 1, ",3"), (2, 2, ",7"), (3, 1, ",2"), (3, 2, ",6")]),
+    (addition, (12345, 6789), 3, [(1, 1, ",4,5"), (1, 2, ",9"), (2, 1, ",3,4"), (2, 2, ",8"), (3, 1, ",2,3"), (3, 2, ",7")]),
+    (addition, (123456, 0), 3, [(1, 1, ",4,5,6"), (2, 1, ",3,4,5"), (3, 1, ",2,3,4")]),
+    (addition, (123, 999), 3, []),
+    (addition, (0, 1), 1, []),
+    (addition, (1000, 1), 3, [(1, 1, ",0"), (2, 1, ",0"), (3, 1, ",0")]),
+    (addition, (123, 4), 2, [(1, 1, ",3"), (2, 1, ",2"), (3, 1, "1")]),  # a list of fewer than 2 k characters: all of them
+    (addition, (12345, 4), 1, [(1, 1, ",2,3,4,5"), (2, 1, "1,2,3,4"), (3, 1, "1,2,3")]),
+    (addition, (12, 34), 1, [(1, 1, ",2"), (1, 2, ",4"), (2, 1, "1"), (2, 2, "3")]),  # the third line's lists are empty
+    (addition, (5, 6), 0, [(1, 1, "5"), (1, 2, "6")]),
+    (subtraction, (1234, 567), 2, [(1, 1, ",3,4"), (1, 2, ",7"), (2, 1, ",2,3"), (2, 2, ",6"), (3, 1, "1,2"), (3, 2, "5")]),
+    (multiplication, (1234, 7), 3, [(1, 1, ",4"), (2, 1, ",3"), (3, 1, ",2")]),  # the second operand is no list
+    (multiplication, (12, 7), 2, []),
+]
+
+
+@pytest.mark.parametrize(("task", "pair", "trained", "expected"), EXAMPLES)
+def test_they_end_the_lists_of_the_first_three_lines(task, pair, trained, expected):
+    found = critical_tokens(task, Operands(*pair), trained)
+    by_list = {}
+    for token in found:
+        by_list.setdefault((token.step, token.operand), []).append(token.character)
+    assert [(*key, "".join(characters)) for key, characters in by_list.items()] == expected
+
+
+@given(st.sampled_from([addition, subtraction, multiplication]), operands, st.integers(1, 13))
+def test_they_are_the_last_of_their_lists(task, pair, trained):
+    """The definition read off the text: of each list in each line, and of no more than three lines."""
+    if task is subtraction:
+        pair = Operands(max(pair), min(pair))
+    if task is multiplication:
+        pair = Operands(pair.first, 2 + pair.second % 8)
+    text = task.completion(pair)
+    expected, start = [], text.index("[")
+    for step, line in enumerate(text[start:].splitlines()[:3], start=1):
+        lists = list(re.finditer(r"\[([\d,]*)\]", line.partition(" , A=")[0]))
+        for operand, (number, found) in enumerate(zip(pair, lists, strict=False), start=1):
+            last = found.group(1)[-2 * max(0, len(str(number)) - trained) :] if len(str(number)) > trained else ""
+            for place in range(found.end(1) - len(last), found.end(1)):
+                digit = (place - found.start(1)) // 2 + 1 + (line[place] == ",")
+                expected.append(CriticalToken(start + place, step, operand, digit, line[place]))
+        start += len(line) + 1
+    assert critical_tokens(task, pair, trained) == expected
+    assert (not expected) == (max(len(str(number)) for number in pair[: len(lists) or 1]) <= trained)
 
 
 @given(operands, st.integers(1, 13))
-def test_they_end_the_lists_that_are_too_long(pair, trained):
-    found = critical_tokens(addition, pair, trained)
+def test_untrained_tokens_end_the_lists_that_are_too_long(pair, trained):
+    found = untrained_tokens(addition, pair, trained)
     text = completion(pair)
     assert all(text[token.position] == token.character for token in found)
     expected = sum(2 * max(0, len(str(number)) - step - trained) for number in pair for step in range(pair.digits))
@@ -41,18 +85,10 @@ def test_they_end_the_lists_that_are_too_long(pair, trained):
         written = line.rpartition("[")[2]
         assert len(written) == 2 * (token.digit - 1) - (token.character == ",")
         assert token.digit > trained
-
-
-def test_lists_of_every_task_have_them():
-    """In 1234 - 567 both lists are longer than two digits; in 1234 * 7 there is one list, and the digit is none."""
-    found = [token[1:] for token in critical_tokens(subtraction, Operands(1234, 567), 2)]
-    first = [(1, 1, 3, ","), (1, 1, 3, "3"), (1, 1, 4, ","), (1, 1, 4, "4")]
-    assert found == [*first, (1, 2, 3, ","), (1, 2, 3, "7"), (2, 1, 3, ","), (2, 1, 3, "3")]
-    found = critical_tokens(multiplication, Operands(1234, 7), 2)
-    assert [token[1:] for token in found] == [*first, (2, 1, 3, ","), (2, 1, 3, "3")]
-    text = multiplication.completion(Operands(1234, 7))
-    assert all(text[token.position] == token.character for token in found)
-    assert critical_tokens(multiplication, Operands(12, 7), 2) == []
+    critical = critical_tokens(addition, pair, trained)
+    if pair.digits <= trained + 3:
+        assert set(found) <= set(critical)
+    assert {token for token in found if token.step == 1} == {token for token in critical if token.step == 1}
 
 
 @pytest.mark.parametrize(("task", "pair"), [(subtraction, Operands(123, 45)), (multiplication, Operands(123, 7))])
@@ -63,11 +99,14 @@ def test_a_model_is_measured_on_the_task_it_was_made_for(task, pair):
     pads = scratchpads(model, [pair] * 2, [right, wrong], 2)
     assert [pad["prompt"] for pad in pads] == [task.prompt(pair)] * 2
     assert [pad["first_error"] for pad in pads] == [None, right.index(",3]")]
-    assert [pad["critical"] for pad in pads] == [[right.index(",3]"), right.index(",3]") + 1]] * 2
+    first, second, third = (right.index(end) for end in (",3] ", ",2] ", "1] " + "-*"[task is multiplication]))
+    critical = [first, first + 1, second, second + 1, third]
+    assert [pad["critical"] for pad in pads] == [critical] * 2
     found = certainty_gaps(model, [pair], 2)
-    assert {place["step"] for place in found["places"] if place["field"] == "critical"} == {1}
+    assert {place["step"] for place in found["places"] if place["field"] == "critical"} == {1, 2, 3}
     scores = CriticalProbabilities(task, [pair], 2).scores(model)
-    assert set(scores) == {"critical/comma", "critical/lists", "critical/comma_step1_operand1"}
+    commas = {"critical/comma_step1_operand1", "critical/comma_step2_operand1"}  # the third line's list has none
+    assert set(scores) == {"critical/comma", "critical/lists"} | commas
 
 
 @given(operands)
@@ -101,15 +140,16 @@ def test_probabilities_are_those_of_the_right_character(model):
     for row, column, token in places:
         right = (prompt(pairs[row]) + completion(pairs[row]))[column + 1]
         assert right == token.character
-    expected = [
-        probabilities[row, column, sequences.targets[row, column]].item()
-        for row, column, token in places
-        if token.character == ","
-    ]
     scores = CriticalProbabilities(addition, pairs, 2).scores(model)
-    assert scores["critical/comma"] == pytest.approx(sum(expected) / 2)
-    assert scores["critical/comma_step1_operand1"] == pytest.approx(expected[0])
-    assert scores["critical/comma_step1_operand2"] == pytest.approx(expected[1])
+    commas = {(1, 1): ",3]", (2, 1): ",2]", (1, 2): ",9]", (2, 2): ",9]"}  # those of 123 + 45, and of 1 + 999
+    expected = {}
+    for (step, operand), end in commas.items():
+        row = operand - 1
+        text, line = prompt(pairs[row]) + completion(pairs[row]), completion(pairs[row]).splitlines()[1 + step]
+        column = text.index(line) + line.index(end) - 1
+        expected[step, operand] = probabilities[row, column, sequences.targets[row, column]].item()
+        assert scores[f"critical/comma_step{step}_operand{operand}"] == pytest.approx(expected[step, operand])
+    assert scores["critical/comma"] == pytest.approx(sum(expected.values()) / 4)
     copied = []
     for row, pair in enumerate(pairs):
         start, chance = len(prompt(pair)) - 1, 1.0
@@ -119,6 +159,18 @@ def test_probabilities_are_those_of_the_right_character(model):
                 chance *= probabilities[row, start + position, sequences.targets[row, start + position]].item()
         copied.append(chance)
     assert scores["critical/lists"] == pytest.approx(sum(copied) / 3)
+
+
+@pytest.mark.parametrize(("digits", "window"), [(4, 1), (5, 2), (6, 3)])
+def test_the_three_lines_of_figure_7_exist_on_one_digit_more_and_on_any_number(digits, window):
+    """With N = 3 the commas are those before digits 4, 3 and 2 of the lists, however many digits the operands have."""
+    places = {}
+    pair = Operands(int("123456"[:digits]), int("987654"[:digits]))
+    measured = CriticalProbabilities(addition, [pair], 3)
+    for _, _, token in measured.places:
+        places[token.step, token.operand] = token.digit
+    assert places == {(step, operand): 5 - step for step in (1, 2, 3) for operand in (1, 2)}
+    assert len(critical_tokens(addition, pair, 3)) == 2 * window * 2 * 3
 
 
 def test_no_critical_comma_is_an_error():
@@ -159,7 +211,7 @@ def test_a_coloured_scratchpad_marks_doubt_critical_tokens_and_the_first_error(m
     assert [pad["right"] for pad in pads] == [True, True]
     assert all(len(pad["certainty"]) == len(pad["text"]) for pad in pads)
     html = to_html(pads[0])
-    assert html.count("outline") == 2
+    assert html.count("outline") == 5
     assert "wavy" not in html
     assert "<scratch>" not in html
     assert "&lt;" in html

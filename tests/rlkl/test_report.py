@@ -13,6 +13,7 @@ from rlkl.report_methods import (
     curves_table,
     difference,
     findings,
+    measured,
     result_table,
     steps_table,
 )
@@ -20,6 +21,7 @@ from rlkl.report_pools import pools_table
 from rlkl.report_start import certainty_levels_table, digits_figure, levels_table
 
 LONGER = "eval/accuracy_longer"
+GREEDY = {"operands": "varying", "temperature": 0.0, "examples": 100}
 POSITIONS = [{"start": 0.0, "end": 0.5, "kl": 0.003, "tokens": 9}, {"start": 0.5, "end": 1.0, "kl": 0.001, "tokens": 9}]
 
 
@@ -29,7 +31,8 @@ def run(longer, success=0.5, shares=(0.0, 1.0), kl=0.002):
     middle = {"step": 1, "rollout/success": 0.0, **weights}
     last = {"step": 2, **{key: 0.9 for key, _ in COLUMNS}, LONGER: longer, "rollout/success": success, **weights}
     drift = {name: {"kl": kl, "changed": 0.01, "positions": POSITIONS} for name in ("N", "N+2")}
-    return {"history": [first, middle, last], "drift": drift, "trained_digits": 5, "digits": 7, "model": "m"}
+    facts = {"trained_digits": 5, "digits": 7, "model": "m", "evaluation": GREEDY}
+    return {"history": [first, middle, last], "drift": drift, **facts}
 
 
 RUNS = {
@@ -63,10 +66,10 @@ def test_every_difference_is_in_the_table():
 
 
 def test_the_table_holds_the_means_and_marks_the_best():
-    before = {"before": [0.123] * len(COLUMNS)}
-    table = result_table(RUNS, before)
+    table = result_table(RUNS)
     assert table.columns[2] == "N+2 accuracy"
-    assert table.rows[0][:3] == ["before", "0.123", "0.123"]
+    assert table.rows[0] == ["before", "0.100", "0.100", "0.100", "0.100", "–"]
+    assert "on the same 100 problems: greedy accuracy on varying operands;" in table.caption
     assert [row[0] for row in table.rows[1:]] == list(RUNS)
     assert [row[2].split(" ")[0] for row in table.rows[1:]] == ["0.250", "0.653", "0.653"]
     assert (2, 2) in table.best or (3, 2) in table.best
@@ -74,16 +77,20 @@ def test_the_table_holds_the_means_and_marks_the_best():
     assert {(1, 1), (2, 1), (3, 1)} <= table.best  # all as good
 
 
-def test_what_was_before_comes_from_the_large_evaluation():
-    rows = [
-        {"operands": kind, "digits": digits, "accuracy": value}
-        for kind, digits, value in (("identical", 5, 0.8), ("varying", 5, 0.9), ("varying", 7, 0.3))
-    ]
-    assert before_finetuning(RUNS, {"m": {"rows": rows}}) == {"before": [0.9, 0.3, 0.1, 0.1]}
+def test_what_was_before_was_measured_on_what_comes_after():
+    assert before_finetuning(RUNS) == {"before": pytest.approx([0.1] * 4)}
     others = {"another": [run(0.2) | {"model": "n"}], **RUNS}
-    found = before_finetuning(others, {"m": {"rows": rows}, "n": {"rows": []}})
-    assert list(found) == ["before: m", "before: n"]
-    assert found["before: n"] == pytest.approx([0.1] * 4)  # from the small one at the start of its runs
+    assert list(before_finetuning(others)) == ["before: n", "before: m"]
+    sampled = {"operands": "training_mix", "temperature": 2.0, "examples": 100}
+    changed = [run(0.2) | {"evaluation": sampled}, run(0.2) | {"evaluation": sampled}]
+    changed[0]["history"][0][LONGER] = 0.3
+    found = before_finetuning({"sampled": changed, **RUNS})
+    assert list(found) == ["before: sampled", "before: standard KL | prioritized KL | matched mean"]
+    assert found["before: sampled"] == pytest.approx([0.1, 0.2, 0.1, 0.1])
+    farther = {"farther": [run(0.2) | {"digits": 8}], "near": [run(0.2)]}
+    assert list(before_finetuning(farther)) == ["before: farther", "before: near"]
+    both = "accuracy at temperature 2 on the training mix or greedy accuracy on varying operands"
+    assert measured({"sampled": changed, **RUNS}).split(" or ") == both.split(" or ")
 
 
 def test_the_histogram_is_of_a_method_whose_weights_differ():

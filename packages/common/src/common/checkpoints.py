@@ -130,6 +130,19 @@ class Checkpoints:
         with self.told_when_foreign():
             load_model(model, self._best(step), device=_name(device))
 
+    def retire(self, folder: Path) -> None:
+        """Keep the last checkpoint in another folder, in place of what is there, and remove this one: the run is finished."""
+        found = self._all()
+        if found:
+            last = folder / found[-1].name
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(last, ignore_errors=True)
+            found[-1].rename(last)
+            for other in Checkpoints(folder)._all():
+                if other != last:
+                    shutil.rmtree(other)
+        self.remove()
+
     def remove(self) -> None:
         """Remove the folder: the run is finished and its model is saved."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -11,21 +11,26 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from common.errors import InputError
 
+log = logging.getLogger(__name__)
+
 LOCK = ".lock"
+NO_REASONS: Mapping[str, str] = MappingProxyType({})
 # What does not change the outcome of a run and so is no part of its identity.
 NOT_HASHED = ("run_dir", "runs", "cache_dir", "tracking")
 
@@ -42,13 +47,19 @@ class RunDirectory:
     Args:
         path: the directory.
         config: the run's config as plain containers.
+        grows: a key of the config that can be raised, with dots: a directory whose run has less of it, and is the same
+            otherwise, is taken over once it is locked; what it came to is not this run's result.
+        reasons: by key of the config, why a run with another value cannot be gone on with.
 
     Raises:
         InputError: if the directory holds a run of another config, or cannot be written.
     """
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: str | Path, config: Mapping[str, Any], *, grows: str | None = None, reasons: Mapping[str, str] = NO_REASONS
+    ) -> None:
         self.path = Path(path)
+        self._grows, self._reasons = grows, reasons
         self.config = dict(config)
         self.hash = config_hash(config)
         self._started = time.monotonic()
@@ -67,14 +78,17 @@ class RunDirectory:
         if file.exists() and others:
             self._refuse_other_config(_read_config(file))
         else:  # nothing was started here, or nothing came of it
-            write_atomically(file, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+            self._write_config()
+
+    def _write_config(self) -> None:
+        write_atomically(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out of the directory while this one works in it.
 
         Raises:
-            InputError: if another process does so already.
+            InputError: if another process does so already, or has made this a run of another config.
         """
         with (self.path / LOCK).open("w") as file:
             try:
@@ -83,17 +97,52 @@ class RunDirectory:
                 raise InputError(
                     f"another process is at work in {self.path}; wait for it or choose another run_dir."
                 ) from error
+            if self._grows is not None:
+                self._refuse_other_config(_read_config(self.path / "config.yaml"))
+                self._write_config()
             yield  # the file stays: to remove it would let two later processes lock two files of this name
 
     def _refuse_other_config(self, other: dict[str, Any]) -> None:
-        if config_hash(other) == self.hash:
+        if config_hash(other) == self.hash or (self._grows is not None and self._has_more(self._grows, other)):
             return
-        mine, theirs = flatten(self.config), flatten(other)
-        keys = [k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k) and k.split(".")[0] not in NOT_HASHED]
+        keys = self._differences(other)
+        why = [self._reasons[key] for key in keys if key in self._reasons]
+        if keys == [self._grows]:
+            why.append(f"{self._grows} can be raised, not lowered")
         raise InputError(
-            f"{self.path} holds a run with another config (different: {', '.join(sorted(keys)[:5])}); "
-            "choose another run_dir or remove that one."
+            f"{self.path} holds a run with another config (different: {', '.join(keys[:5])})"
+            f"{''.join(f': {reason}' for reason in why)}; choose another run_dir or remove that one."
         )
+
+    def _differences(self, other: Mapping[str, Any]) -> list[str]:
+        mine, theirs = flatten(self.config), flatten(other)
+        keys = mine.keys() | theirs.keys()
+        return sorted(key for key in keys if mine.get(key) != theirs.get(key) and key.split(".")[0] not in NOT_HASHED)
+
+    def _has_more(self, key: str, other: Mapping[str, Any]) -> bool:
+        """Whether this config has more of a key than another one, and is the same otherwise."""
+        less = flatten(other).get(key)
+        return isinstance(less, (int, float)) and less < flatten(self.config)[key] and self._differences(other) == [key]
+
+    def shorter_runs(self, key: str) -> list["RunDirectory"]:
+        """The runs in folders beside this one, named by their hashes, that only have less of a key; that with most is first."""
+        stem = self.path.name.removesuffix(self.hash)
+        if stem == self.path.name:
+            return []
+        found = []
+        for folder in self.path.parent.iterdir():
+            if folder.name.startswith(stem):
+                with suppress(InputError):  # a damaged one is none of ours
+                    config = _read_config(folder / "config.yaml")
+                    if self._has_more(key, config):
+                        found.append(RunDirectory(folder, config))
+        return sorted(found, key=lambda run: flatten(run.config)[key], reverse=True)
+
+    def tell_what_is_not_continued(self) -> None:
+        """Log why shorter runs beside this one are not gone on with."""
+        for key, reason in self._reasons.items():
+            for run in self.shorter_runs(key)[:1]:
+                log.info("%s differs in %s only, and is not gone on with: %s.", run.path, key, reason)
 
     @property
     def checkpoints(self) -> Path:
@@ -108,7 +157,10 @@ class RunDirectory:
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run, None while there is none."""
         file = self.path / "result.json"
-        return read_json(file, "remove it to run this again") if file.exists() else None
+        result = read_json(file, "remove it to run this again") if file.exists() else None
+        if result is not None and self._grows is not None and result.get("config_hash") != self.hash:
+            return None  # of less
+        return result
 
     def metrics(self) -> list[dict[str, Any]]:
         """What was logged, step by step. Raises InputError for a line that cannot be read."""

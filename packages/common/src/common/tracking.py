@@ -50,15 +50,23 @@ class Tracker:
         config: how to use wandb.
         job_type, name: what the run is called in wandb.
         resume_step: forget what an earlier, killed process logged after this step, so that no step appears twice.
+        forget: what the names begin with that are forgotten of the step itself.
     """
 
     def __init__(
-        self, run: RunDirectory, config: TrackingConfig, *, job_type: str, name: str, resume_step: int | None = None
+        self,
+        run: RunDirectory,
+        config: TrackingConfig,
+        *,
+        job_type: str,
+        name: str,
+        resume_step: int | None = None,
+        forget: tuple[str, ...] = (),
     ) -> None:
         self._run = run
         self._documents = config.documents
         mode = wandb_mode(config)
-        _forget_after(run, -1 if resume_step is None else resume_step)
+        _forget_after(run, -1 if resume_step is None else resume_step, forget)
         self._file = run.metrics_file.open("a", encoding="utf-8")
         self._wandb = _init_wandb(run, config, mode, job_type, name) if mode != "disabled" else None
 
@@ -122,12 +130,18 @@ class Tracker:
 
 
 def open_tracker(
-    run: RunDirectory, config: TrackingConfig, *, main: bool, job_type: str, resume_step: int | None
+    run: RunDirectory,
+    config: TrackingConfig,
+    *,
+    main: bool,
+    job_type: str,
+    resume_step: int | None,
+    forget: tuple[str, ...] = (),
 ) -> AbstractContextManager[Tracker | None]:
     """The tracker of a run in its main process; None in others. Args: see `Tracker`."""
     if not main:
         return nullcontext()
-    return Tracker(run, config, job_type=job_type, name=run.path.name, resume_step=resume_step)
+    return Tracker(run, config, job_type=job_type, name=run.path.name, resume_step=resume_step, forget=forget)
 
 
 def wandb_mode(config: TrackingConfig) -> str:
@@ -144,16 +158,20 @@ def first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]
 
 
-def _forget_after(run: RunDirectory, step: int) -> None:
+def _forget_after(run: RunDirectory, step: int, names: tuple[str, ...]) -> None:
+    """Leave out of the metrics what was logged after a step, and of that step what begins with one of some names."""
     if not run.metrics_file.exists():
         return
     kept = []
     lines = run.metrics_file.read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            if json.loads(line)["step"] <= step:
+            logged = json.loads(line)
+            if logged["step"] == step and names:
+                line = json.dumps({key: value for key, value in logged.items() if not key.startswith(names)}).encode()
+            if logged["step"] <= step:
                 kept.append(line.decode() + "\n")
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             if number < len(lines):  # not the line that was being written when the process was killed
                 log.warning("%s:%d is damaged; what was logged from there on is dropped.", run.metrics_file, number)
             break

@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 
 NO_DECAY = ("bias", "LayerNorm.weight")
 LARGE = 50_000_000  # parameters from which on a model is trained on a GPU
+# Why a run cannot be gone on with, by key of its config (`common.runs.RunDirectory`).
+FIXED = {
+    "training.epochs": "the learning rate falls over all epochs, so that a training of fewer is not the beginning of one of "
+    "more, which has to be trained anew"
+}
 
 
 @dataclass

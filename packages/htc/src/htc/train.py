@@ -32,7 +32,7 @@ from common.cli import print_result, run_application
 from common.encoders import TextEncoder, cached_features, load_encoder
 from common.runs import RunDirectory, config_hash
 from common.tracking import Tracker, open_tracker, wandb_mode
-from common.training import LARGE, Trainer, TrainingData, make_accelerator, parameter_groups, warn_without_gpu
+from common.training import FIXED, LARGE, Trainer, TrainingData, make_accelerator, parameter_groups, warn_without_gpu
 from htc import decoding, metrics
 from htc.build import choose_loss, initial_bias, load_dataset, make_objective
 from htc.config import FinetuningConfig, TrainConfig, register
@@ -106,7 +106,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     check_select(config, objective)
     identity = asdict(config) | {"data_fingerprint": dataset.fingerprint()}
     with accelerator.main_process_first():
-        run = RunDirectory(run_directory(config, identity), identity)
+        run = RunDirectory(run_directory(config, identity), identity, reasons=FIXED)
     with run.locked() if accelerator.is_main_process else nullcontext():
         finished = run.result()
         accelerator.wait_for_everyone()
@@ -117,6 +117,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
             result = finished
         else:
             log.info("%s", dataset.describe())
+            run.tell_what_is_not_continued()
             result = _train(run, config, dataset, objective, accelerator, progress)
     return result | {"run_dir": str(run.path)}
 

@@ -33,9 +33,9 @@ from rlkl.critical_tokens import piece_at
 from rlkl.drift import drift_by_digits
 from rlkl.errors import InputError
 from rlkl.evaluation import OPERANDS, check_positions, complete, sample
-from rlkl.language_model import fingerprint, load_on_device, task_of
+from rlkl.language_model import check_reference, fingerprint, load_on_device, task_of
 from rlkl.operands import Operands
-from rlkl.report_analysis import write_analysis_report
+from rlkl.report_analysis import QUESTIONS, write_analysis_report
 from rlkl.tasks import Task, task_named
 
 
@@ -60,11 +60,7 @@ def load(config: AnalyzeConfig) -> tuple[GPT2LMHeadModel, GPT2LMHeadModel | None
     if config.reference is None:
         return model, None
     reference = load_on_device(config.reference)
-    if reference.config.trained_digits != digits:
-        raise InputError(
-            f"{config.model} was pre-trained on {digits} digits and {config.reference} on {reference.config.trained_digits}: "
-            "choose the reference that the model was fine-tuned from."
-        )
+    check_reference(config.model, model, config.reference, reference)
     check_positions(task_of(reference), reference.config.n_positions, digits + 1)
     return model, reference
 
@@ -162,11 +158,11 @@ def _place_row(task: Task, operands: Sequence[Operands], outcome: Outcome) -> di
 def summary(result: dict[str, Any]) -> str:
     """The result as text for a terminal."""
     beyond, kind = f"{result['trained_digits'] + 1} digits", task_named(result["task"]).PLURAL
-    lines = [f"found by 1 - certainty on {beyond} ({result['examples']} {kind})   base rate   AP   R-precision"]
-    for question, title in (("critical", "critical tokens"), ("first_error", "first wrong characters")):
+    lines = [f"found by 1 - certainty on {beyond} ({result['examples']} {kind})          base rate   AP   R-precision"]
+    for question, title in QUESTIONS.items():
         for name, found in result["detection"].get(question, {}).items():
             scores = f"{found['base_rate']:9.4f} {found['average_precision']:7.3f} {found['r_precision']:8.3f}"
-            lines.append(f"  {title:24} {name:16} {scores}")
+            lines.append(f"  {title:31} {name:16} {scores}")
     lines += _counterfactual_lines(result, f"{beyond} ({result['problems']} {kind})")
     for name, moved in (result["drift"] or {}).items():
         lines.append(

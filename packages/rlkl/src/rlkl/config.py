@@ -14,6 +14,7 @@ from common.tracking import TrackingConfig
 from common.training import TrainingConfig
 from rlkl.algorithms.by_name import ALGORITHMS
 from rlkl.errors import InputError
+from rlkl.evaluation import KINDS
 from rlkl.penalty import Penalty
 
 
@@ -92,7 +93,7 @@ class AlgorithmConfig:
         name: `a2c`, `ppo`, `grpo` or `rloo` (rlkl.algorithms).
         episodes: in a collect.
         group_size: episodes of one prompt; null for the algorithm's own: 5 where they are compared with each other, else 1.
-        collects: how often episodes are collected.
+        collects: how often episodes are collected; raised, it lets a run that has ended go on.
         passes: over the episodes of a collect.
         minibatch_size: episodes in a step.
         micro_batch_size: episodes that go through the model at a time, where memory holds no more: their gradients are added up
@@ -177,26 +178,57 @@ class AlgorithmConfig:
 
 
 @dataclass
+class AccuracyConfig:
+    """How accuracy is measured while a model is fine-tuned.
+
+    Attributes:
+        operands: `varying` (one has so many digits, the other at most), `identical` (both have) or `training_mix`, those of
+            training: both of up to N digits; one of N + `extra_digits`, and half of the others longer than N, too.
+        temperature: 0 takes the most likely character each time. The RL figures of the paper sample at 2, on `training_mix`.
+    """
+
+    operands: str = "varying"
+    temperature: float = 0.0
+
+    def check(self) -> None:
+        """Raise InputError for values that no evaluation can have."""
+        if self.operands not in KINDS:
+            raise InputError(f"evaluation.operands must be one of {', '.join(KINDS)}, not {self.operands!r}.")
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"evaluation.temperature must be a number of at least 0, not {self.temperature}.")
+
+
+@dataclass
 class FinetuneConfig:
     """rlkl-finetune.
 
     Attributes:
-        model: a pre-trained model: a folder, or the name of one that comes with the package.
-        extra_digits: the model is fine-tuned on so many more digits than it was pre-trained on.
+        model: the model that fine-tuning starts from: a folder, or the name of one that comes with the package.
+        reference: the model that the KL is to, and whose certainty weighs it: a folder or a name; null for `model`. To train a
+            fine-tuned model on without moving the anchor, name the one that it was fine-tuned from.
+        extra_digits: the model is fine-tuned on so many more digits than it was pre-trained on, whatever it was fine-tuned on.
         evaluate_every: collects between evaluations; there is always one before the first and one after the last.
         evaluation_examples: problems in each evaluation set.
+        evaluation: what they are, and how they are answered.
     """
 
     model: str = "addition-n5"
+    reference: str | None = None
     extra_digits: int = 1
     penalty: Penalty = field(default_factory=Penalty)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     evaluate_every: int = 4
     evaluation_examples: int = 100
+    evaluation: AccuracyConfig = field(default_factory=AccuracyConfig)
     seed: int = 0
     runs: str = "runs"
     run_dir: str | None = None
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    @property
+    def anchor(self) -> str:
+        """`reference`, or the model that fine-tuning starts from."""
+        return self.model if self.reference is None else self.reference
 
 
 @dataclass
@@ -206,7 +238,8 @@ class EvaluateConfig:
     Attributes:
         model: a folder, or the name of a model that comes with the package.
         digits: of the operands; null for N to N + 3.
-        operands: `identical` (both have so many digits) and `varying` (one has, the other at most).
+        operands: of `identical` (both have so many digits), `varying` (one has, the other at most) and `training_mix` (those of
+            training, see `AccuracyConfig`).
         examples: problems of each kind and number of digits.
         generations: problems that certainty is measured on.
         temperature: 0 takes the most likely character each time.

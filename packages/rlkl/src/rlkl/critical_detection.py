@@ -2,12 +2,13 @@
 
 Critical tokens are defined by the task (`rlkl.critical_tokens`); the prioritized KL finds them by the reference's certainty.
 Here the score of a character is 1 - certainty, on right completions by teacher forcing, and the label what it should find: that
-the character is critical, or that a wrong greedy answer went wrong there, which takes no knowledge of where that would be.
+the character is critical, or further along its list than any in training, or that a wrong greedy answer went wrong there, which
+takes no knowledge of where that would be.
 Only the order of scores counts, so `max_probability` and `min_entropy`, one a function of the other, find the same.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from transformers import GPT2LMHeadModel
 
 from rlkl.certainty import CERTAINTIES
-from rlkl.critical_tokens import critical_tokens, first_error
+from rlkl.critical_tokens import CriticalToken, critical_tokens, first_error, untrained_tokens
 from rlkl.drift import right_fields
 from rlkl.language_model import task_of
 from rlkl.operands import Operands
@@ -93,12 +94,21 @@ def uncertainties(model: GPT2LMHeadModel, operands: Sequence[Operands], batch_si
     return found
 
 
-def critical_labels(task: Task, operands: Sequence[Operands], trained_digits: int) -> list[Labels]:
-    """For each problem, which tokens of its right completion are critical; the end token, which is none, included."""
+def critical_labels(
+    task: Task,
+    operands: Sequence[Operands],
+    trained_digits: int,
+    tokens: Callable[[Task, Operands, int], list[CriticalToken]] = critical_tokens,
+) -> list[Labels]:
+    """For each problem, which tokens of its right completion are critical; the end token, which is none, included.
+
+    Args:
+        tokens: what is labelled, `critical_tokens` or `untrained_tokens` of `rlkl.critical_tokens`.
+    """
     found = []
     for pair in operands:
         labels = np.zeros(len(task.completion(pair)) + 1, dtype=bool)
-        labels[[token.position for token in critical_tokens(task, pair, trained_digits)]] = True
+        labels[[token.position for token in tokens(task, pair, trained_digits)]] = True
         found.append(labels)
     return found
 
@@ -156,19 +166,21 @@ def detection(labels: Sequence[Labels], scores: Sequence[Scores], fields: Sequen
 def detect(
     model: GPT2LMHeadModel, operands: Sequence[Operands], texts: Sequence[str], trained_digits: int
 ) -> dict[str, dict[str, Any]]:
-    """Both questions, for each certainty.
+    """Each question, for each certainty.
 
     Args:
         texts: the completions that the model gave, taking the most likely character each time.
 
     Returns:
-        `critical` and `first_error`, each with a `detection` by name of the certainty; without what has nothing to find.
+        `critical`, `untrained` (`rlkl.critical_tokens.untrained_tokens`) and `first_error`, each with a `detection` by name of
+        the certainty; without what has nothing to find.
     """
     task = task_of(model)
     scores = uncertainties(model, operands)
     fields = right_fields(task, operands)
     questions = {
         "critical": critical_labels(task, operands, trained_digits),
+        "untrained": critical_labels(task, operands, trained_digits, untrained_tokens),
         "first_error": first_error_labels(task, operands, texts),
     }
     return {

@@ -39,7 +39,10 @@ def operand_list_mask(task: Task, operands: Sequence[Operands], sequences: Seque
 
 
 class CriticalProbabilities:
-    """What a policy gives to the critical commas: those before digit N + 1 in the lists of longer operands (figures 4 and 7).
+    """What a policy gives to the critical commas: the first of each list's critical characters (figures 4 and 7).
+
+    In the first scratchpad line that is the comma before digit N + 1; as the window slides, that before digit N in the second
+    line, and before digit N - 1 in the third. So N + 1 digits are enough for all three.
 
     Args:
         task: what is calculated.
@@ -55,18 +58,15 @@ class CriticalProbabilities:
         self.places = [
             place
             for place in critical_places(task, operands, trained_digits)
-            if place[2].digit == trained_digits + 1 and place[2].character == ","
+            if place[2].character == "," and place[2].digit + place[2].step == trained_digits + 2
         ]
         self.lists = operand_list_mask(task, operands, self.sequences)
         if not self.places:
             raise ValueError(f"no operand has more than {trained_digits} digits.")
 
     @torch.no_grad()
-    def scores(self, model: GPT2LMHeadModel, prefix: str = "critical") -> dict[str, float]:
+    def scores(self, model: GPT2LMHeadModel) -> dict[str, float]:
         """Means over the problems.
-
-        Args:
-            prefix: what names begin with.
 
         Returns:
             `critical/comma`, the probability of the comma, over all places and by scratchpad line and operand; and
@@ -77,7 +77,7 @@ class CriticalProbabilities:
         groups: dict[str, list[Tensor]] = {}
         for row, column, token in self.places:
             probability = log_probs[row, column].exp()
-            groups.setdefault(f"{prefix}/comma", []).append(probability)
-            groups.setdefault(f"{prefix}/comma_step{token.step}_operand{token.operand}", []).append(probability)
-        groups[f"{prefix}/lists"] = list(log_probs.masked_fill(~self.lists.to(model.device), 0.0).sum(1).exp())
+            groups.setdefault("critical/comma", []).append(probability)
+            groups.setdefault(f"critical/comma_step{token.step}_operand{token.operand}", []).append(probability)
+        groups["critical/lists"] = list(log_probs.masked_fill(~self.lists.to(model.device), 0.0).sum(1).exp())
         return {name: torch.stack(values).mean().item() for name, values in groups.items()}

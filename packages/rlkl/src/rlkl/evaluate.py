@@ -3,6 +3,7 @@
 rlkl-evaluate                                           the embedded model, 1,000 problems of each kind
 rlkl-evaluate model=runs/rlkl/finetune/RUN/model examples=200 show=3
 rlkl-evaluate digits=[5,6] operands=[varying] output=evaluation.json
+rlkl-evaluate digits=[5,6] operands=[training_mix] temperature=2    as the RL figures of the paper are evaluated
 """
 
 if __name__ == "__main__":  # before what takes seconds to import
@@ -30,7 +31,7 @@ from common.statistics import bootstrap
 from rlkl.analysis import certainty_gaps, errors, scratchpads
 from rlkl.config import EvaluateConfig, register
 from rlkl.errors import InputError
-from rlkl.evaluation import OPERANDS, check_positions, complete, grades, sample
+from rlkl.evaluation import KINDS, check_positions, complete, grades, sample
 from rlkl.language_model import fingerprint, load_on_device, task_of
 from rlkl.scratchpad_view import to_terminal
 from rlkl.tasks import task_named
@@ -46,9 +47,9 @@ def check(config: EvaluateConfig) -> None:
             raise InputError(f"{name} must be at least {lowest}, not {getattr(config, name)}.")
     if not 0 <= config.temperature < math.inf:
         raise InputError(f"temperature must be a number of at least 0, not {config.temperature}.")
-    unknown = [kind for kind in config.operands if kind not in OPERANDS]
+    unknown = [kind for kind in config.operands if kind not in KINDS]
     if unknown or not config.operands:
-        raise InputError(f"operands must be a list of {', '.join(OPERANDS)}, not {config.operands}.")
+        raise InputError(f"operands must be a list of {', '.join(KINDS)}, not {config.operands}.")
     if config.digits is not None and (not config.digits or min(config.digits) < 1):
         raise InputError(f"digits must be a list of positive numbers, not {config.digits}.")
     if config.output is not None and Path(config.output).exists():
@@ -138,23 +139,26 @@ def _evaluate_setting(
     model: GPT2LMHeadModel, config: EvaluateConfig, setting: Setting, advance: Callable[[int], object]
 ) -> dict[str, Any]:
     task = task_of(model)
-    operands = sample(task, setting.operands, setting.digits, config.examples, config.seed)
+    trained = model.config.trained_digits
+    operands = sample(task, setting.operands, setting.digits, config.examples, config.seed, trained)
     texts = complete(model, operands, temperature=config.temperature, seed=config.seed, advance=advance)
     interval = bootstrap([float(right) for right in grades(task, operands, texts)])
     accuracy = {"accuracy": interval.mean, "low": interval.low, "high": interval.high}
-    return setting._asdict() | accuracy | errors(task, operands, texts, model.config.trained_digits)
+    return setting._asdict() | accuracy | errors(task, operands, texts, trained)
 
 
 def summary(result: dict[str, Any]) -> str:
     """The result as text for a terminal."""
+    wide = max(10, *(len(row["operands"]) for row in result["rows"]))
     lines = [
-        f"{'operands':10} {'digits':>6}  accuracy (95% interval)   wrong answers that begin at a critical token / in a list"
+        f"{'operands':{wide}} {'digits':>6}  accuracy (95% interval)   wrong answers that begin at a critical token / in a list"
     ]
     for row in result["rows"]:
         beyond = row["digits"] - result["trained_digits"]
         name = f"N+{beyond}" if beyond > 0 else "N" if beyond == 0 else f"N{beyond}"
         lines.append(
-            f"{row['operands']:10} {row['digits']:2} {name:>4} {row['accuracy']:6.3f} ({row['low']:.3f} to {row['high']:.3f})"
+            f"{row['operands']:{wide}} {row['digits']:2} {name:>4} "
+            f"{row['accuracy']:6.3f} ({row['low']:.3f} to {row['high']:.3f})"
             f"{row['wrong']:10} {row['critical']:8.2f} / {row['operand_lists']:.2f}"
         )
     measured = f"{result['certainty']['problems']} {task_named(result['task']).PLURAL}"

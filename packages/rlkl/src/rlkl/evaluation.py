@@ -16,14 +16,28 @@ from rlkl.sequences import next_token_logits
 from rlkl.tasks import Task
 from rlkl.texts import END_TOKEN, decode, encode, longest_completion, positions_needed, right_sequences
 
-OPERANDS = ("identical", "varying")  # kinds of operands: all have so many digits, or one has and the other at most
+OPERANDS = ("identical", "varying")  # kinds of operands by their digits: all have so many, or one has and the other at most
+KINDS = (*OPERANDS, "training_mix")  # what accuracy is measured on, see `sample`
 
 
-def sample(task: Task, kind: str, digits: int, examples: int, seed: int) -> list[Operands]:
-    """Problems for an evaluation, the same for the same seed. Args: kind: `identical` or `varying`."""
+def sample(task: Task, kind: str, digits: int, examples: int, seed: int, trained_digits: int | None = None) -> list[Operands]:
+    """Problems for an evaluation, the same for the same seed.
+
+    Args:
+        kind: `identical`, all operands have so many digits; `varying`, one has, the other at most; or `training_mix`, those of
+            training, as the RL figures of the paper are evaluated on: up to the trained digits the mix for pre-training, beyond
+            them that for fine-tuning, in which half of the problems have two operands of more digits than were trained.
+        trained_digits: N; for `training_mix` only.
+    """
     rng = Random(f"{kind}-{digits}-{seed}")
-    draw = {"identical": task.identical, "varying": task.varying}[kind]
-    return [draw(digits, rng) for _ in range(examples)]
+    if kind != "training_mix":
+        draw = {"identical": task.identical, "varying": task.varying}[kind]
+        return [draw(digits, rng) for _ in range(examples)]
+    if trained_digits is None:
+        raise ValueError("a training mix depends on trained_digits.")
+    if digits <= trained_digits:
+        return [task.balanced(digits, rng) for _ in range(examples)]
+    return [task.longer(trained_digits, digits, rng) for _ in range(examples)]
 
 
 def check_positions(task: Task, positions: int, digits: int) -> None:
@@ -105,7 +119,7 @@ def grades(task: Task, operands: Sequence[Operands], texts: Sequence[str]) -> li
     return [task.grade(pair, text) for pair, text in zip(operands, texts, strict=True)]
 
 
-def accuracy(model: GPT2LMHeadModel, operands: Sequence[Operands]) -> float:
-    """The share of problems that the model answers right, taking the most likely character each time."""
-    right = grades(task_of(model), operands, complete(model, operands))
+def accuracy(model: GPT2LMHeadModel, operands: Sequence[Operands], temperature: float = 0.0) -> float:
+    """The share of problems that the model answers right. Args: temperature: 0 for the most likely character each time."""
+    right = grades(task_of(model), operands, complete(model, operands, temperature=temperature))
     return sum(right) / len(right)

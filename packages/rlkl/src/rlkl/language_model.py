@@ -164,6 +164,18 @@ def _refuse_changed_files(folder: Path) -> None:
         raise InputError(str(error)) from error
 
 
+def check_reference(name: str, model: GPT2LMHeadModel, reference_name: str, reference: GPT2LMHeadModel) -> None:
+    """Refuse a reference that a model cannot have been fine-tuned from. Raises InputError."""
+    if task_of(model) is not task_of(reference):
+        differ = f"{name} was made for {task_of(model).PLURAL} and {reference_name} for {task_of(reference).PLURAL}"
+    elif model.config.trained_digits != reference.config.trained_digits:
+        digits, others = model.config.trained_digits, reference.config.trained_digits
+        differ = f"{name} was pre-trained on {digits} digits and {reference_name} on {others}"
+    else:
+        return
+    raise InputError(f"{differ}: choose the reference that the model was fine-tuned from.")
+
+
 def _vocabulary(file: Path) -> dict[str, Any]:
     """The tokens of a tokenizer with their ids."""
     return dict(json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"])

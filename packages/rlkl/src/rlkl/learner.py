@@ -26,12 +26,11 @@ from rlkl.operands import Operands
 from rlkl.penalty import Penalty, adapted
 from rlkl.rollout import generate
 from rlkl.sequences import Sequences, from_samples, token_log_probs
-from rlkl.texts import END_TOKEN, decode, encode, longest_completion, positions_needed
+from rlkl.texts import END_TOKEN, decode, encode, longest_completion
 from rlkl.weighting import masked_mean
 
 REWARD, PUNISHMENT = 1.0, -1.0  # as in the paper's public code
 BINS = 10  # of the histogram of weights
-LINES = 3  # of the scratchpad whose critical commas are looked at, as in figure 7
 
 
 def loss_terms(
@@ -97,29 +96,30 @@ class Learner:
 
     Args:
         config: what to do.
-        reference: the pre-trained model; the policy starts as a copy of it.
+        start: the model that the policy starts as a copy of.
         accelerator: device, precision and processes.
+        reference: the model that the KL is to, and whose certainty weighs it; None for `start`.
     """
 
-    def __init__(self, config: FinetuneConfig, reference: GPT2LMHeadModel, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        start: GPT2LMHeadModel,
+        accelerator: Accelerator,
+        reference: GPT2LMHeadModel | None = None,
+    ) -> None:
         self.config, self.accelerator = config, accelerator
-        self.task = task_of(reference)
-        self.trained_digits: int = reference.config.trained_digits
+        self.task = task_of(start)
+        self.trained_digits: int = start.config.trained_digits
         self.digits = self.trained_digits + config.extra_digits
         self.alpha = config.penalty.alpha
         torch.manual_seed(config.seed)
-        self.model = ActorCritic(copy.deepcopy(reference).requires_grad_(True)).to(accelerator.device)
+        self.model = ActorCritic(copy.deepcopy(start).requires_grad_(True)).to(accelerator.device)
         self._half: GPT2LMHeadModel | None = None  # the policy in bfloat16
-        self.reference = move(reference.requires_grad_(False), accelerator.device)
+        self.reference = move((start if reference is None else reference).requires_grad_(False), accelerator.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.algorithm.learning_rate)
-        positions = reference.config.n_positions
-        beyond = max(k for k in range(1, LINES + 1) if positions_needed(self.task, self.trained_digits + k) <= positions)
-        self.critical = {
-            prefix: CriticalProbabilities(
-                self.task, sample(self.task, "identical", digits, config.evaluation_examples, seed=0), self.trained_digits
-            )
-            for prefix, digits in {f"critical_N+{beyond}": self.trained_digits + beyond, "critical": self.digits}.items()
-        }
+        identical = sample(self.task, "identical", self.digits, config.evaluation_examples, seed=0)
+        self.critical = CriticalProbabilities(self.task, identical, self.trained_digits)
 
     def learn(self, number: int) -> dict[str, float]:
         """One collect, and what is learnt from it. Returns: what is to be logged."""
@@ -281,19 +281,17 @@ class Learner:
             )
 
     def evaluate(self) -> dict[str, float]:
-        """Greedy accuracy on N and on more digits, and the probability of the right character on critical commas.
-
-        The comma before digit N + 1 is in as many scratchpad lines as there are digits beyond N: figure 7, which shows three,
-        needs N + 3 digits, whatever the number that is fine-tuned on.
-        """
-        policy, examples = self.model.policy.eval(), self.config.evaluation_examples
+        """Accuracy on N and on more digits, and the probability of the right character on critical commas."""
+        policy, how = self.model.policy.eval(), self.config.evaluation
         scores = {
-            "eval/accuracy_N": accuracy(policy, sample(self.task, "varying", self.trained_digits, examples, seed=0)),
-            "eval/accuracy_longer": accuracy(policy, sample(self.task, "varying", self.digits, examples, seed=0)),
+            f"eval/accuracy_{name}": accuracy(
+                policy,
+                sample(self.task, how.operands, digits, self.config.evaluation_examples, 0, self.trained_digits),
+                how.temperature,
+            )
+            for name, digits in (("N", self.trained_digits), ("longer", self.digits))
         }
-        for prefix, critical in self.critical.items():
-            scores |= critical.scores(policy, prefix)
-        return scores
+        return scores | self.critical.scores(policy)
 
 
 def weight_statistics(weights: Tensor) -> dict[str, float]:

@@ -30,6 +30,7 @@ from common.cli import print_result, run_application
 from common.runs import RunDirectory, config_hash
 from common.tracking import open_tracker, wandb_mode
 from common.training import (
+    FIXED,
     LARGE,
     Trainer,
     TrainingData,
@@ -140,10 +141,11 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     check(config)
     identity = asdict(config)
     name = f"{config.task}-n{config.trained_digits}-seed{config.seed}-{config_hash(identity)}"
-    run = RunDirectory(config.run_dir or Path(config.runs) / "rlkl" / "pretrain" / name, identity)
+    run = RunDirectory(config.run_dir or Path(config.runs) / "rlkl" / "pretrain" / name, identity, reasons=FIXED)
     with run.locked():
         result = run.result()
         if result is None:
+            run.tell_what_is_not_continued()
             result = _pretrain(run, config)
         Checkpoints(run.checkpoints).remove()
     return result | {"run_dir": str(run.path)}

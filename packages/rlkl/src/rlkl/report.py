@@ -15,7 +15,6 @@ from rlkl.report_curves import axis_picture, comma_pictures, curve_pictures, wei
 from rlkl.report_drift import DRIFT_TEXT, drift_pictures, drift_table
 from rlkl.report_methods import (
     Runs,
-    before_finetuning,
     comparison_table,
     curves_table,
     findings,
@@ -28,10 +27,11 @@ from rlkl.report_start import Start, certainty_levels_table, digits_figure, leve
 from rlkl.tasks import task_named
 
 COMMAS_TEXT = (
-    "The probability of the right character at the comma before digit N+1 of a list (figure 7), measured on the same problems "
-    "throughout, with the right text before it."
+    "The probability of the right character at the first critical comma of a list (figure 7): in the first scratchpad line "
+    "that before digit N+1, in the second that before digit N, in the third that before digit N-1; measured on the same "
+    "problems throughout, with the right text before it."
 )
-KEPT = ("history", "drift", "wall_seconds", "run_dir", "model", "trained_digits", "digits")
+KEPT = ("history", "drift", "wall_seconds", "run_dir", "model", "reference", "evaluation", "trained_digits", "digits")
 
 
 def summarize(starts: dict[str, Start], methods: list[str], results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: 
 
 def _method_sections(summary: dict[str, Any], output: Path) -> tuple[Table, list[Section]]:
     """What fine-tuning made of the models: the result, and the sections; writes the figures."""
-    runs, starts, pairs = summary["methods"], summary["starts"], summary["compare"]
-    main_table = result_table(runs, before_finetuning(runs, starts))
+    runs, pairs = summary["methods"], summary["compare"]
+    main_table = result_table(runs)
     pictures, commas, drifts = curve_pictures(runs), comma_pictures(runs), drift_pictures(runs)
     first = list(pictures.values())
     if summary["axis"] is not None:

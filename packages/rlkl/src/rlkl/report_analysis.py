@@ -12,10 +12,15 @@ from common.runs import write_atomically
 from rlkl.report_drift import position_figure
 from rlkl.tasks import task_named
 
-QUESTIONS = {"critical": "critical tokens", "first_error": "first wrong characters"}
+QUESTIONS = {
+    "critical": "critical tokens",
+    "untrained": "characters beyond trained lists",
+    "first_error": "first wrong characters",
+}
 DETECTION_TEXT = (
     "Characters are ranked by 1 - certainty. Critical tokens are those of the paper's definition, among all characters of "
-    "right completions; first wrong characters are those of the model's own greedy answers, up to where these go wrong.",
+    "right completions; those beyond trained lists are further along an operand's list than any in training; first wrong "
+    "characters are those of the model's own greedy answers, up to where these go wrong.",
 )
 COUNTERFACTUAL_TEXT = (
     "At some places, after a right text, the right character is forced, or the likeliest wrong one; the model goes on from "
@@ -62,7 +67,7 @@ def write_analysis_report(folder: Path, result: dict[str, Any], command: str) ->
 
 
 def detection_figure(detection: dict[str, Any]) -> Figure:
-    """Precision by recall of each certainty, for both questions; dotted: what guessing would reach."""
+    """Precision by recall of each certainty, for each question; dotted: what guessing would reach."""
     figure, axes = new_figure()
     for color, (question, title) in zip(COLORS, QUESTIONS.items(), strict=False):
         for style, (name, found) in zip(("-", "--", ":"), detection.get(question, {}).items(), strict=False):

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 
 from common.figures import COLORS, line_with_interval, new_figure, to_svg
 from common.report import Picture
-from rlkl.report_methods import COLUMNS, SMOOTHED, Run, Runs, column_names, logged
+from rlkl.report_methods import COLUMNS, SMOOTHED, Run, Runs, column_names, logged, measured
 
 CURVES = len(COLORS)  # lines in a figure that can be told apart
-COMMA = re.compile(r"critical(_(?P<digits>N\+\d+))?/comma_step(?P<step>\d+)_operand(?P<operand>\d)")
+COMMA = re.compile(r"critical/comma_step(?P<step>\d+)_operand(?P<operand>\d)")
 
 
 Line = TypeVar("Line")
@@ -41,12 +41,13 @@ def pictures_of(
 def curve_pictures(runs: Runs) -> dict[str, Picture]:
     """What happens during fine-tuning."""
     _, longer, *_ = column_names(runs)
+    how = measured(runs)
     curves = (
         (
             "accuracy_longer",
             "eval/accuracy_longer",
             longer,
-            f"Greedy {longer} on varying operands during fine-tuning (figure 4, top).",
+            f"{longer} during fine-tuning: {how} (figure 4, top).",
         ),
         (
             "critical_commas",
@@ -64,13 +65,13 @@ def curve_pictures(runs: Runs) -> dict[str, Picture]:
             "retention",
             "eval/accuracy_N",
             "accuracy on N digits",
-            "What becomes of the skill that was there before: accuracy on varying operands of N digits.",
+            f"What becomes of the skill that was there before: {how}, of N digits.",
         ),
         (
             "kl",
             "losses/kl",
             "nats per token",
-            "KL from the policy to the model that it started from, exact, on the sampled episodes.",
+            "KL from the policy to the reference, exact, on the sampled episodes.",
         ),
     )
     caption = f"Right answers among the sampled episodes, averaged over {SMOOTHED} collects."
@@ -165,9 +166,8 @@ def comma_pictures(runs: Runs) -> dict[str, Picture]:
     for key in sorted(set.intersection(*of_runs)):
         found = COMMA.fullmatch(key)
         assert found is not None
-        on = f", on {digits} digits" if (digits := found["digits"]) else ""
-        caption = f"The comma before digit N+1 in scratchpad line {found['step']}, operand {found['operand']}{on}."
-        name = key.replace("/", "_").replace("+", "_")
+        caption = f"The first critical comma in scratchpad line {found['step']}, operand {found['operand']}."
+        name = key.replace("/", "_")
         pictures |= pictures_of(runs, name, partial(history_figure, key=key, label="probability of the comma"), caption)
     return pictures
 

@@ -1,4 +1,4 @@
-"""The part of the report on how far fine-tuning moved the policy from the model that it started from, and where."""
+"""The part of the report on how far fine-tuning moved the policy from its reference, the model before, and where."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def drift_table(runs: Runs) -> Table:
                 row.append(str(over_seeds([scale * values[key] for values in found])) if found else "–")
         rows.append(row)
     columns = [f"{name}: {what}" for name in digits for what in ("KL per 1,000 characters", "likeliest character changed, %")]
-    return Table(["method", *columns], rows, "Drift from the model before fine-tuning: exact KL(policy || before), in nats.")
+    return Table(["method", *columns], rows, "Drift from the reference: exact KL(policy || reference), in nats.")
 
 
 def drift_pictures(runs: Runs) -> dict[str, Picture]:

@@ -15,7 +15,6 @@ from common.aggregates import (
 )
 from common.report import Table
 from common.statistics import FEWEST, Interval, over_seeds
-from rlkl.report_start import Start
 
 COLUMNS = (
     ("eval/accuracy_N", "N accuracy"),
@@ -24,11 +23,13 @@ COLUMNS = (
     ("critical/lists", "probability of copying all operand lists"),
 )
 THRESHOLD = 0.5  # of accuracy on more digits, to be reached soon
+OPERANDS = {"identical": "identical operands", "varying": "varying operands", "training_mix": "the training mix"}
 SMOOTHED = 5  # collects that successes are averaged over
 TOLD = 6  # comparisons that have a sentence each
 
 Run = dict[str, Any]
-"""What is kept of a run: `history`, one dict of what was logged for each collect, `digits`, `trained_digits`, `model`, ..."""
+"""What is kept of a run: `history`, one dict of what was logged for each collect, `digits`, `trained_digits`, `model`,
+`evaluation`, ..."""
 Runs = dict[str, list[Run]]
 """By method, the runs of its seeds."""
 Pairs = Sequence[Sequence[str]]
@@ -51,23 +52,36 @@ def final(runs: Sequence[Run], key: str) -> Interval:
     return over_seeds([logged(run, key)[-1][1] for run in runs])
 
 
-def before_finetuning(runs: Runs, starts: dict[str, Start]) -> dict[str, list[float]]:
-    """The columns for each model that runs start from, under the name of the row; its accuracies on many problems."""
+def measured(runs: Runs) -> str:
+    """How the accuracies of all runs were measured."""
+    hows = {(run["evaluation"]["operands"], run["evaluation"]["temperature"]) for seeds in runs.values() for run in seeds}
+    return " or ".join(
+        f"{'greedy accuracy' if temperature == 0 else f'accuracy at temperature {temperature:g}'} on {OPERANDS[operands]}"
+        for operands, temperature in sorted(hows)
+    )
+
+
+def before_finetuning(runs: Runs) -> dict[str, list[float]]:
+    """The columns before the first collect, measured on what they are measured on after the last; by the name of the row.
+
+    There is a row for each model and way to measure, named after the model, or after its methods where one has several.
+    """
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for method, (run, *_) in runs.items():
+        alike.setdefault((run["model"], run["digits"], *run["evaluation"].values()), []).append(method)
+    models = [model for model, *_ in alike]
     rows = {}
-    for model, start in starts.items():
-        first = next((run for seeds in runs.values() for run in seeds if run["model"] == model), None)
-        if first is None:
-            continue
-        varying = {row["digits"]: row["accuracy"] for row in start["rows"] if row["operands"] == "varying"}
-        values = dict(first["history"][0])
-        for key, digits in (("eval/accuracy_N", first["trained_digits"]), ("eval/accuracy_longer", first["digits"])):
-            values[key] = varying.get(digits, values[key])
-        rows["before" if len(starts) == 1 else f"before: {model}"] = [values[key] for key, _ in COLUMNS]
+    for (model, *_), methods in alike.items():
+        name = model if models.count(model) == 1 else " | ".join(methods)
+        first = [run["history"][0] for method in methods for run in runs[method]]
+        columns = [float(np.mean([line[key] for line in first])) for key, _ in COLUMNS]
+        rows["before" if len(alike) == 1 else f"before: {name}"] = columns
     return rows
 
 
-def result_table(runs: Runs, before: dict[str, list[float]]) -> Table:
+def result_table(runs: Runs) -> Table:
     """Method x what it reaches, after rows for the models that it starts from."""
+    before = before_finetuning(runs)
     rows = [[name, *(f"{value:.3f}" for value in values), "–"] for name, values in before.items()]
     means = []
     for method, seeds in runs.items():
@@ -81,10 +95,12 @@ def result_table(runs: Runs, before: dict[str, list[float]]) -> Table:
         for row, value in enumerate(column)
         if value == max(column)
     }
+    examples = " or ".join(sorted({str(run["evaluation"]["examples"]) for seeds in runs.values() for run in seeds}))
     return Table(
         columns=["method", *column_names(runs), "success of sampled episodes"],
         rows=rows,
-        caption="Greedy accuracy on varying operands after the last collect; successes over the last five. Best: stressed.",
+        caption=f"Before the first collect and after the last, on the same {examples} problems: {measured(runs)}; successes "
+        "over the last five collects. Best: stressed.",
         best=best,
     )
 

@@ -22,7 +22,7 @@ GAPS = {
     "operand lists": "other characters of the operand lists",
     "lowest": "the least certain others of one field and line",
 }
-STYLES = ("-", "--")  # of kinds of operands
+STYLES = ("-", "--", ":")  # of kinds of operands
 
 
 def start_sections(start: Start) -> list[Section]:

@@ -36,9 +36,8 @@ from rlkl.config import EvaluateConfig, FinetuneConfig, ReproduceConfig, registe
 from rlkl.drift import drift_by_digits
 from rlkl.errors import InputError
 from rlkl.evaluate import evaluate_setting, gather, settings
-from rlkl.evaluation import check_positions
-from rlkl.finetune import check, finetune, metrics_of
-from rlkl.language_model import load_on_device, packaged_models, task_of
+from rlkl.finetune import check, check_models, finetune, metrics_of
+from rlkl.language_model import load_on_device, packaged_models
 from rlkl.report import summarize, write_rl_report
 from rlkl.report_start import Start
 
@@ -110,13 +109,13 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
         warn_without_gpu(f"profile={config.size.strip('-')}", takes, "profile=embedded takes minutes")
     for run in runs:
         check(run)
-    models = {name: load_on_device(name) for name in dict.fromkeys([*(run.model for run in runs), *config.models])}
+    before = dict.fromkeys([*(run.model for run in runs), *config.models])
+    models = {name: load_on_device(name) for name in [*before, *{run.anchor for run in runs} - {*before}]}
     for run in runs:
-        model = models[run.model]
-        check_positions(task_of(model), model.config.n_positions, model.config.trained_digits + run.extra_digits)
+        check_models(run, models[run.model], models[run.anchor])
     output = Path(config.output)
     make_folder(output)
-    starts = {name: evaluation_before(config, name, model, jobs) for name, model in models.items()}
+    starts = {name: evaluation_before(config, name, models[name], jobs) for name in before}
     results = run_all(partial(finetune, progress=False), runs, jobs, "fine-tuning runs", InputError)
     drifts = run_all(drift_of, results, jobs, "drift")
     summary = summarize(starts, names_of(config), [result | {"drift": d} for result, d in zip(results, drifts, strict=True)])
@@ -164,10 +163,10 @@ def evaluation_before(config: ReproduceConfig, name: str, model: GPT2LMHeadModel
 
 
 def drift_of(result: dict[str, Any]) -> dict[str, Any]:
-    """How far a finished run's policy is from the model that it started from; kept beside the run, to be measured once."""
-    file = Path(result["run_dir"]) / "drift.json"
+    """How far a finished run's policy is from its reference; kept beside the run, to be measured once for its collects."""
+    file = Path(result["run_dir"]) / f"drift-{result['history'][-1]['step']}.json"
     if not file.exists():
-        policy, reference = load_on_device(str(file.parent / "model")), load_on_device(result["model"])
+        policy, reference = load_on_device(str(file.parent / "model")), load_on_device(result["reference"])
         write_json(file, drift_by_digits(policy, reference, [result["trained_digits"], result["digits"]]))
     return read_json(file, "remove it to have the drift measured again")
 
