@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 import sys
-import warnings
 import zlib
 from contextlib import nullcontext
 from functools import partial
@@ -478,7 +477,7 @@ def fail(config, error):
 
 def complain(config):
     logging.getLogger("htc").warning("label %s", ESCAPES)
-    warnings.warn(ESCAPES, stacklevel=1)
+    logging.getLogger("py.warnings").warning(ESCAPES)
 
 
 def call_application(task, tmp_path, monkeypatch, **more):
