@@ -22,7 +22,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 TEXTS = {str(page.relative_to(DOCS)): page.read_text(encoding="utf-8") for page in PAGES}
 EVERY_PAGE = pytest.mark.parametrize("page", TEXTS)
 SCRIPTS = {
-    name: target.removesuffix(":main")
+    name: target.replace("commands:", "")
     for project in (ROOT / "packages").glob("*/pyproject.toml")
     for name, target in tomllib.loads(project.read_text())["project"].get("scripts", {}).items()
 }  # htc-train -> htc.train
