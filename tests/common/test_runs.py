@@ -1,4 +1,5 @@
 import json
+import logging
 
 import pytest
 
@@ -52,3 +53,75 @@ def test_result_is_plain_json(tmp_path):
     run = RunDirectory(tmp_path, CONFIG)
     run.write_result(name="é")
     assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["name"] == "é"
+
+
+def grown(config, epochs):
+    return config | {"training": config["training"] | {"epochs": epochs}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            grown(CONFIG, 1),
+            r"\(different: training.epochs\): training.epochs can be raised, not lowered; choose another run_dir",
+        ),
+        (grown(CONFIG, 5) | {"seed": 2}, r"\(different: seed, training.epochs\); choose another run_dir"),
+        (CONFIG | {"seed": 2}, r"\(different: seed\); choose another run_dir"),
+    ],
+)
+def test_what_grows_only_grows_and_nothing_else_changes(asked, message, tmp_path):
+    RunDirectory(tmp_path, CONFIG).write_result(score=0.5)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=message):
+        RunDirectory(tmp_path, asked, grows="training.epochs")
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_grows_is_not_finished_until_it_is_and_is_another_config_once_locked(tmp_path):
+    RunDirectory(tmp_path, CONFIG).write_result(score=0.5)
+    run = RunDirectory(tmp_path, grown(CONFIG, 5), grows="training.epochs")
+    assert run.result() is None
+    assert RunDirectory(tmp_path, CONFIG).result()["score"] == 0.5
+    with run.locked():
+        with pytest.raises(InputError, match=r"different: training\.epochs"):
+            RunDirectory(tmp_path, CONFIG)
+        run.write_result(score=0.7)
+    assert RunDirectory(tmp_path, grown(CONFIG, 5), grows="training.epochs").result()["score"] == 0.7
+
+
+def test_a_run_that_became_another_one_in_the_meantime_does_not_grow(tmp_path):
+    RunDirectory(tmp_path, CONFIG).write_result(score=0.5)
+    one, other = (RunDirectory(tmp_path, grown(CONFIG, epochs), grows="training.epochs") for epochs in (5, 4))
+    with one.locked():
+        pass
+    with pytest.raises(InputError, match="can be raised, not lowered"), other.locked():
+        pass
+
+
+def test_why_a_run_cannot_be_gone_on_with(tmp_path, caplog):
+    reasons = {"training.epochs": "there is a reason"}
+    name = f"run-{config_hash(CONFIG)}"
+    RunDirectory(tmp_path / name, CONFIG).write_result(score=0.5)
+    (tmp_path / "run-damaged").mkdir()
+    (tmp_path / "run-damaged" / "config.yaml").write_text("[")
+    (tmp_path / "run-file").write_text("")
+    with pytest.raises(InputError, match=r"\(different: training.epochs\): there is a reason; choose another run_dir"):
+        RunDirectory(tmp_path / name, grown(CONFIG, 1), reasons=reasons)
+    longer = grown(CONFIG, 5)
+    run = RunDirectory(tmp_path / f"run-{config_hash(longer)}", longer, reasons=reasons)
+    with caplog.at_level(logging.INFO):
+        run.tell_what_is_not_continued()
+    assert caplog.messages == [
+        f"{tmp_path / name} differs in training.epochs only, and is not gone on with: there is a reason."
+    ]
+    assert RunDirectory(tmp_path / "named", longer).shorter_runs("training.epochs") == [], "a folder of a name of its own"
+
+
+def test_the_longest_of_the_shorter_runs_comes_first(tmp_path):
+    configs = [grown(CONFIG, epochs) for epochs in (1, 3, 2, 9)] + [grown(CONFIG, 4) | {"seed": 2}]
+    for config in configs:
+        RunDirectory(tmp_path / f"run-{config_hash(config)}", config).write_result(score=0.5)
+    longer = grown(CONFIG, 5)
+    found = RunDirectory(tmp_path / f"run-{config_hash(longer)}", longer).shorter_runs("training.epochs")
+    assert [run.config["training"]["epochs"] for run in found] == [3, 2, 1]

@@ -57,6 +57,25 @@ def test_samples_are_the_same_for_the_same_seed():
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize("digits", [1, 3, 4, 5, 7])
+def test_a_training_mix_is_that_of_training(task, digits):
+    """With N = 4: up to 4 digits all lengths; beyond them one operand has so many, and half of the others more than 4, too."""
+    problems = sample(task, "training_mix", digits, 400, 0, trained_digits=4)
+    assert problems == sample(task, "training_mix", digits, 400, 0, 4) != sample(task, "training_mix", digits, 400, 1, 4)
+    lengths = [sorted(len(str(number)) for number in pair) for pair in problems]
+    if digits <= 4:
+        assert {longest for _, longest in lengths} <= set(range(1, digits + 1))
+        assert digits in {longest for _, longest in lengths}
+    else:
+        assert {longest for _, longest in lengths} == {digits}
+    if digits > 4 and task is not multiplication:
+        assert 0.4 < sum(shorter > 4 for shorter, _ in lengths) / 400 < 0.6
+        assert {shorter for shorter, _ in lengths} == set(range(1, digits + 1))
+    with pytest.raises(ValueError, match="trained_digits"):
+        sample(task, "training_mix", digits, 4, 0)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_a_model_is_given_the_prompts_of_its_task(task, monkeypatch):
     model, operands, given = tiny_model(task), [Operands(8, 2), Operands(31, 7)], []
     generate = evaluation.rollout.generate
