@@ -1,0 +1,111 @@
+"""Runs of TRL that are small enough for tests: a random model of two layers whose words are digits."""
+
+import sys
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import GRPOConfig, GRPOTrainer
+
+WORDS = ["<pad>", "</s>", "<unk>", *"0123456789+=.abcdefgh"]
+
+
+def save_model(folder: Path) -> str:
+    """A tokenizer and a model whose next-token distributions are neither flat nor certain."""
+    tokenizer = Tokenizer(models.WordLevel({word: k for k, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>").save_pretrained(
+        folder
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
+        tie_word_embeddings=False,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(12)
+        model.lm_head.weight.mul_(4)
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def prompts() -> Dataset:
+    return Dataset.from_dict({"prompt": [f"{a}+{b}=" for a in range(4) for b in range(4)]})
+
+
+def digits(completions, **columns):
+    """More for completions with more digits."""
+    return [float(sum(character.isdigit() for character in text)) for text in completions]
+
+
+def settings(config, folder, **more):
+    """A config for a few steps on a CPU."""
+    given = {
+        "output_dir": str(folder),
+        "use_cpu": True,
+        "bf16": False,
+        "per_device_train_batch_size": 4,
+        "num_generations": 4,
+        "gradient_accumulation_steps": 2,
+        "max_completion_length": 6,
+        "max_steps": 3,
+        "learning_rate": 0.02,
+        "lr_scheduler_type": "constant",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "beta": 0.5,
+        "gradient_checkpointing": False,
+        "use_bias_correction_kl": True,
+    }
+    return config(**(given | more))
+
+
+def trained(trainer_class, model, args, **more):
+    """A trainer after its steps. Args: more, for the trainer."""
+    trainer = trainer_class(model=model, reward_funcs=digits, args=args, train_dataset=prompts(), **more)
+    trainer.train()
+    return trainer
+
+
+def parameters(trainer) -> torch.Tensor:
+    """All trained parameters, one after the other."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return torch.cat([p.detach().flatten().float() for p in model.parameters() if p.requires_grad])
+
+
+def main(folder: str) -> None:
+    """What test_trl runs in several processes: TRL's trainer and ours, whose parameters each process writes down."""
+    from rlkl.integrations.trl import PrioritizedKLConfig, PrioritizedKLTrainer
+
+    ours = {
+        "standard": {"kl_weighting": "standard"},
+        "shuffled": {"kl_weighting": "shuffled", "weight_exponent": 5.0},
+        "share": {"weight_share": 0.3, "calibration_completions": 32},
+    }
+    runs = {"trl": trained(GRPOTrainer, f"{folder}/model", settings(GRPOConfig, f"{folder}/out"))}
+    for name, more in ours.items():
+        args = settings(PrioritizedKLConfig, f"{folder}/out", **more)
+        runs[name] = trained(PrioritizedKLTrainer, f"{folder}/model", args)
+    rank = runs["trl"].accelerator.process_index
+    found = {name: {"parameters": parameters(run), "log": run.state.log_history} for name, run in runs.items()}
+    found["exponent"] = runs["share"].calibration.exponent
+    torch.save(found, f"{folder}/process{rank}.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
