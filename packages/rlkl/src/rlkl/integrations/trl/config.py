@@ -43,9 +43,9 @@ class PrioritizedKLConfig(GRPOConfig):
         kl_bias_correction: of `k2`, `k3` and `exact`: `none`; `detached`, times the importance ratio as a constant, which keeps
             the estimator's gradient right for tokens that an older policy sampled; `ratio`, times the ratio with its gradient,
             as TRL does. Null: `detached` for k2 and k3, `none` for exact.
-        via: where the KL acts: `loss`; `advantages`, where beta * weight * (log p - log p_ref) is taken from each token's, which
-            on policy has the gradient of the weighted k2; `future`, the same, summed over a token and all that follow it (FRPO,
-            arXiv 2601.10201).
+        via: where the KL acts: `loss`; `advantages`, of which beta * weight * (log p - log p_ref) is taken from each token's
+            (on policy this has the gradient of the weighted k2); `future`, the same, summed over a token and all that follow it
+            (FRPO, arXiv 2601.10201).
         kl_off_clipped: no KL on tokens whose policy gradient is clipped away (ZCPO's first mask).
         kl_off_constant_groups: no KL in groups whose rewards are all equal (ZCPO's second).
     """
@@ -105,8 +105,8 @@ class PrioritizedKLConfig(GRPOConfig):
             raise InputError(f"beta, the coefficient of the KL, must be a number that is not negative, not {self.beta}.")
         if self.beta == 0 and (self.kl_weighting != "none" or self.kl_off_clipped or self.kl_off_constant_groups):
             raise InputError(
-                "beta is 0 (TRL's default), so that there is no KL to weigh and no reference is loaded. Set beta, the coefficient of "
-                "the KL, above 0; or kl_weighting='none' for training without a KL."
+                "beta is 0 (TRL's default), so that there is no KL to weigh, and no reference. Set beta, the coefficient "
+                "of the KL, above 0; or kl_weighting='none' for training without a KL."
             )
         if self.use_liger_kernel and not fused_lm_head():
             raise InputError(
@@ -115,7 +115,7 @@ class PrioritizedKLConfig(GRPOConfig):
             )
         if self.sync_ref_model:
             raise InputError(
-                "sync_ref_model replaces the reference during training, and with it the certainty that the weights are made of. "
+                "sync_ref_model replaces the reference during training, and with it the certainty that weights are made of. "
                 "Use sync_ref_model=False."
             )
 
@@ -139,16 +139,16 @@ class PrioritizedKLConfig(GRPOConfig):
     def _check_estimator(self) -> None:
         if self.kl_estimator == "trl" and self.kl_bias_correction is not None:
             raise InputError(
-                "kl_bias_correction has no effect on kl_estimator='trl', which goes by TRL's use_bias_correction_kl; leave it out."
+                "kl_bias_correction has no effect on kl_estimator='trl', which has use_bias_correction_kl; leave it out."
             )
         if self.kl_estimator == "exact" and self.bias_correction != "none":
             raise InputError(
-                "kl_estimator='exact' sums over all tokens that could have been sampled: the ratio of the one that was does not "
-                "belong to it. Use kl_bias_correction='none'."
+                "kl_estimator='exact' sums over all tokens that could have been sampled: the ratio of the one that was has no "
+                "place in it. Use kl_bias_correction='none'."
             )
         if self.kl_off_clipped and self.loss_type not in CLIPPED_LOSSES:
             raise InputError(
-                f"kl_off_clipped needs a loss that clips: one of {', '.join(CLIPPED_LOSSES)} as loss_type, not {self.loss_type!r}."
+                f"kl_off_clipped needs a loss_type that clips: one of {', '.join(CLIPPED_LOSSES)}, not {self.loss_type!r}."
             )
 
     def _check_advantages(self) -> None:
