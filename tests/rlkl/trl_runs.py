@@ -5,20 +5,40 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
+from rlkl.integrations.trl import PrioritizedKLConfig, PrioritizedKLTrainer
+
 WORDS = ["<pad>", "</s>", "<unk>", *"0123456789+=.abcdefgh"]
+LORA = LoraConfig(r=2, lora_alpha=8, target_modules=["q_proj", "v_proj"])
+SETTINGS = {
+    "as it comes": {},
+    "two iterations": {"num_iterations": 2, "gradient_accumulation_steps": 1, "steps_per_generation": 2, "max_steps": 6},
+    "grpo": {"loss_type": "grpo"},
+    "dr_grpo": {"loss_type": "dr_grpo"},
+    "cispo": {"loss_type": "cispo", "epsilon_high": 5.0},
+    "sequence ratios": {"importance_sampling_level": "sequence", "loss_type": "grpo", "num_iterations": 2},
+    "k3 without the ratio": {"use_bias_correction_kl": False, "num_iterations": 2},
+    "temperature": {"temperature": 0.7},
+    "entropy bonus": {"entropy_coef": 0.1},
+    "top entropy": {"top_entropy_quantile": 0.5},
+    "bf16": {"bf16": True},
+    "gradient checkpointing": {"gradient_checkpointing": True},
+    "sgd": {"optim": "sgd", "learning_rate": 0.1},
+    "lora": {"peft": True},
+    "lora in bf16": {"peft": True, "bf16": True},
+}
 
 
 def save_model(folder: Path) -> str:
     """A tokenizer and a model whose next-token distributions are neither flat nor certain."""
     tokenizer = Tokenizer(models.WordLevel({word: k for k, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>").save_pretrained(
-        folder
-    )
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(WORDS),
@@ -89,23 +109,43 @@ def parameters(trainer) -> torch.Tensor:
     return torch.cat([p.detach().flatten().float() for p in model.parameters() if p.requires_grad])
 
 
-def main(folder: str) -> None:
-    """What test_trl runs in several processes: TRL's trainer and ours, whose parameters each process writes down."""
-    from rlkl.integrations.trl import PrioritizedKLConfig, PrioritizedKLTrainer
+def run(model, folder, ours, peft=False, kind=PrioritizedKLTrainer, **more):
+    """A trainer after its steps: TRL's where `ours` is None, else ours with those settings. Args: more, of both."""
+    trainer, config = (GRPOTrainer, GRPOConfig) if ours is None else (kind, PrioritizedKLConfig)
+    return trained(trainer, model, settings(config, folder, **(more | (ours or {}))), **_adapter(peft))
 
+
+def untrained(model, folder, kind=PrioritizedKLTrainer, peft=False, **more):
+    args = settings(PrioritizedKLConfig, folder, **more)
+    return kind(model, digits, args, prompts(), **_adapter(peft))
+
+
+def _adapter(peft):
+    return {"peft_config": LORA} if peft else {}
+
+
+def a_batch(trainer, rows=8):
+    """A batch of completions as TRL makes it, with our weights."""
+    trainer.model.train()
+    return trainer._generate_and_score_completions([prompts()[k // 4] for k in range(rows)])
+
+
+def main(folder: str) -> None:
+    """What test_trl runs in several processes: TRL's trainer and ours; each process writes down what came of it."""
+    model, out = f"{folder}/model", f"{folder}/out"
     ours = {
+        "trl": None,
         "standard": {"kl_weighting": "standard"},
-        "shuffled": {"kl_weighting": "shuffled", "weight_exponent": 5.0},
+        "shuffled": {"kl_weighting": "shuffled", "weight_exponent": 1.5},
         "share": {"weight_share": 0.3, "calibration_completions": 32},
     }
-    runs = {"trl": trained(GRPOTrainer, f"{folder}/model", settings(GRPOConfig, f"{folder}/out"))}
-    for name, more in ours.items():
-        args = settings(PrioritizedKLConfig, f"{folder}/out", **more)
-        runs[name] = trained(PrioritizedKLTrainer, f"{folder}/model", args)
-    rank = runs["trl"].accelerator.process_index
-    found = {name: {"parameters": parameters(run), "log": run.state.log_history} for name, run in runs.items()}
+    runs = {name: run(model, out, more) for name, more in ours.items()}
+    found = {"parameters": {name: parameters(trainer) for name, trainer in runs.items()}}
     found["exponent"] = runs["share"].calibration.exponent
-    torch.save(found, f"{folder}/process{rank}.pt")
+    for weighting in ("prioritized", "shuffled", "matched_mean"):
+        batch = a_batch(untrained(model, out, kl_weighting=weighting, weight_exponent=1.5))
+        found[weighting] = batch["kl_weights"][batch["completion_mask"].bool()]
+    torch.save(found, f"{folder}/process{runs['trl'].accelerator.process_index}.pt")
 
 
 if __name__ == "__main__":

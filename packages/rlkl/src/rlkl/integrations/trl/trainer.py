@@ -99,17 +99,19 @@ class PrioritizedKLTrainer(GRPOTrainer):
     def _check_setting(self) -> None:
         if self._is_vlm:
             raise InputError("The weighted KL was tried with text only, and this model takes images. Use GRPOTrainer.")
+        own_pass = self.args.kl_estimator == "exact" or (self._needs_certainty and not self._free)
+        if (self.is_fsdp_enabled or self.is_deepspeed_enabled) and (own_pass or self.args.share is not None):
+            raise InputError(
+                "weight_share, kl_estimator='exact' and certainties that TRL does not compute itself take passes of their own, "
+                "which were not tried while FSDP or DeepSpeed shards the models. Use weight_exponent (trainer.calibration has "
+                "it after a run of one process), negentropy at the sampling temperature, and another estimator."
+            )
         if self.args.share is None:
             return
         if self.tools or self.environment_factories is not None or self.rollout_func is not None:
             raise InputError(
                 "weight_share is measured on plain completions of the reference, which say little of those with tools, "
                 "environments or a rollout function. Give weight_exponent."
-            )
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise InputError(
-                "weight_share samples from the reference, which is not possible while FSDP or DeepSpeed shards it. "
-                "Measure the exponent in a run of one process (trainer.calibration.exponent), and give it as weight_exponent."
             )
 
     @property
@@ -121,8 +123,6 @@ class PrioritizedKLTrainer(GRPOTrainer):
         """Whether TRL's own pass of the reference gives what the certainty is made of."""
         given = ("negentropy", "renyi2") if fused_lm_head() else ("negentropy",)
         return self.args.certainty in given and self.args.certainty_temperature == self.temperature
-
-    # ---- what the reference says -------------------------------------------------------------------------------------------
 
     @contextmanager
     def _watched(self, of_reference: bool) -> Iterator[Passes]:
@@ -199,8 +199,6 @@ class PrioritizedKLTrainer(GRPOTrainer):
         assert certainty is not None
         return certainty
 
-    # ---- weights -----------------------------------------------------------------------------------------------------------
-
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         if self.beta == 0:
             return super()._generate_and_score_completions(inputs)
@@ -269,8 +267,6 @@ class PrioritizedKLTrainer(GRPOTrainer):
             moved = to_the_end(moved, mask)
         return output["advantages"][:, None] - self.beta * moved
 
-    # ---- the loss ----------------------------------------------------------------------------------------------------------
-
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
         if self.beta == 0:
             return super()._compute_loss(model, inputs)
@@ -334,8 +330,6 @@ class PrioritizedKLTrainer(GRPOTrainer):
     @property
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
-
-    # ---- checkpoints -------------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
