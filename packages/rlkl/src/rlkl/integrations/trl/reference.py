@@ -28,15 +28,14 @@ def vocabulary_of(model: Any) -> int:
     return int(base_model(model).config.get_text_config().vocab_size)
 
 
-def give_entropies(model: Any, temperature: float, cast_lm_head_to_fp32: bool) -> None:
-    """Let TRL's fused head of a model return entropies, too; TRL gives that of the reference log-probabilities only."""
-    if fused_lm_head():
-        from trl.trainer.utils import add_fused_lm_head
+def give_entropies(model: Any, temperature: float, cast_lm_head_to_fp32: bool, renyi2: bool) -> None:
+    """Let the fused head that TRL has from 1.15 on return entropies, too; TRL gives the reference's log-probabilities only."""
+    if not fused_lm_head():
+        return
+    from trl.trainer.utils import add_fused_lm_head
 
-        outputs = ("log_probs", "entropy", "log_sum_sq_probs")
-        add_fused_lm_head(
-            base_model(model), temperature=temperature, cast_lm_head_to_fp32=cast_lm_head_to_fp32, outputs=outputs
-        )
+    outputs = ("log_probs", "entropy", *(("log_sum_sq_probs",) if renyi2 else ()))
+    add_fused_lm_head(base_model(model), temperature=temperature, cast_lm_head_to_fp32=cast_lm_head_to_fp32, outputs=outputs)
 
 
 @contextmanager

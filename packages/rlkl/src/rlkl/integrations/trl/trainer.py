@@ -92,9 +92,10 @@ class PrioritizedKLTrainer(GRPOTrainer):
         super().__init__(model, reward_funcs, args, *others, **named)
         if self.beta != 0:
             self._check_setting()
-            if self._needs_certainty and self._free:
-                reference = self.model if self.ref_model is None else self.accelerator.unwrap_model(self.ref_model)
-                give_entropies(reference, self.temperature, args.cast_lm_head_to_fp32)
+            renyi2, shared = args.certainty == "renyi2", self.ref_model is None  # with PEFT, the policy's has Shannon's entropy
+            if self._needs_certainty and self._free and (renyi2 or not shared):
+                reference = self.model if shared else self.accelerator.unwrap_model(self.ref_model)
+                give_entropies(reference, self.temperature, args.cast_lm_head_to_fp32, renyi2)
 
     def _check_setting(self) -> None:
         if self._is_vlm:
