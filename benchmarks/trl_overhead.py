@@ -80,9 +80,8 @@ def main(folder: str) -> None:
     base = {key: statistics.median(each[key] for each in found["GRPOTrainer"]) for key in ("seconds", "memory_mb")}
     for name, each in found.items():
         seconds, memory = (statistics.median(one[key] for one in each) for key in ("seconds", "memory_mb"))
-        print(
-            f"{name:26} {seconds:9.2f} {seconds / base['seconds'] - 1:+7.1%} {memory:7.0f} {memory / base['memory_mb'] - 1:+7.1%}"
-        )
+        more = seconds / base["seconds"] - 1, memory / base["memory_mb"] - 1
+        print(f"{name:26} {seconds:9.2f} {more[0]:+7.1%} {memory:7.0f} {more[1]:+7.1%}")
 
 
 if __name__ == "__main__":
