@@ -49,13 +49,15 @@ def test_a_resumed_run_keeps_what_was_measured(trl_model, tmp_path, weighting):
     whole = untrained(trl_model, tmp_path, **more)
     whole.train()
     file = tmp_path / "checkpoint-2/kl_calibration.json"
-    assert json.loads(file.read_text())["tokens"] == whole.calibration.tokens
-    changed = json.loads(file.read_text()) | {"tokens": 12345}
-    file.write_text(json.dumps(changed))
-    resumed = untrained(trl_model, tmp_path, **more)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert resumed.calibration.tokens == 12345
-    assert resumed.calibration.exponent == whole.calibration.exponent
+    kept = json.loads(file.read_text())
+    assert kept["found"]["tokens"] == whole.calibration.tokens
+    kept["found"]["tokens"] = 12345
+    file.write_text(json.dumps(kept))
+    for share, tokens in ((0.3, 12345), (0.4, whole.calibration.tokens)):  # what was not asked for is measured anew
+        resumed = untrained(trl_model, tmp_path, **(more | {"weight_share": share}))
+        resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+        assert resumed.calibration.tokens == tokens
+        assert (resumed.calibration.exponent == whole.calibration.exponent) == (share == 0.3 or weighting == "rank")
 
 
 def test_a_short_dataset_and_a_stream_are_measured_too(trl_model, tmp_path):

@@ -216,6 +216,16 @@ def test_estimators_differ_as_their_formulas_do(trl_model, tmp_path):
         torch.testing.assert_close(ours(**given), expected(formula), rtol=1e-3, atol=1e-5)
 
 
+def test_the_exact_kl_takes_every_weighting(trl_run):
+    after = [
+        parameters(trl_run({"kl_estimator": "exact", **weighting}))
+        for weighting in ({"kl_weighting": "none"}, {"kl_weighting": "standard"}, {"kl_weighting": "top_entropy"})
+    ]
+    assert torch.equal(after[0], parameters(trl_run({"kl_weighting": "none"}, beta=0.0)))
+    assert not torch.equal(after[0], after[1])
+    assert not torch.equal(after[1], after[2])
+
+
 def test_all_estimators_train(trl_run):
     after = [parameters(trl_run({"kl_estimator": name, "weight_exponent": 1.0})) for name in ("trl", "k2", "k3", "exact")]
     assert all(found.isfinite().all() for found in after)

@@ -15,6 +15,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
@@ -49,9 +50,12 @@ def convert(folder: str | Path, file: str | Path | None = None) -> Path:
         ImportError: the package, or gguf, is not installed.
         InputError: there is no such file, or it holds another architecture.
     """
-    folder, file = Path(folder), packaged_file() if file is None else Path(file)
+    folder = Path(folder)
     if (folder / "model.safetensors").exists():
         return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} holds other files, and no model. Name a folder that does not exist, or is empty.")
+    file = packaged_file() if file is None else Path(file)
     if not file.is_file():
         raise InputError(f"There is no model file {file}.")
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
@@ -61,8 +65,12 @@ def convert(folder: str | Path, file: str | Path | None = None) -> Path:
     settings = {name: value for name, value in quantized.config.to_dict().items() if name != "quantization_config"}
     model = LlamaForCausalLM(LlamaConfig(**settings))  # the one that was loaded has a quantizer, and cannot be saved
     model.load_state_dict(quantized.state_dict())
-    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
-    model.save_pretrained(folder)  # last, as it says that the folder is complete
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as written:
+        AutoTokenizer.from_pretrained(**source).save_pretrained(written)
+        model.save_pretrained(written)
+        Path(written).replace(folder.absolute())  # complete, or not there
+        Path(written).mkdir()  # for the TemporaryDirectory to remove
     return folder
 
 

@@ -122,6 +122,12 @@ def measured_certainties(trainer: Any) -> list[float]:
     return list(gather_object(found))
 
 
+def asked(args: Any) -> dict[str, Any]:
+    """What a calibration depends on, of a config; it holds for another run that asks for the same."""
+    rank = args.kl_weighting == "rank"
+    return {"share": args.share, "rank": rank, "certainty": args.certainty, "temperature": args.certainty_temperature}
+
+
 def calibrate(trainer: Any) -> Calibration:
     """Measure the reference of a PrioritizedKLTrainer.
 

@@ -20,7 +20,7 @@ from trl import GRPOTrainer
 
 from rlkl import kl
 from rlkl.errors import InputError
-from rlkl.integrations.trl.calibrate import Calibration, calibrate
+from rlkl.integrations.trl.calibrate import Calibration, asked, calibrate
 from rlkl.integrations.trl.config import PrioritizedKLConfig
 from rlkl.integrations.trl.reference import completion_logits, give_entropies, in_parts, outputs_of, vocabulary_of
 from rlkl.integrations.trl.versions import check_unchanged, fused_lm_head
@@ -222,7 +222,7 @@ class PrioritizedKLTrainer(GRPOTrainer):
     def _weights(self, certainty: Tensor | None, output: dict[str, Any]) -> Tensor:
         """(B, T) the weights of completions, but for what only the loss knows."""
         mask, log_probs, args = _mask(output), output["ref_per_token_logps"], self.args
-        if certainty is None:
+        if certainty is None or not self._needs_certainty:  # the exact KL takes a pass that gives one, too
             weights = torch.zeros_like(log_probs) if args.kl_weighting == "none" else torch.ones_like(log_probs)
         else:
             exponent, measured = args.weight_exponent, None
@@ -336,13 +336,16 @@ class PrioritizedKLTrainer(GRPOTrainer):
         super()._save_checkpoint(model, trial)
         if self.calibration is not None and self.args.should_save:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-            (folder / CALIBRATION_FILE).write_text(json.dumps(asdict(self.calibration)), encoding="utf-8")
+            kept = {"asked": asked(self.args), "found": asdict(self.calibration)}
+            (folder / CALIBRATION_FILE).write_text(json.dumps(kept), encoding="utf-8")
 
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         file = None if checkpoint is None else Path(checkpoint) / CALIBRATION_FILE
         if file is not None and file.exists():
-            self.calibration = Calibration(**json.loads(file.read_text(encoding="utf-8")))
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            if kept["asked"] == asked(self.args):  # else it is measured anew
+                self.calibration = Calibration(**kept["found"])
 
 
 def _mask(batch: dict[str, Any]) -> Tensor:
