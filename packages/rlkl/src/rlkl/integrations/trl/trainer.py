@@ -1,0 +1,367 @@
+"""GRPOTrainer with a KL that is weighted by how certain the reference is.
+
+Nothing of TRL's loss is copied. It multiplies the KL of each token by `self.beta`; while it does, `self.beta` is a number that
+weighs what it is multiplied with (`Coefficient`) and knows that it did: a TRL that computes its loss in another way raises an
+error and never trains with a uniform KL. `via="advantages"` changes the advantages only, as TRL expects subclasses to.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer
+
+from rlkl import kl
+from rlkl.errors import InputError
+from rlkl.integrations.trl.calibrate import Calibration, asked, calibrate
+from rlkl.integrations.trl.config import PrioritizedKLConfig
+from rlkl.integrations.trl.reference import completion_logits, give_entropies, in_parts, outputs_of, vocabulary_of
+from rlkl.integrations.trl.versions import check_unchanged, fused_lm_head
+from rlkl.integrations.trl.weights import (
+    CERTAINTIES,
+    Weights,
+    clipped,
+    constant_groups,
+    from_entropy,
+    statistics,
+    to_the_end,
+)
+from rlkl.weighting import top_share_of_rows
+
+logger = logging.getLogger(__name__)
+CALIBRATION_FILE = "kl_calibration.json"
+WITHOUT_CERTAINTY = ("standard", "none", "top_entropy")
+
+
+class Coefficient(float):
+    """The coefficient of the KL: what it is multiplied with is weighed first."""
+
+    weigh: Callable[[Tensor], Tensor]
+    uses: int
+
+    def __new__(cls, value: float, weigh: Callable[[Tensor], Tensor]) -> "Coefficient":
+        """Args: weigh, from the KL of tokens (B, T) to their weighted KL (B, T)."""
+        coefficient = super().__new__(cls, value)
+        coefficient.weigh, coefficient.uses = weigh, 0
+        return coefficient
+
+    def __mul__(self, divergence: Tensor) -> Tensor:  # type: ignore[override]
+        self.uses += 1
+        return float(self) * self.weigh(divergence)
+
+
+@dataclass
+class Passes:
+    """What the models said in the passes that TRL made in one of its methods; the entries of one pass have the same place."""
+
+    of_reference: bool
+    log_probs: list[Tensor] = field(default_factory=list)  # (B, T)
+    entropies: list[Tensor | None] = field(default_factory=list)  # (B, T)
+    certainties: list[Tensor | None] = field(default_factory=list)  # (B, T)
+    logits: list[Tensor | None] = field(default_factory=list)  # (B, T, V), for the exact KL
+
+
+class PrioritizedKLTrainer(GRPOTrainer):
+    """TRL's GRPOTrainer with a weighted KL. Takes what GRPOTrainer takes, and a `PrioritizedKLConfig` as `args`.
+
+    Attributes:
+        calibration: what `weight_share` led to, once training has begun; None where it was not asked for.
+
+    Raises:
+        InputError: for what would train with other weights than were asked for.
+    """
+
+    beta: float
+
+    def __init__(self, model: Any, reward_funcs: Any = None, args: Any = None, *others: Any, **named: Any) -> None:
+        check_unchanged(GRPOTrainer)
+        if not isinstance(args, PrioritizedKLConfig):
+            given = "nothing" if args is None else f"a {type(args).__name__}"
+            raise InputError(f"args must be a PrioritizedKLConfig, but {given} was given, which has no weighting.")
+        args.check_kl()
+        self._passes: Passes | None = None
+        self._rewards: Tensor | None = None
+        self.calibration: Calibration | None = None
+        super().__init__(model, reward_funcs, args, *others, **named)
+        if self.beta != 0:
+            self._check_setting()
+            renyi2, shared = args.certainty == "renyi2", self.ref_model is None  # with PEFT, the policy's has Shannon's entropy
+            if self._needs_certainty and self._free and (renyi2 or not shared):
+                reference = self.model if shared else self.accelerator.unwrap_model(self.ref_model)
+                give_entropies(reference, self.temperature, args.cast_lm_head_to_fp32, renyi2)
+
+    def _check_setting(self) -> None:
+        if self._is_vlm:
+            raise InputError("The weighted KL was tried with text only, and this model takes images. Use GRPOTrainer.")
+        own_pass = self.args.kl_estimator == "exact" or (self._needs_certainty and not self._free)
+        if (self.is_fsdp_enabled or self.is_deepspeed_enabled) and (own_pass or self.args.share is not None):
+            raise InputError(
+                "weight_share, kl_estimator='exact' and certainties that TRL does not compute itself take passes of their own, "
+                "which were not tried while FSDP or DeepSpeed shards the models. Use weight_exponent (trainer.calibration has "
+                "it after a run of one process), negentropy at the sampling temperature, and another estimator."
+            )
+        if self.args.share is None:
+            return
+        if self.tools or self.environment_factories is not None or self.rollout_func is not None:
+            raise InputError(
+                "weight_share is measured on plain completions of the reference, which say little of those with tools, "
+                "environments or a rollout function. Give weight_exponent."
+            )
+
+    @property
+    def _needs_certainty(self) -> bool:
+        return self.args.kl_weighting not in WITHOUT_CERTAINTY
+
+    @property
+    def _free(self) -> bool:
+        """Whether TRL's own pass of the reference gives what the certainty is made of."""
+        given = ("negentropy", "renyi2") if fused_lm_head() else ("negentropy",)
+        return self.args.certainty in given and self.args.certainty_temperature == self.temperature
+
+    @contextmanager
+    def _watched(self, of_reference: bool) -> Iterator[Passes]:
+        self._passes = Passes(of_reference)
+        try:
+            yield self._passes
+        finally:
+            self._passes = None
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *others: Any, **named: Any
+    ) -> Any:
+        passes = self._passes
+        said = partial(super()._get_per_token_logps_and_entropies, model, input_ids, attention_mask, logits_to_keep, *others)
+        if passes is None:
+            return said(**named)
+        certainty = logits = None
+        # with PEFT policy and reference are one model: TRL's answer tells later which pass was the reference's
+        if passes.of_reference and (self.ref_model is None or model is self.ref_model):
+            result, certainty = self._with_certainty(model, said, named, logits_to_keep)
+            exact = self.args.kl_estimator == "exact"
+            if exact or (self._needs_certainty and certainty is None):
+                certainty, logits = self._by_own_pass(model, input_ids, attention_mask, logits_to_keep, exact)
+        else:
+            result = said(**named)
+        passes.log_probs.append(result[0])
+        passes.entropies.append(result[1])
+        passes.certainties.append(certainty)
+        passes.logits.append(logits)
+        return result
+
+    def _with_certainty(
+        self, model: Any, said: Callable[..., Any], named: dict[str, Any], length: int
+    ) -> tuple[Any, Tensor | None]:
+        """TRL's own pass, and the certainty (B, T) where that gives it."""
+        if not (self._needs_certainty and self._free):
+            return said(**named), None
+        vocabulary, renyi2 = vocabulary_of(self.accelerator.unwrap_model(model)), self.args.certainty == "renyi2"
+        watched: AbstractContextManager[list[Any]] = outputs_of(model) if renyi2 else nullcontext([])
+        with watched as outputs:
+            result = said(**{**named, "compute_entropy": True})
+        if renyi2:
+            return result, from_entropy(-torch.cat([part.log_sum_sq_probs[:, -length:] for part in outputs]), vocabulary)
+        entropies = result[1]
+        precise = entropies.dtype == torch.float32  # before TRL 1.15 they come in the precision of the logits
+        return result, from_entropy(entropies, vocabulary) if precise else None
+
+    def _by_own_pass(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, length: int, keep: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The certainty (B, T), and the logits (B, T, V) if they are to be kept, by a pass more, a few rows at a time."""
+        measure, temperature = CERTAINTIES[self.args.certainty], self.args.certainty_temperature
+        vocabulary = vocabulary_of(self.accelerator.unwrap_model(model))
+        certainties, kept = [], []
+        with torch.no_grad():
+            for rows in in_parts(len(input_ids), length * vocabulary):
+                logits = completion_logits(model, input_ids[rows], attention_mask[rows], length, self.accelerator)
+                certainties.append(measure(logits, temperature))
+                kept += [logits] if keep else []
+        return torch.cat(certainties), torch.cat(kept) if keep else None
+
+    def certainty_of(self, model: Any, input_ids: Tensor, attention_mask: Tensor, length: int) -> Tensor:
+        """How certain the reference is of completion tokens, (B, T).
+
+        Args:
+            model: the reference; with PEFT the model, with the adapters of the reference.
+            input_ids, attention_mask: (B, L) prompts and completions.
+            length: T, of the completions.
+        """
+        with self._watched(of_reference=True) as passes, torch.no_grad():
+            batch_size = self.args.per_device_train_batch_size
+            self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, length, batch_size=batch_size)
+        (certainty,) = passes.certainties
+        assert certainty is not None
+        return certainty
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        if self.beta == 0:
+            return super()._generate_and_score_completions(inputs)
+        if self.args.share is not None and self.calibration is None:
+            self.calibration = calibrate(self)
+            logger.info("The reference's certainty, measured before training: %s", self.calibration)
+        with self._watched(of_reference=True) as passes:
+            output = super()._generate_and_score_completions(inputs)
+        reference = output.get("ref_per_token_logps")
+        places = [place for place, log_probs in enumerate(passes.log_probs) if log_probs is reference]
+        if len(places) != 1:
+            raise _moved(f"{len(places)} passes gave the log-probabilities of the reference, not one")
+        output["kl_weights"] = self._weights(passes.certainties[places[0]], output)
+        if self.args.kl_estimator == "exact":
+            output["ref_logits"] = passes.logits[places[0]]
+        if self.args.via != "loss":
+            output["advantages"] = self._advantages_with_kl(output)
+        return output
+
+    def _weights(self, certainty: Tensor | None, output: dict[str, Any]) -> Tensor:
+        """(B, T) the weights of completions, but for what only the loss knows."""
+        mask, log_probs, args = _mask(output), output["ref_per_token_logps"], self.args
+        if certainty is None or not self._needs_certainty:  # the exact KL takes a pass that gives one, too
+            weights = torch.zeros_like(log_probs) if args.kl_weighting == "none" else torch.ones_like(log_probs)
+        else:
+            exponent, measured = args.weight_exponent, None
+            if self.calibration is not None:
+                exponent, measured = self.calibration.exponent, certainty.new_tensor(self.calibration.certainties)
+            how = Weights(args.kl_weighting, exponent, args.token_share, measured, args.share)
+            step = self.state.global_step * args.gradient_accumulation_steps + self._step % args.gradient_accumulation_steps
+            weights = how.of(certainty, mask, self.accelerator, seed=1_000_003 * args.seed + step)
+            if exponent is not None:
+                self._metrics[self._mode]["kl_weighting/exponent"].append(exponent)
+        if args.kl_off_constant_groups:
+            weights = weights.masked_fill(self._in_constant_groups(len(weights))[:, None], 0.0)
+        return weights
+
+    def _calculate_rewards(self, *given: Any, **named: Any) -> Tensor:
+        self._rewards = super()._calculate_rewards(*given, **named)  # (N, functions) of all processes
+        return self._rewards
+
+    def _in_constant_groups(self, rows: int) -> Tensor:
+        """(B,) bool, which completions of this process have the rewards of all of their group."""
+        if self._rewards is None:
+            raise _moved("no rewards were computed")
+        scores = self._rewards
+        if self.args.multi_objective_aggregation == "sum_then_normalize":
+            unscored = scores.isnan().all(1)
+            scores = (scores * self.reward_weights.to(scores.device)).nansum(1).masked_fill(unscored, torch.nan)[:, None]
+        completions = self.num_generations if self._mode == "train" else self.num_generations_eval
+        constant = torch.stack([constant_groups(column, completions) for column in scores.unbind(1)]).all(0)
+        return constant[self.accelerator.process_index * rows :][:rows]
+
+    def _advantages_with_kl(self, output: dict[str, Any]) -> Tensor:
+        """(B, T) advantages, less the weighted KL of each token (`advantages`) or of it and those that follow (`future`)."""
+        log_probs, mask = output.get("old_per_token_logps"), _mask(output)
+        if log_probs is None:
+            ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+            attention = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+            with torch.no_grad():
+                log_probs, *_ = self._get_per_token_logps_and_entropies(
+                    self.model, ids, attention, mask.shape[1], batch_size=self.args.per_device_train_batch_size
+                )
+        moved = output["kl_weights"] * (log_probs - output["ref_per_token_logps"])
+        if self.args.via == "future":
+            moved = to_the_end(moved, mask)
+        return output["advantages"][:, None] - self.beta * moved
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        if self.beta == 0:
+            return super()._compute_loss(model, inputs)
+        beta, in_loss = self.beta, self.args.via == "loss"
+        with self._watched(of_reference=False) as passes:
+            coefficient = Coefficient(beta, partial(self._weighed, passes, model, inputs))
+            self.beta = coefficient if in_loss else 0.0
+            try:
+                loss = super()._compute_loss(model, inputs)
+            finally:
+                self.beta = beta
+        if in_loss and coefficient.uses != 1:
+            raise _moved(f"its loss multiplied the KL by its coefficient {coefficient.uses} times, not once")
+        if not in_loss:
+            with torch.no_grad():
+                self._weighed(passes, model, inputs, None)
+        return loss
+
+    def _weighed(self, passes: Passes, model: Any, inputs: dict[str, Any], theirs: Tensor | None) -> Tensor:
+        """The weighted KL of each token, (B, T), which is logged, too. Args: theirs (B, T), TRL's KL."""
+        if len(passes.log_probs) != 1:
+            raise _moved(f"its loss took {len(passes.log_probs)} passes of the policy, not one")
+        log_probs, mask, weights = passes.log_probs[0], _mask(inputs), inputs["kl_weights"]
+        divergence = self._divergence(log_probs, model, inputs, theirs)
+        if divergence.shape != weights.shape:
+            raise _moved(f"its KL has the shape {tuple(divergence.shape)}, not {tuple(weights.shape)}")
+        if self.args.kl_weighting == "top_entropy":
+            entropies = passes.entropies[0]
+            if entropies is None:
+                raise _moved("its loss computed no entropies")
+            weights = weights * ~top_share_of_rows(entropies.float(), mask, self.args.token_share)
+        if self.args.kl_off_clipped:
+            weights = weights.masked_fill(self._clipped(log_probs, mask, inputs), 0.0)
+        for name, value in statistics(weights, divergence, mask, self.accelerator).items():
+            self._metrics[self._mode][name].append(value)
+        return torch.zeros_like(divergence) if self.args.kl_weighting == "none" else weights * divergence
+
+    def _divergence(self, log_probs: Tensor, model: Any, inputs: dict[str, Any], theirs: Tensor | None) -> Tensor:
+        """(B, T) the KL of each token by the estimator that was asked for, with its bias correction."""
+        if self.args.kl_estimator == "trl":
+            assert theirs is not None
+            return theirs
+        if self.args.kl_estimator == "exact":
+            ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+            attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+            logits = completion_logits(model, ids, attention, log_probs.shape[1], self.accelerator)
+            return kl.exact(logits / self.temperature, inputs["ref_logits"] / self.temperature)
+        divergence = kl.SAMPLED[self.args.kl_estimator](log_probs, inputs["ref_per_token_logps"])
+        if self.args.bias_correction == "none":
+            return divergence
+        ratio = _log_ratio(log_probs, inputs).exp()
+        return divergence * (ratio if self.args.bias_correction == "ratio" else ratio.detach())
+
+    def _clipped(self, log_probs: Tensor, mask: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """(B, T) bool, or (B, 1) where the ratio is that of whole completions: the policy gradient is clipped away."""
+        log_ratio = _log_ratio(log_probs, inputs)
+        if self.importance_sampling_level == "sequence":
+            log_ratio = ((log_ratio * mask).sum(1) / mask.sum(1).clamp_min(1))[:, None]
+        return clipped(log_ratio, inputs["advantages"][:, None], self.epsilon_low, self.epsilon_high)
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.calibration is not None and self.args.should_save:
+            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            kept = {"asked": asked(self.args), "found": asdict(self.calibration)}
+            (folder / CALIBRATION_FILE).write_text(json.dumps(kept), encoding="utf-8")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        file = None if checkpoint is None else Path(checkpoint) / CALIBRATION_FILE
+        if file is not None and file.exists():
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            if kept["asked"] == asked(self.args):  # else it is measured anew
+                self.calibration = Calibration(**kept["found"])
+
+
+def _mask(batch: dict[str, Any]) -> Tensor:
+    """(B, T) bool, the tokens that the policy chose: of the completion, and of no tool."""
+    mask: Tensor = batch["completion_mask"].bool()
+    return mask & batch["tool_mask"].bool() if "tool_mask" in batch else mask
+
+
+def _log_ratio(log_probs: Tensor, inputs: dict[str, Any]) -> Tensor:
+    """(B, T) the log of the importance ratio: 0, with a gradient, where the policy itself sampled."""
+    old = inputs.get("old_per_token_logps")
+    return log_probs - (log_probs.detach() if old is None else old)
+
+
+def _moved(what: str) -> RuntimeError:
+    return RuntimeError(
+        f"TRL does not compute what the weighted KL relies on: {what}. Its internals are other than in the releases that were "
+        "tried; nothing was trained with it."
+    )

@@ -1,0 +1,152 @@
+"""How much the KL of each token counts, over the completions of all processes.
+
+Shapes: (B, T) the completions of this process; V the size of the vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from rlkl import certainty as measures
+from rlkl.calibration import rank_weights
+from rlkl.weighting import prioritized, shuffled, top_share_of_rows
+
+BINS = 10
+
+
+def renyi2(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """The normalised negentropy with Renyi's entropy of order 2, -log sum p^2, in place of Shannon's: 1 + log(sum p^2) / log V.
+
+    Args:
+        logits: (..., V)
+        temperature: the logits are divided by it first.
+
+    Returns:
+        (...) from 0 to 1, between `negentropy` and `min_entropy`.
+    """
+    log_probs = torch.log_softmax(logits / temperature, dim=-1)
+    return (1 + torch.logsumexp(2 * log_probs, dim=-1) / math.log(logits.shape[-1])).clamp(0.0, 1.0)
+
+
+CERTAINTIES: dict[str, Callable[[Tensor, float], Tensor]] = {**measures.CERTAINTIES, "renyi2": renyi2}
+
+
+def from_entropy(entropy: Tensor, vocabulary: int) -> Tensor:
+    """A certainty from an entropy in nats, 1 - H / log V: negentropy from Shannon's, `renyi2` from Renyi's. (B, T)"""
+    return (1 - entropy.float() / math.log(vocabulary)).clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How certainties become weights.
+
+    Attributes:
+        weighting: one of the config's, but `top_entropy`, which asks the policy.
+        exponent: of the certainty, for `prioritized`, `matched_mean` and `shuffled`.
+        token_share: for `certain_tokens`.
+        measured: (N,) certainties in ascending order, for `rank`.
+        share: of the tokens with a weight below one half, for `rank`.
+    """
+
+    weighting: str
+    exponent: float | None = None
+    token_share: float = 0.2
+    measured: Tensor | None = None
+    share: float | None = None
+
+    def of(self, certainty: Tensor, mask: Tensor, accelerator: Accelerator, seed: int) -> Tensor:
+        """Args: certainty, mask (B, T); seed of all processes, for `shuffled`. Returns: (B, T), without a gradient."""
+        if self.weighting == "rank":
+            assert self.measured is not None
+            assert self.share is not None
+            return rank_weights(certainty, self.measured, self.share)
+        if self.weighting == "certain_tokens":
+            return (~top_share_of_rows(-certainty, mask, self.token_share)).to(certainty.dtype)
+        assert self.exponent is not None
+        weights = prioritized(certainty, mask, self.exponent)
+        if self.weighting == "matched_mean":
+            return torch.full_like(weights, global_mean(weights, mask, accelerator))
+        if self.weighting == "shuffled":
+            return shuffled_over_processes(weights, mask, accelerator, seed)
+        return weights
+
+
+def global_mean(values: Tensor, mask: Tensor, accelerator: Accelerator) -> float:
+    """The mean over the tokens of all processes. Args: values, mask (B, T)."""
+    total, count = global_sums(torch.stack([values[mask].float().sum(), mask.sum().float()]), accelerator)
+    return total / max(count, 1.0)
+
+
+def global_sums(values: Tensor, accelerator: Accelerator) -> list[float]:
+    """The sums over processes. Args: values (n,)."""
+    sums: list[float] = accelerator.reduce(values.detach(), reduction="sum").tolist()
+    return sums
+
+
+def shuffled_over_processes(weights: Tensor, mask: Tensor, accelerator: Accelerator, seed: int) -> Tensor:
+    """`rlkl.weighting.shuffled` over the tokens of all processes: the permutation does not depend on how many share them.
+
+    Args: weights, mask (B, T); T may differ between processes, B not. Returns: (B, T).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if accelerator.num_processes == 1:
+        return shuffled(weights, mask, generator)
+    rows, columns = weights.shape
+    everyone = accelerator.gather(accelerator.pad_across_processes(weights.contiguous(), dim=1))  # (processes * B, longest T)
+    masks = accelerator.gather(accelerator.pad_across_processes(mask.to(torch.uint8).contiguous(), dim=1)).bool()
+    start = accelerator.process_index * rows
+    return shuffled(everyone, masks, generator)[start : start + rows, :columns]
+
+
+def constant_groups(rewards: Tensor, completions: int) -> Tensor:
+    """Which completions are of a group whose rewards are all equal, so that they have no advantage.
+
+    Args:
+        rewards: (N,) of the completions of all processes, group after group; not a number where nothing was scored.
+        completions: of a group.
+
+    Returns:
+        (N,) bool
+    """
+    groups = rewards.view(-1, completions)
+    highest = groups.nan_to_num(nan=-math.inf).amax(1)
+    lowest = groups.nan_to_num(nan=math.inf).amin(1)
+    return (highest <= lowest).repeat_interleave(completions)
+
+
+def clipped(log_ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
+    """Which tokens' policy gradient is clipped away: likelier than they were by more than `high` allows and to be reinforced
+    still, or less likely by more than `low` allows and to be weakened still.
+
+    Args:
+        log_ratio: (B, T) log-probability less that of the policy that sampled; (B, 1) of whole completions.
+        advantages: (B, 1) or (B, T)
+
+    Returns:
+        (B, T) bool, or (B, 1)
+    """
+    ratio = log_ratio.detach().exp()
+    return ((ratio > 1 + high) & (advantages > 0)) | ((ratio < 1 - low) & (advantages < 0))
+
+
+def to_the_end(values: Tensor, mask: Tensor) -> Tensor:
+    """The sum of each completion's values from a token to the last. Args: values, mask (B, T). Returns: (B, T)."""
+    return values.masked_fill(~mask, 0.0).flip(1).cumsum(1).flip(1)
+
+
+def statistics(weights: Tensor, divergence: Tensor, mask: Tensor, accelerator: Accelerator) -> dict[str, float]:
+    """What is logged of a batch: KL, weighted KL, mean weight, share below one half, and the share of weights in each tenth.
+
+    Args: weights, divergence, mask (B, T). Returns: numbers over the tokens of all processes.
+    """
+    w, kl = weights.detach()[mask].float(), divergence.detach()[mask].float()
+    bins = torch.bincount((w * BINS).long().clamp(0, BINS - 1), minlength=BINS)
+    local = torch.stack([w.new_tensor(len(w)), kl.sum(), (w * kl).sum(), w.sum(), (w < 0.5).sum().float(), *bins.float()])
+    count, *sums = global_sums(local, accelerator)
+    means = [total / max(count, 1.0) for total in sums]
+    names = ["kl", "weighted_kl", "mean_weight", "share_below_half", *(f"weights/{k / BINS:.1f}" for k in range(BINS))]
+    return dict(zip((f"kl_weighting/{name}" for name in names), means, strict=True))
