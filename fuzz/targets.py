@@ -182,10 +182,11 @@ def run_directory(folder: Path, source: Source) -> None:
 
 def run_files(folder: Path, source: Source) -> None:
     """What reproductions read beside a finished run: scores of documents, drift."""
-    name = source.choice(("documents.safetensors", "drift.json"))
-    if name == "drift.json":
+    name = source.choice(("documents.safetensors", "drift-1.json"))
+    if name == "drift-1.json":
         (folder / name).write_bytes(source.file(b'{"N": {"kl": 0.5, "changed": 0.1, "positions": []}}'))
-        rlkl.reproduce.drift_of({"run_dir": str(folder), "model": "addition-n5", "trained_digits": 1, "digits": 2})
+        result = {"run_dir": str(folder), "reference": "addition-n5", "trained_digits": 1, "digits": 2}
+        rlkl.reproduce.drift_of(result | {"history": [{"step": 1}]})
     else:
         (folder / name).write_bytes(source.file(good.classifier_folder()["seen.safetensors"]))
         good.write({"a.taxonomy": good.TAXONOMY, "documents.jsonl": good.documents()}, folder / "data")
@@ -274,6 +275,16 @@ APPLICATIONS: dict[tuple[str, str], Callable[..., None]] = {
     ("rlkl", "pretrain"): rlkl.pretrain.check,
     ("rlkl", "evaluate"): rlkl.evaluate.check,
     ("rlkl", "reproduce"): _check_rlkl_reproduce,
+}
+SCHEMAS = {
+    ("htc", "train"): htc.config.TrainConfig,
+    ("htc", "reproduce"): htc.config.ReproduceConfig,
+    ("htc", "evaluate"): htc.config.EvaluateConfig,
+    ("htc", "predict"): htc.config.PredictConfig,
+    ("rlkl", "finetune"): rlkl.config.FinetuneConfig,
+    ("rlkl", "pretrain"): rlkl.config.PretrainConfig,
+    ("rlkl", "evaluate"): rlkl.config.EvaluateConfig,
+    ("rlkl", "reproduce"): rlkl.config.ReproduceConfig,
 }
 GIVEN = {"htc": ["dataset=custom", "dataset.dir=."], "rlkl": []}
 VALUES = (
@@ -374,7 +385,7 @@ def _call(folder: Path, package: str, application: str, arguments: list[str]) ->
                 application=package,
                 config=application,
                 bad_input=(package_errors,),
-                literal=("text", "input", "model", "runs") if application == "predict" else (),
+                schema=SCHEMAS[package, application],
             )
     except SystemExit as stop:
         told = errors.getvalue().strip()

@@ -12,16 +12,16 @@ from common.parallel import run_all
 PROGRAM = """
 import time
 from pathlib import Path
+from common.interruption import finishing
 from common.parallel import run_all
-from common.training import ctrl_c_waits
 
 def run(number):
     Path(f"{number}.begun").touch()
     time.sleep(1)  # a model is loaded, say
-    with ctrl_c_waits() as interrupted:
+    with finishing() as interrupted:
+        Path(f"{number}.trains").touch()
         if interrupted.wait(120):
             Path(f"{number}.saved").touch()
-            raise KeyboardInterrupt
     return {}
 
 if __name__ == "__main__":
@@ -51,8 +51,8 @@ def test_a_run_that_fails_lets_the_others_go_on(tmp_path):
         run_all(root, [0, 9], 1, "roots", ValueError)
 
 
-@pytest.mark.parametrize("seconds", [0, 2])  # after the first run has begun: before it takes Ctrl-C, and when it does
-def test_ctrl_c_reaches_runs_that_do_not_take_it_yet(seconds, tmp_path):
+@pytest.mark.parametrize(("phase", "saved"), [("begun", []), ("trains", ["1.saved", "2.saved"])])
+def test_ctrl_c_ends_runs_and_those_that_train_save_first(phase, saved, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     process = subprocess.Popen(
         [sys.executable, "program.py"],
@@ -62,13 +62,12 @@ def test_ctrl_c_reaches_runs_that_do_not_take_it_yet(seconds, tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which tests that run in the background ignore
     )
     deadline = time.monotonic() + 100
-    while len(list(tmp_path.glob("*.begun"))) < 2:
+    while len(list(tmp_path.glob(f"*.{phase}"))) < 2:
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    time.sleep(seconds)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode != 0
-    assert sorted(file.name for file in tmp_path.glob("*.saved")) == ["1.saved", "2.saved"]
+    assert sorted(file.name for file in tmp_path.glob("*.saved")) == saved
     assert len(list(tmp_path.glob("*.begun"))) == 2

@@ -439,7 +439,7 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
     assert code == 0, err
     assert "| ours |" in out
     page = (tmp_path / "output" / "report.html").read_text()
-    assert page.count("<svg") == 19
+    assert page.count("<svg") == 13
     assert "<h2>The 4 runs</h2>" in page
     assert f"<code>rlkl-finetune model={pretrained / 'model'} penalty.weighting=none" in page
     assert page.count("<pre") == 3

@@ -59,7 +59,7 @@ def convert(folder: str | Path, file: str | Path | None = None) -> Path:
     if not file.is_file():
         raise InputError(f"There is no model file {file}.")
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    quantized = AutoModelForCausalLM.from_pretrained(**source, dtype="float32")
+    quantized = AutoModelForCausalLM.from_pretrained(**source, trust_remote_code=False, dtype="float32")
     if not isinstance(quantized.config, LlamaConfig):
         raise InputError(f"{file} holds a {quantized.config.model_type}; only Llamas can be converted.")
     settings = {name: value for name, value in quantized.config.to_dict().items() if name != "quantization_config"}
@@ -67,7 +67,7 @@ def convert(folder: str | Path, file: str | Path | None = None) -> Path:
     model.load_state_dict(quantized.state_dict())
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent) as written:
-        AutoTokenizer.from_pretrained(**source).save_pretrained(written)
+        AutoTokenizer.from_pretrained(**source, trust_remote_code=False).save_pretrained(written)
         model.save_pretrained(written)
         Path(written).replace(folder.absolute())  # complete, or not there
         Path(written).mkdir()  # for the TemporaryDirectory to remove
@@ -76,7 +76,7 @@ def convert(folder: str | Path, file: str | Path | None = None) -> Path:
 
 def line_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a converted folder, for completions of one line: a new line ends them."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.eos_token = LINE_END
