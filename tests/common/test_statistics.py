@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from common.statistics import bootstrap, over_seeds
+from common.statistics import bootstrap, over_seeds, told_over_seeds
 
 
 def test_student_interval_of_a_textbook_sample():
@@ -18,6 +18,30 @@ def test_one_seed_has_no_interval():
     assert math.isnan(interval.low)
     with pytest.raises(ValueError, match="no values"):
         over_seeds([])
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.728], "0.728"),
+        ([0.728, 0.741], "0.728, 0.741"),
+        ([-0.5, 0.25], "-0.500, 0.250"),
+        ([0.3, 0.3], "0.300, 0.300"),
+        ([1.0, 2.0, 3.0], "2.000 ± 2.484"),
+    ],
+)
+def test_fewer_than_three_seeds_are_shown_as_values(values, shown):
+    interval = over_seeds(values)
+    assert str(interval) == shown
+    assert math.isnan(interval.low) == (len(values) < 3)
+    assert interval.mean == pytest.approx(np.mean(values))
+    assert over_seeds([0.01, -0.02]).shown("+.3f") == "+0.010, -0.020"
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "one seed"), (2, "each of the 2 seeds"), (3, "the mean over 3 seeds")])
+def test_reports_say_what_their_numbers_are(count, told):
+    assert told in told_over_seeds(count)
+    assert ("interval (Student" in told_over_seeds(count)) == (count > 2)
 
 
 def test_bootstrap_covers_the_mean_as_often_as_it_says():

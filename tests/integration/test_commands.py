@@ -15,6 +15,7 @@ import rlkl.config
 import rlkl.reproduce
 from common.commands import commands_of
 from common.grammar import literal
+from common.plain_text import as_override, text_keys
 from common.runs import config_hash
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -50,7 +51,8 @@ def test_the_command_of_a_run_composes_to_its_config(package, experiment, profil
         commands = commands_of(program, application, runs)
         assert len(set(commands)) == len(runs)
         for run, command in [*zip(runs, commands, strict=True)][-1:]:
-            first, *overrides = shlex.split(command)
+            first, *arguments = shlex.split(command)
+            overrides = [as_override(argument, text_keys(type(run))) for argument in arguments]
             again = OmegaConf.to_object(compose(application, overrides))
             assert first == program
             assert config_hash(asdict(again)) == config_hash(asdict(run))

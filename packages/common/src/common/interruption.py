@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NAMES = {
@@ -54,7 +53,7 @@ class _Answering:
         self._came: tuple[int, float] | None = None  # the first signal and when it came, whoever noticed
         self._told = False
         self._telling = threading.RLock()
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, signal._HANDLER] = {}
         self._pipe: tuple[int, int] | None = None
         self._lost = sys.unraisablehook
 
@@ -122,6 +121,7 @@ class _Answering:
         pressed_twice = number == first == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ
         if self._pipe is not None and (pressed_twice or time.monotonic() - when >= ECHO):
             self._write("stopped at once; what was finished or saved before is kept.")
+            _kill_children()
             os._exit(128 + number)
 
     def _phase(self) -> _Phase | None:
@@ -244,7 +244,8 @@ def received() -> int | None:
 
 
 def exit_code() -> int:
-    """What a process that was interrupted exits with; says so where no signal did."""
+    """What an interrupted process is to exit with, now: no worker is left behind. Says so where no signal did."""
+    _kill_children()
     number = received() or signal.SIGINT
     if _answering is not None:
         _answering.tell(number, None)
@@ -284,6 +285,14 @@ def _first_ctrl_c_sets(event: threading.Event, act: Callable[[], object]) -> Ite
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def _kill_children() -> None:
+    """Kill worker processes, of multiprocessing's or of joblib's pools."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    for child in () if multiprocessing is None else multiprocessing.active_children():
+        with suppress(Exception):  # it may just have ended
+            child.kill()
 
 
 def _let_go_of_terminal() -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import resource_tracker
+from types import ModuleType
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -73,7 +74,7 @@ def run_all(
     results: dict[int, dict[str, Any]] = {}
     failed: dict[int, Exception] = {}
     others = multiprocessing.active_children()
-    _start_resource_tracker()
+    start_quietly(resource_tracker)
     with (
         interruption.finishing(
             "the runs under way end, trainings with a checkpoint", partial(_stop_all_but, others)
@@ -115,12 +116,15 @@ def _stop_all_but(others: Sequence[multiprocessing.process.BaseProcess]) -> None
             process.terminate()
 
 
-def _start_resource_tracker() -> None:
-    """Start multiprocessing's process that cleans up, such that it says nothing when this one ends at once."""
+def start_quietly(tracker: ModuleType) -> None:
+    """Start the process that cleans up after worker processes, such that it says nothing when this one ends at once.
+
+    Args: tracker: the module of multiprocessing or of joblib that does so.
+    """
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
     try:
-        resource_tracker.ensure_running()
+        tracker.ensure_running()
     finally:
         del os.environ["PYTHONWARNINGS"]
         if before is not None:

@@ -14,8 +14,10 @@ import os
 import shlex
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 RECORD, LOG, STOP = "job.json", "job.log", ".stop"
 LOOK = 0.3  # seconds between looks for the file that stops jobs
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # whose jobs are done by the process that was started
+JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # whose jobs are done by its children
 Record = dict[str, Any]
 """`number`; `overrides`, key -> value; `command`; `run_dir`, `metrics` and `score`, or `error`."""
 
@@ -71,17 +74,35 @@ class Sweep(Callback):
         Where jobs are processes of their own, an interruption makes them save and end, and is waited for.
         """
         folder = Sweep.folder = Path(config.hydra.sweep.dir)
-        for old in (*folder.glob(f"*/{RECORD}"), folder / STOP):
+        for old in (*folder.glob(f"*/{RECORD}"), *folder.glob(f"*/{LOG}"), folder / STOP):
             old.unlink(missing_ok=True)
-        if config.hydra.launcher.get("_target_") != BASIC:
+        launcher = config.hydra.launcher.get("_target_")
+        if launcher == JOBLIB:
+            _start_resource_trackers()
+        if launcher != BASIC:
             what = "the jobs under way finish their step and save a checkpoint"
-            Sweep._interruption.enter_context(interruption.finishing(what, lambda: _touch(folder / STOP)))
+            Sweep._interruption.enter_context(interruption.finishing(what, partial(_stop_jobs, folder)))
             Sweep._interruption.enter_context(interruption.kept_from_children())
 
 
-def _touch(file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()
+def _start_resource_trackers() -> None:
+    """To start them later would let signals through to joblib's workers, since it ends with all signals unblocked."""
+    from multiprocessing import resource_tracker
+
+    from joblib.externals.loky.backend import resource_tracker as resource_tracker_of_joblib
+
+    from common.parallel import start_quietly
+
+    start_quietly(resource_tracker)
+    start_quietly(resource_tracker_of_joblib)
+
+
+def _stop_jobs(folder: Path) -> None:
+    """Let the jobs under way finish; where there are none yet, raise KeyboardInterrupt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / STOP).touch()
+    if not any(folder.glob(f"*/{LOG}")):
+        raise KeyboardInterrupt
 
 
 def is_job() -> bool:
@@ -156,15 +177,13 @@ def _note_outcome(
 
 @contextmanager
 def _stops_with(sweep: Path) -> Iterator[None]:
-    """For a job that is a process of its own: interrupt it when the sweep is, and end it when the sweep is no more."""
+    """For a job that is done apart from the process that was started: interrupt it when the sweep is interrupted."""
     interruption.answer_as_worker()
+    _end_with_parent()
     over = threading.Event()
-    started_by = os.getppid()
 
     def watch() -> None:
         while not (sweep / STOP).exists():
-            if os.getppid() != started_by:
-                os._exit(1)
             if over.wait(LOOK):
                 return
         os.kill(os.getpid(), signal.SIGTERM)
@@ -179,6 +198,19 @@ def _stops_with(sweep: Path) -> Iterator[None]:
         finally:
             over.set()
             watching.join()
+
+
+@cache
+def _end_with_parent() -> None:
+    """From now on, end this process when the one that started it is no more."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

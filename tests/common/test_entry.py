@@ -1,0 +1,130 @@
+"""What every command does before it imports what takes seconds: its version, and signals."""
+
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+PACKAGES = Path(__file__).resolve().parents[2] / "packages"
+SCRIPTS = {
+    name: target
+    for package in ("htc", "rlkl")
+    for name, target in tomllib.loads((PACKAGES / package / "pyproject.toml").read_text())["project"]["scripts"].items()
+}
+MODULES = {
+    "htc": ["htc.train", "htc.evaluate", "htc.predict", "htc.reproduce"],
+    "rlkl": ["rlkl.pretrain", "rlkl.finetune", "rlkl.evaluate", "rlkl.analyze", "rlkl.reproduce"],
+    "rlkl-htc-common": ["common.dashboards"],
+}
+
+
+def script(name):
+    """As the installed console script does it."""
+    module, function = SCRIPTS[name].split(":")
+    return [
+        sys.executable,
+        "-c",
+        f"import sys\nfrom {module} import {function}\nsys.argv[0] = {name!r}\nsys.exit({function}())",
+    ]
+
+
+COMMANDS = {name: script(name) for name in SCRIPTS} | {
+    module: [sys.executable, "-m", module] for modules in MODULES.values() for module in modules
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_our_version(command):
+    done = subprocess.run([*COMMANDS[command], "seed=1", "--version"], capture_output=True, text=True, timeout=60)
+    distribution = next((name for name, modules in MODULES.items() if command in modules), command.partition("-")[0])
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{distribution} {version(distribution)}\n", "")
+
+
+def test_every_console_script_and_module_is_known_here():
+    assert set(SCRIPTS) == {"htc-train", "htc-evaluate", "htc-predict", "rlkl-pretrain", "rlkl-finetune", "rlkl-evaluate"}
+    files = [file for file in PACKAGES.glob("*/src/*/*.py") if "run_application(" in file.read_text() and file.name != "cli.py"]
+    assert {f"{file.parent.name}.{file.stem}" for file in files} == {m for modules in MODULES.values() for m in modules}
+
+
+@pytest.mark.parametrize("module", ["htc", "rlkl", "htc.commands", "rlkl.commands", "common.entry"])
+def test_what_comes_before_signals_are_answered_takes_no_time(module):
+    code = f"import sys, {module}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert not {"torch", "numpy", "hydra", "omegaconf", "transformers", "importlib.metadata"} & set(done.stdout.split())
+
+
+def test_names_of_the_package_are_there_when_they_are_asked_for():
+    import htc
+
+    assert htc.Hierarchy is htc.hierarchy.Hierarchy
+    assert {"Hierarchy", "InputError"} <= set(htc.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Hierarchies'"):
+        htc.Hierarchies  # noqa: B018
+
+
+def answers_sigterm(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)[1], 16) >> (signal.SIGTERM - 1) & 1
+
+
+def outcome(command, seconds, signals, folder):
+    """Start a command, send signals some seconds after it answers them. Returns: its exit code and what it wrote."""
+
+    def as_in_the_foreground():
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
+    process = subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_the_foreground
+    )
+    while not answers_sigterm(process.pid):  # 20 to 30 ms of Python's own start, many times that on a busy machine
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    time.sleep(seconds)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.1)
+    _, err = process.communicate(timeout=120)
+    return process.returncode, err
+
+
+SENT = {
+    "once": ([signal.SIGINT], 130),
+    "twice": ([signal.SIGINT, signal.SIGINT], 130),
+    "SIGTERM": ([signal.SIGTERM], 143),
+    "SIGHUP": ([signal.SIGHUP], 129),
+}
+
+
+def check_random_moments(command, sent, tries, most, folder):
+    signals, code = SENT[sent]
+    moments, seen = random.Random(f"{command} {sent}"), Counter()
+    for _ in range(tries):
+        seconds = moments.uniform(0, most)
+        found, err = outcome(COMMANDS[command], seconds, signals, folder)
+        sentences = [line for line in err.splitlines() if re.match(r"[\w.-]+: (interrupted|stopped at once)", line)]
+        assert found == code, (seconds, err)
+        assert "Traceback" not in err, (seconds, err)
+        assert 1 <= len(sentences) <= len(signals), (seconds, err)
+        seen[len(sentences)] += 1
+    print(f"{command}, {sent}: {tries} tries, by number of sentences: {dict(seen)}")
+
+
+@pytest.mark.parametrize("sent", SENT)
+def test_signals_while_modules_are_imported(sent, tmp_path):
+    check_random_moments("htc-predict", sent, 3, 1, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", SENT)
+@pytest.mark.parametrize("command", ["htc-train", "rlkl.reproduce"])
+def test_signals_at_random_moments_of_the_first_six_seconds(command, sent, tmp_path):
+    check_random_moments(command, sent, 30, 6, tmp_path)
