@@ -22,7 +22,7 @@ SCRIPTS = {
 MODULES = {
     "htc": ["htc.train", "htc.evaluate", "htc.predict", "htc.reproduce"],
     "rlkl": ["rlkl.pretrain", "rlkl.finetune", "rlkl.evaluate", "rlkl.analyze", "rlkl.reproduce"],
-    "rlkl-htc-common": ["common.dashboards"],
+    "rlkl-htc-common": ["common.dashboards", "common.manifest"],
 }
 
 
@@ -50,7 +50,8 @@ def test_every_command_says_our_version(command):
 
 def test_every_console_script_and_module_is_known_here():
     assert set(SCRIPTS) == {"htc-train", "htc-evaluate", "htc-predict", "rlkl-pretrain", "rlkl-finetune", "rlkl-evaluate"}
-    files = [file for file in PACKAGES.glob("*/src/*/*.py") if "run_application(" in file.read_text() and file.name != "cli.py"]
+    files = [file for file in PACKAGES.glob("*/src/*/*.py") if '\nif __name__ == "__main__":' in file.read_text()]
+    assert all(re.search(r'^    begin\("', file.read_text(), re.MULTILINE) for file in files)
     assert {f"{file.parent.name}.{file.stem}" for file in files} == {m for modules in MODULES.values() for m in modules}
 
 

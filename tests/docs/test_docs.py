@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 
 import htc.config
 import rlkl.config
+from common.plain_text import as_override, text_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -28,11 +29,12 @@ SCRIPTS = {
 }  # htc-train -> htc.train
 ENTRY = r"(?:(?:htc|rlkl)-(?:train|evaluate|predict|pretrain|finetune)\b|python -m \w+\.\w+|torchrun )"
 COMMAND = re.compile(rf"(?:^|\$ |`)((?:\w+=\w+ )?{ENTRY}[^`\n>|]*)", flags=re.MULTILINE)
-COMMANDS = sorted({command.strip() for text in TEXTS.values() for command in COMMAND.findall(text)})
+COMMANDS = sorted({command.strip() for text in TEXTS.values() for command in COMMAND.findall(re.sub(r"\\\n *", "", text))})
 SCHEMAS = {
     name: value for module in (htc.config, rlkl.config) for name, value in vars(module).items() if name.endswith("Config")
 }
 FIELDS = {field.name for schema in (*SCHEMAS.values(), rlkl.config.Penalty) for field in dataclasses.fields(schema)}
+NOT_INSTALLED = ("hydra/sweeper=optuna", "hydra.sweeper.")
 GROUPS = {"experiment", "profile", "sweep"}  # keys that choose a file, but are in no schema
 
 
@@ -89,10 +91,14 @@ def test_every_command_composes(command):
     package, _, application = module.partition(".")
     if package == "common":
         return
-    overrides = [word for word in words[words.index(module) + 1 :] if "=" in word]
-    if "--multirun" in words or any(word.startswith("sweep=") for word in overrides):
-        overrides = [re.sub(r"=([^,\[]*),.*", r"=\1", word) for word in overrides]  # one job of the grid
-    {"htc": htc.config, "rlkl": rlkl.config}[package].register()
+    settings = {"htc": htc.config, "rlkl": rlkl.config}[package]
+    texts = text_keys(vars(settings)[f"{application.capitalize()}Config"])
+    overrides = [word for word in words[words.index(module) + 1 :] if "=" in word and not word.startswith(NOT_INSTALLED)]
+    sweeping = "--multirun" in words or any(word.startswith("sweep=") for word in overrides)
+    overrides = [as_override(word, texts, sweeping) for word in overrides]
+    if sweeping:  # one job of the grid
+        overrides = [re.sub(r"=(?:choice\(|tag\(log, interval\()?([^,\[]*),.*", r"=\1", word) for word in overrides]
+    settings.register()
     with initialize_config_dir(str(ROOT / "conf" / package), version_base="1.3"):
         compose(application, overrides, return_hydra_config=True)
 

@@ -8,6 +8,12 @@ too. Files that it does not name, such as a README, may be there. A model that w
 python -m common.manifest FOLDER
 """
 
+if __name__ == "__main__":  # before what takes longer to import
+    from common.entry import begin
+
+    begin("rlkl-htc-common")
+
+
 import hashlib
 import json
 import logging

@@ -117,14 +117,16 @@ def _stop_all_but(others: Sequence[multiprocessing.process.BaseProcess]) -> None
 
 
 def start_quietly(tracker: ModuleType) -> None:
-    """Start the process that cleans up after worker processes, such that it says nothing when this one ends at once.
+    """Start the process that cleans up after worker processes, such that it outlives a closed terminal, and says nothing when
+    this process ends at once.
 
     Args: tracker: the module of multiprocessing or of joblib that does so.
     """
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
     try:
-        tracker.ensure_running()
+        with interruption.kept_from_children():
+            tracker.ensure_running()
     finally:
         del os.environ["PYTHONWARNINGS"]
         if before is not None:
