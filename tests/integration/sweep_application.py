@@ -37,7 +37,8 @@ def square(config):
             if typed.x in typed.refused:
                 raise InputError(f"x must not be {typed.x}.")
             result = run.write_result(square=typed.x**2 + 1 / (typed.x not in typed.broken) + typed.seed, process=os.getpid())
-    return {"run_dir": str(run.path), "metrics": {"square": result["square"]}}
+    metrics = {"test/square": result["square"], "dev/root": typed.x**0.5}
+    return {"run_dir": str(run.path), "metrics": metrics, "score": metrics["dev/root"]}
 
 
 if __name__ == "__main__":

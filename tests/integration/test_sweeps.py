@@ -100,7 +100,8 @@ def test_a_sweep_that_is_killed_three_times_ends_with_the_same_table(folder):
     assert len(begun(whole)) == 12
     rows = [line.split(" | ") for line in table.splitlines()[2:]]
     assert [row[0].strip("| ") for row in rows] == ["1", "2", "3", "4"]
-    assert rows[1][1:] == ["3", f"6.000 ± {4.302653 / 3**0.5:.3f} |"]  # 4 + 1 + the mean of 0, 1 and 2
+    assert rows[1][1:] == ["3", "1.414 ± 0.000", f"6.000 ± {4.302653 / 3**0.5:.3f} |"]  # 4 + 1 + the mean of 0, 1 and 2
+    assert table.splitlines()[0] == "| x | runs | dev/root | test/square |", "dev comes first"
 
 
 @pytest.mark.slow
@@ -127,8 +128,8 @@ def test_fifty_kills_at_random_moments_change_no_sweep(folder):
 def test_jobs_that_fail_are_named_and_the_others_done(folder):
     code, out, err = run(folder, "refused=[2]", "broken=[3]")
     assert code == 1
-    assert "| 1 | 3 | 3.000" in out
-    assert "| 4 | 3 | 18.000" in out
+    assert "| 1 | 3 | 1.000 ± 0.000 | 3.000" in out
+    assert "| 4 | 3 | 2.000 ± 0.000 | 18.000" in out
     told = [line for line in err.splitlines() if " failed: " in line]
     assert len(told) == 6
     assert told[0].startswith("sweep_application: job 3 failed: x must not be 2.0. (sweep_application x=2 seed=0 ")
@@ -147,14 +148,78 @@ def test_jobs_that_fail_are_named_and_the_others_done(folder):
     assert json.loads((folder / "outputs/grid/3/job.json").read_text())["error"] is None
 
 
-def test_ctrl_c_ends_a_sweep(folder):
-    process = start(folder, "seconds=1")
+@pytest.mark.parametrize("launcher", ["cores", "basic"])
+@pytest.mark.parametrize(
+    ("number", "send", "code"),
+    [
+        (signal.SIGINT, os.killpg, 130),
+        (signal.SIGINT, os.kill, 130),
+        pytest.param(signal.SIGTERM, os.killpg, 143, marks=pytest.mark.slow),
+        (signal.SIGTERM, os.kill, 143),
+        pytest.param(signal.SIGHUP, os.killpg, 129, marks=pytest.mark.slow),
+    ],
+)
+def test_an_interruption_ends_a_sweep(number, send, code, launcher, folder):
+    process = start(folder, "seconds=1", f"hydra/launcher={launcher}")
     wait_until(lambda: finished(folder) >= 1, process)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in err
+    send(process.pid, number)
+    out, err = process.communicate(timeout=60)  # until the last of its processes is gone
+    assert process.returncode == code
+    assert "Traceback" not in err
+    (sentence,) = [line for line in err.splitlines() if line.startswith("sweep_application: ")]
+    assert "interrupted" in sentence
+    assert not out
+    done = len(begun(folder))
+    assert done < 12
     assert run(folder)[0] == 0
+    assert len(begun(folder)) <= 12 + 4, "what was done is not done again"
+
+
+def test_a_second_ctrl_c_leaves_no_process_behind(folder):
+    process = start(folder, "seconds=60")
+    wait_until(lambda: begun(folder), process)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.3)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+CLIMBER = """
+import json
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+
+class Climber(BasicSweeper):
+    # It takes scores as Optuna's sweeper does.
+    def sweep(self, arguments):
+        overrides = OverridesParser.create().parse_overrides([*self._parse_config(), *arguments])
+        (batch,) = self.split_arguments(overrides, None)
+        scores = []
+        for job in self.launcher.launch(batch, initial_job_idx=0):
+            try:
+                scores.append(float(job.return_value))
+            except Exception as error:
+                scores.append(type(error).__name__)
+        print(json.dumps(scores))
+"""
+
+
+@pytest.mark.parametrize("launcher", ["cores", "basic"])
+def test_a_sweeper_gets_scores_and_failures(launcher, folder, monkeypatch):
+    plugins = folder / "plugins" / "hydra_plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "climber.py").write_text(CLIMBER)
+    monkeypatch.setenv("PYTHONPATH", f"{plugins.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    told = ["hydra.sweeper._target_=hydra_plugins.climber.Climber", f"hydra/launcher={launcher}", "x=1,4,9,16", "seed=0"]
+    code, out, err = run(folder, *told, "refused=[9]", "broken=[16]")
+    assert code == 1
+    assert json.loads(out.splitlines()[0]) == [1.0, 2.0, "JobError", "JobError"]
+    assert "job 2 failed: x must not be 9.0." in err
+    assert json.loads((folder / "outputs/grid/1/job.json").read_text())["score"] == 2.0
 
 
 def test_a_typo_is_told_before_any_job_begins(folder):
@@ -168,5 +233,5 @@ def test_a_cluster_in_small(folder):
     """submitit's local executor: what a SLURM cluster does, on this machine."""
     code, out, err = run(folder, "hydra/launcher=submitit_local", "x=1,2", "seed=0,1", "hydra.launcher.timeout_min=5")
     assert code == 0, err
-    assert "| 2 | 2 | 5.000, 6.000 |" in out
+    assert "| 2 | 2 | 1.414, 1.414 | 5.000, 6.000 |" in out
     assert len({json.loads(file.read_text())["process"] for file in folder.glob("runs/*/result.json")}) == 4
