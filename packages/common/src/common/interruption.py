@@ -51,7 +51,7 @@ class _Answering:
         self.phases: list[_Phase] = []
         self.first: int | None = None  # the first signal that the main thread took
         self._came: tuple[int, float] | None = None  # the first signal and when it came, whoever noticed
-        self._told = False
+        self._told = self._ending = False
         self._telling = threading.RLock()
         self._before: dict[int, signal._HANDLER] = {}
         self._pipe: tuple[int, int] | None = None
@@ -120,9 +120,16 @@ class _Answering:
         first, when = self._came
         pressed_twice = number == first == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ
         if self._pipe is not None and (pressed_twice or time.monotonic() - when >= ECHO):
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        """Say so and end the process; both threads may come here, of which the second waits for the end."""
+        self._telling.acquire()
+        if not self._ending:
+            self._ending = True
             self._write("stopped at once; what was finished or saved before is kept.")
-            _kill_children()
-            os._exit(128 + number)
+        _kill_children()
+        os._exit(128 + number)
 
     def _phase(self) -> _Phase | None:
         return self.phases[-1] if self.phases else None
