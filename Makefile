@@ -41,7 +41,7 @@ reproduce: reproduce-rl reproduce-htc ## both papers, one after the other; each 
 
 reproduce-rl: .venv/.installed ## compare the KL penalties on additions; ends in a report; EXPERIMENT=betas PROFILE=paper
 	$(if $(filter paper,$(PROFILE)),$(BIN)/rlkl-pretrain experiment=pretrain_paper run_dir=runs/rlkl/addition-n7-gpt2)
-	$(BIN)/python -m rlkl.reproduce $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(PROFILE),profile=$(PROFILE))
+	$(BIN)/rlkl-reproduce $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(PROFILE),profile=$(PROFILE))
 
 sweep-rl: .venv/.installed ## fine-tune over a grid of conf/rlkl/sweep; SWEEP=betas LAUNCHER=submitit_slurm; again: what is missing
 	$(BIN)/rlkl-finetune sweep=$(or $(SWEEP),betas) $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
@@ -50,10 +50,10 @@ sweep-htc: .venv/.installed ## train over a grid of conf/htc/sweep; SWEEP=losses
 	$(BIN)/htc-train sweep=$(or $(SWEEP),losses) $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
 
 dashboards: .venv/.installed ## check the wandb dashboards of conf/dashboards and write them to outputs/dashboards
-	$(BIN)/python -m common.dashboards
+	$(BIN)/python -m rlkl_htc_common.dashboards
 
 dashboards-push: .venv/.installed ## save them on the server: make dashboards-push WANDB_ENTITY=NAME
-	$(BIN)/python -m common.dashboards push=true entity=$(or $(WANDB_ENTITY),null)
+	$(BIN)/python -m rlkl_htc_common.dashboards push=true entity=$(or $(WANDB_ENTITY),null)
 
 pretrain-rl: .venv/.installed ## train the model again that reproduce-rl starts from, and evaluate it
 	$(BIN)/rlkl-pretrain run_dir=outputs/pretrain-rl
@@ -61,7 +61,7 @@ pretrain-rl: .venv/.installed ## train the model again that reproduce-rl starts 
 	  $(BIN)/rlkl-evaluate model=outputs/pretrain-rl/model output=outputs/pretrain-rl/evaluation.json
 
 reproduce-htc: .venv/.installed ## compare the hierarchical objectives and inference rules; DATASET=wos DIR=folder PROFILE=paper
-	$(BIN)/python -m htc.reproduce $(if $(DATASET),experiment=paper_$(DATASET) "dataset.dir=$${DIR}") $(if $(PROFILE),profile=$(PROFILE))
+	$(BIN)/htc-reproduce $(if $(DATASET),experiment=paper_$(DATASET) "dataset.dir=$${DIR}") $(if $(PROFILE),profile=$(PROFILE))
 
 # Texts of yours go through the environment: neither make nor the shell reads anything into them.
 override export DIR := $(value DIR)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from hierarchies import compare, one_path_each, seconds, tree
 
-from htc import decoding, expected, metrics
-from htc.evaluation import evaluate
+from htc import decoding, metrics
+from htc.decoding import expected
 from htc.losses import ConditionalSoftmax
+from htc.scoring.evaluate_rules import evaluate
 
 DOCUMENTS = 2003
 

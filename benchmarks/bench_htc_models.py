@@ -15,13 +15,13 @@ import torch
 from hierarchies import compare, one_path_each, tree
 from torch import nn
 
-from common.encoders import EncoderConfig, load_encoder
 from htc import Hierarchy
-from htc.decoding_single_path import expected_wu_palmer, expected_zhao, information
-from htc.expected import end_probabilities
+from htc.decoding.expected import end_probabilities
+from htc.decoding.similarity_search import most_similar
+from htc.decoding.single_path import expected_wu_palmer, expected_zhao, information
 from htc.losses import BCE, ConditionalSoftmax
 from htc.models import HGCLR, HiTIN, coding_tree
-from htc.similarity_search import most_similar
+from rlkl_htc_common.models.encoders import EncoderConfig, load_encoder
 
 WOS = (17, 53, 11, 16, 9, 9, 19)  # areas of each domain
 ICD_LEVELS = (22, 300, 1900, 10_000, 20_000, 33_000, 33_000)  # as many nodes as ICD-10-CM has codes, and as deep

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from hierarchies import tree
 
-from common.encoders import EncoderConfig, load_encoder
 from htc import Hierarchy
-from htc.taxonomy import ROOT
+from htc.labels.taxonomy import ROOT
+from rlkl_htc_common.models.encoders import EncoderConfig, load_encoder
 
 LEVELS, DOCUMENTS = (20, 300, 2000, 7680), 100_000
 GIGABYTES = 8
@@ -40,7 +40,7 @@ def test_many_documents_and_nodes(benchmark, tmp_path):
     write_documents(tmp_path, tree(LEVELS))
     options = ["dataset=custom", f"dataset.dir='{tmp_path}'", f"runs='{tmp_path}'", f"cache_dir='{tmp_path}'"]
     options += ["loss=conditional_softmax", "training.epochs=4", "training.batch_size=256", "tracking.mode=disabled"]
-    command = [sys.executable, "-m", "htc.train", *options]
+    command = [sys.executable, "-m", "htc.commands.train", *options]
     benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=1)
     gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
     result = json.loads(next(tmp_path.glob("htc/*/*/result.json")).read_text(encoding="utf-8"))

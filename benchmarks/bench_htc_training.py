@@ -11,8 +11,8 @@ import pytest
 import torch
 from hierarchies import seconds
 
-from common.batching import epoch_batches
-from common.encoders import EncoderConfig, load_encoder
+from rlkl_htc_common.models.encoders import EncoderConfig, load_encoder
+from rlkl_htc_common.training.batching import epoch_batches
 
 BATCH, BATCHES, LIMIT = 8, 6, 512
 

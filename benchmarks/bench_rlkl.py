@@ -17,16 +17,16 @@ import pytest
 import torch
 from hierarchies import seconds
 
-from common.training import make_accelerator
-from rlkl import addition
-from rlkl.config import FinetuneConfig
-from rlkl.decoders import DynamicDecoder, StaticDecoder, advance, static_cache
-from rlkl.evaluation import roll_out
-from rlkl.language_model import load_model, move, new_model
-from rlkl.learner import Learner
-from rlkl.rollout import generate
-from rlkl.sequences import from_rollouts, next_token_logits
-from rlkl.texts import END_TOKEN, encode, longest_completion, positions_needed
+from rlkl.commands.config import FinetuneConfig
+from rlkl.finetuning.learner import Learner
+from rlkl.model.completion import roll_out
+from rlkl.model.language_model import load_model, move, new_model
+from rlkl.model.sequences import from_rollouts, next_token_logits
+from rlkl.model.texts import END_TOKEN, encode, longest_completion, positions_needed
+from rlkl.rollout.decoders import DynamicDecoder, StaticDecoder, advance, static_cache
+from rlkl.rollout.engine import generate
+from rlkl.tasks import addition
+from rlkl_htc_common.training.trainer import make_accelerator
 
 BATCH, DIGITS, STRIDE = 50, 8, 40
 ROUNDS = 5

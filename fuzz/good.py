@@ -14,16 +14,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from common.encoders import EncoderConfig, TextEncoder
-from common.manifest import MANIFEST
-from common.runs import RunDirectory
-from htc.build import make_objective
-from htc.config import CustomConfig, HeadConfig, LossConfig, TrainConfig
 from htc.datasets import load_custom
-from htc.model import Classifier
-from htc.saved_model import save_model
-from rlkl import language_model
-from rlkl.tasks import task_named
+from htc.experiment.build import make_objective
+from htc.experiment.config import CustomConfig, HeadConfig, LossConfig, TrainConfig
+from htc.experiment.saved_model import save_model
+from htc.models.classifier import Classifier
+from rlkl.model import language_model
+from rlkl.tasks.registry import task_named
+from rlkl_htc_common.manifest import MANIFEST
+from rlkl_htc_common.models.encoders import EncoderConfig, TextEncoder
+from rlkl_htc_common.runs.directory import RunDirectory
 
 Files = dict[str, bytes]
 

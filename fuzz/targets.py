@@ -19,33 +19,33 @@ import torch
 from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 
-import common.errors
-import htc.config
+import htc.commands.reproduce
+import htc.commands.train
 import htc.errors
-import htc.reproduce
-import htc.saved_model
-import htc.train
-import rlkl.config
+import htc.experiment.config
+import htc.experiment.saved_model
+import rlkl.commands.config
+import rlkl.commands.evaluate
+import rlkl.commands.finetune
+import rlkl.commands.pretrain
+import rlkl.commands.reproduce
 import rlkl.errors
-import rlkl.evaluate
-import rlkl.finetune
-import rlkl.language_model
-import rlkl.pretrain
-import rlkl.reproduce
-from common.checkpoints import CHECKSUMS, Checkpoints, random_state
-from common.cli import BAD_INPUT, run_application
-from common.encoders import EncoderConfig, TextEncoder, cached_features, load_encoder
-from common.runs import RunDirectory
-from common.tracking import Tracker, TrackingConfig
-from common.training import Trainer, TrainingConfig, TrainingData
+import rlkl.model.language_model
+import rlkl_htc_common.errors
 from fuzz import good
 from fuzz.source import Source
+from htc.commands.predict import predict, read_texts
+from htc.commands.reproduce import documents_of
 from htc.datasets import Dataset, load_custom, load_published, load_table
-from htc.hierarchy import Hierarchy
-from htc.predict import predict, read_texts
-from htc.reproduce import documents_of
+from htc.labels.hierarchy import Hierarchy
+from rlkl_htc_common.cli.application import BAD_INPUT, run_application
+from rlkl_htc_common.models.encoders import EncoderConfig, TextEncoder, cached_features, load_encoder
+from rlkl_htc_common.runs.directory import RunDirectory
+from rlkl_htc_common.runs.tracking import Tracker, TrackingConfig
+from rlkl_htc_common.training.checkpoints import CHECKSUMS, Checkpoints, random_state
+from rlkl_htc_common.training.trainer import Trainer, TrainingConfig, TrainingData
 
-INPUT_ERRORS = (common.errors.InputError, htc.errors.InputError, rlkl.errors.InputError)
+INPUT_ERRORS = (rlkl_htc_common.errors.InputError, htc.errors.InputError, rlkl.errors.InputError)
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 Target = Callable[[Path, Source], None]
@@ -123,15 +123,15 @@ def texts(folder: Path, source: Source) -> None:
     )
     file = folder / f"texts{ending}"
     file.write_bytes(source.file(content))
-    for text in read_texts(htc.config.PredictConfig(input=str(file))):
+    for text in read_texts(htc.experiment.config.PredictConfig(input=str(file))):
         _refuse_unusable(text)
 
 
 def saved_classifier(folder: Path, source: Source) -> None:
     """A trained model of htc, and a prediction with it. Its encoder is one that is at hand."""
     good.write(_one_broken(good.classifier_folder(), source), folder)
-    with mock.patch.object(htc.saved_model, "load_encoder", _encoder_at_hand):
-        model = htc.saved_model.load_model(folder)
+    with mock.patch.object(htc.experiment.saved_model, "load_encoder", _encoder_at_hand):
+        model = htc.experiment.saved_model.load_model(folder)
     list(predict(model, ["Text", "?"], model.decoder))
 
 
@@ -163,8 +163,8 @@ def features(folder: Path, source: Source) -> None:
 def language_model(folder: Path, source: Source) -> None:
     """A model of rlkl, and what comes first with it."""
     good.write(_one_broken(good.language_model_folder(), source), folder)
-    model = rlkl.language_model.load_model(str(folder))
-    rlkl.evaluate.settings(rlkl.config.EvaluateConfig(model=str(folder), digits=[1]), model)
+    model = rlkl.model.language_model.load_model(str(folder))
+    rlkl.commands.evaluate.settings(rlkl.commands.config.EvaluateConfig(model=str(folder), digits=[1]), model)
     with torch.no_grad():
         model(torch.zeros(1, 3, dtype=torch.long))
 
@@ -186,11 +186,11 @@ def run_files(folder: Path, source: Source) -> None:
     if name == "drift-1.json":
         (folder / name).write_bytes(source.file(b'{"N": {"kl": 0.5, "changed": 0.1, "positions": []}}'))
         result = {"run_dir": str(folder), "reference": "addition-n5", "trained_digits": 1, "digits": 2}
-        rlkl.reproduce.drift_of(result | {"history": [{"step": 1}]})
+        rlkl.commands.reproduce.drift_of(result | {"history": [{"step": 1}]})
     else:
         (folder / name).write_bytes(source.file(good.classifier_folder()["seen.safetensors"]))
         good.write({"a.taxonomy": good.TAXONOMY, "documents.jsonl": good.documents()}, folder / "data")
-        run = htc.config.TrainConfig(dataset=htc.config.CustomConfig("custom", dir=str(folder / "data")))
+        run = htc.experiment.config.TrainConfig(dataset=htc.experiment.config.CustomConfig("custom", dir=str(folder / "data")))
         documents_of([run], [{"run_dir": str(folder), "loss": "bce"}])
 
 
@@ -250,20 +250,20 @@ def _checksum(file: Path) -> int:
     return zlib.crc32(file.read_bytes())
 
 
-def _check_htc_train(config: htc.config.TrainConfig) -> None:
-    htc.train.check(config)
+def _check_htc_train(config: htc.experiment.config.TrainConfig) -> None:
+    htc.commands.train.check(config)
 
 
-def _check_htc_reproduce(config: htc.config.ReproduceConfig) -> None:
-    for each in htc.reproduce.grid(config):
-        htc.train.check(each)
+def _check_htc_reproduce(config: htc.experiment.config.ReproduceConfig) -> None:
+    for each in htc.commands.reproduce.grid(config):
+        htc.commands.train.check(each)
 
 
-def _check_rlkl_reproduce(config: rlkl.config.ReproduceConfig) -> None:
-    runs = rlkl.reproduce.grid(config)
-    rlkl.reproduce.axis_of(config, runs)
+def _check_rlkl_reproduce(config: rlkl.commands.config.ReproduceConfig) -> None:
+    runs = rlkl.commands.reproduce.grid(config)
+    rlkl.commands.reproduce.axis_of(config, runs)
     for each in runs:
-        rlkl.finetune.check(each)
+        rlkl.commands.finetune.check(each)
 
 
 APPLICATIONS: dict[tuple[str, str], Callable[..., None]] = {
@@ -271,20 +271,20 @@ APPLICATIONS: dict[tuple[str, str], Callable[..., None]] = {
     ("htc", "reproduce"): _check_htc_reproduce,
     ("htc", "evaluate"): lambda config: None,
     ("htc", "predict"): lambda config: None,
-    ("rlkl", "finetune"): rlkl.finetune.check,
-    ("rlkl", "pretrain"): rlkl.pretrain.check,
-    ("rlkl", "evaluate"): rlkl.evaluate.check,
+    ("rlkl", "finetune"): rlkl.commands.finetune.check,
+    ("rlkl", "pretrain"): rlkl.commands.pretrain.check,
+    ("rlkl", "evaluate"): rlkl.commands.evaluate.check,
     ("rlkl", "reproduce"): _check_rlkl_reproduce,
 }
 SCHEMAS = {
-    ("htc", "train"): htc.config.TrainConfig,
-    ("htc", "reproduce"): htc.config.ReproduceConfig,
-    ("htc", "evaluate"): htc.config.EvaluateConfig,
-    ("htc", "predict"): htc.config.PredictConfig,
-    ("rlkl", "finetune"): rlkl.config.FinetuneConfig,
-    ("rlkl", "pretrain"): rlkl.config.PretrainConfig,
-    ("rlkl", "evaluate"): rlkl.config.EvaluateConfig,
-    ("rlkl", "reproduce"): rlkl.config.ReproduceConfig,
+    ("htc", "train"): htc.experiment.config.TrainConfig,
+    ("htc", "reproduce"): htc.experiment.config.ReproduceConfig,
+    ("htc", "evaluate"): htc.experiment.config.EvaluateConfig,
+    ("htc", "predict"): htc.experiment.config.PredictConfig,
+    ("rlkl", "finetune"): rlkl.commands.config.FinetuneConfig,
+    ("rlkl", "pretrain"): rlkl.commands.config.PretrainConfig,
+    ("rlkl", "evaluate"): rlkl.commands.config.EvaluateConfig,
+    ("rlkl", "reproduce"): rlkl.commands.config.ReproduceConfig,
 }
 GIVEN = {"htc": ["dataset=custom", "dataset.dir=."], "rlkl": []}
 VALUES = (
@@ -348,14 +348,14 @@ def _conf_files(package: str, application: str) -> good.Files:
 def _keys(package: str, application: str) -> list[str]:
     """Some keys of a config, with and without children, and some groups."""
     schema = {
-        ("htc", "train"): htc.config.TrainConfig,
-        ("htc", "reproduce"): htc.config.ReproduceConfig,
-        ("htc", "evaluate"): htc.config.EvaluateConfig,
-        ("htc", "predict"): htc.config.PredictConfig,
-        ("rlkl", "finetune"): rlkl.config.FinetuneConfig,
-        ("rlkl", "pretrain"): rlkl.config.PretrainConfig,
-        ("rlkl", "evaluate"): rlkl.config.EvaluateConfig,
-        ("rlkl", "reproduce"): rlkl.config.ReproduceConfig,
+        ("htc", "train"): htc.experiment.config.TrainConfig,
+        ("htc", "reproduce"): htc.experiment.config.ReproduceConfig,
+        ("htc", "evaluate"): htc.experiment.config.EvaluateConfig,
+        ("htc", "predict"): htc.experiment.config.PredictConfig,
+        ("rlkl", "finetune"): rlkl.commands.config.FinetuneConfig,
+        ("rlkl", "pretrain"): rlkl.commands.config.PretrainConfig,
+        ("rlkl", "evaluate"): rlkl.commands.config.EvaluateConfig,
+        ("rlkl", "reproduce"): rlkl.commands.config.ReproduceConfig,
     }[package, application]
     keys: list[str] = []
     for key, value in OmegaConf.structured(schema)._content.items():
@@ -369,7 +369,7 @@ def _call(folder: Path, package: str, application: str, arguments: list[str]) ->
     """Run an entry point on arguments with its check as its work."""
     errors = io.StringIO()
     package_errors = {"htc": htc.errors.InputError, "rlkl": rlkl.errors.InputError}[package]
-    {"htc": htc.config, "rlkl": rlkl.config}[package].register()
+    {"htc": htc.experiment.config, "rlkl": rlkl.commands.config}[package].register()
 
     def task(config: DictConfig) -> None:
         typed = OmegaConf.to_object(config)

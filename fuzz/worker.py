@@ -103,7 +103,7 @@ def _instrumented() -> Iterator[None]:
         return
     import atheris
 
-    with atheris.instrument_imports(include=["common", "htc", "rlkl"]):
+    with atheris.instrument_imports(include=["rlkl_htc_common", "htc", "rlkl"]):
         yield
 
 

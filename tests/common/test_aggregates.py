@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from common.aggregates import (
+from rlkl_htc_common.report.aggregates import (
     area_under_curve,
     interquartile_mean,
     probability_of_improvement,
@@ -14,7 +14,7 @@ from common.aggregates import (
     time_to_threshold,
     times_to_threshold,
 )
-from common.statistics import bootstrap
+from rlkl_htc_common.report.statistics import bootstrap
 
 scores = st.lists(st.floats(-5, 5), min_size=1, max_size=12)
 times = st.lists(st.one_of(st.none(), st.integers(1, 9).map(float)), min_size=1, max_size=9)

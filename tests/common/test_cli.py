@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from common.cli import conf_dir, run_application
-from common.errors import InputError
+from rlkl_htc_common.cli.application import conf_dir, run_application
+from rlkl_htc_common.errors import InputError
 
 
 def test_conf_is_found_from_below_and_by_variable(tmp_path, monkeypatch):

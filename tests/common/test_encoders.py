@@ -2,8 +2,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from common.encoders import EncoderConfig, cached_features, load_encoder
-from common.errors import InputError
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.models.encoders import EncoderConfig, cached_features, load_encoder
 
 TEXTS = ["A river in Africa.", "x", "A much longer text about a composer of operas, her life and her works. " * 5]
 

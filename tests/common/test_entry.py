@@ -20,9 +20,15 @@ SCRIPTS = {
     for name, target in tomllib.loads((PACKAGES / package / "pyproject.toml").read_text())["project"]["scripts"].items()
 }
 MODULES = {
-    "htc": ["htc.train", "htc.evaluate", "htc.predict", "htc.reproduce"],
-    "rlkl": ["rlkl.pretrain", "rlkl.finetune", "rlkl.evaluate", "rlkl.analyze", "rlkl.reproduce"],
-    "rlkl-htc-common": ["common.dashboards", "common.manifest"],
+    "htc": ["htc.commands.train", "htc.commands.evaluate", "htc.commands.predict", "htc.commands.reproduce"],
+    "rlkl": [
+        "rlkl.commands.pretrain",
+        "rlkl.commands.finetune",
+        "rlkl.commands.evaluate",
+        "rlkl.commands.analyze",
+        "rlkl.commands.reproduce",
+    ],
+    "rlkl-htc-common": ["rlkl_htc_common.dashboards", "rlkl_htc_common.manifest"],
 }
 
 
@@ -49,13 +55,20 @@ def test_every_command_says_our_version(command):
 
 
 def test_every_console_script_and_module_is_known_here():
-    assert set(SCRIPTS) == {"htc-train", "htc-evaluate", "htc-predict", "rlkl-pretrain", "rlkl-finetune", "rlkl-evaluate"}
-    files = [file for file in PACKAGES.glob("*/src/*/*.py") if '\nif __name__ == "__main__":' in file.read_text()]
+    assert set(SCRIPTS) == {
+        *(f"htc-{name}" for name in ("train", "evaluate", "predict", "reproduce")),
+        *(f"rlkl-{name}" for name in ("pretrain", "finetune", "evaluate", "analyze", "reproduce")),
+    }
+    files = [file for file in PACKAGES.glob("*/src/**/*.py") if '\nif __name__ == "__main__":' in file.read_text()]
     assert all(re.search(r'^    begin\("', file.read_text(), re.MULTILINE) for file in files)
-    assert {f"{file.parent.name}.{file.stem}" for file in files} == {m for modules in MODULES.values() for m in modules}
+    assert {".".join(file.relative_to(PACKAGES).with_suffix("").parts[2:]) for file in files} == {
+        m for modules in MODULES.values() for m in modules
+    }
 
 
-@pytest.mark.parametrize("module", ["htc", "rlkl", "htc.commands", "rlkl.commands", "common.entry"])
+@pytest.mark.parametrize(
+    "module", ["htc", "rlkl", "htc.commands.scripts", "rlkl.commands.scripts", "rlkl_htc_common.cli.entry"]
+)
 def test_what_comes_before_signals_are_answered_takes_no_time(module):
     code = f"import sys, {module}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -65,7 +78,7 @@ def test_what_comes_before_signals_are_answered_takes_no_time(module):
 def test_names_of_the_package_are_there_when_they_are_asked_for():
     import htc
 
-    assert htc.Hierarchy is htc.hierarchy.Hierarchy
+    assert htc.Hierarchy is htc.labels.hierarchy.Hierarchy
     assert {"Hierarchy", "InputError"} <= set(htc.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Hierarchies'"):
         htc.Hierarchies  # noqa: B018
@@ -126,6 +139,6 @@ def test_signals_while_modules_are_imported(sent, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", SENT)
-@pytest.mark.parametrize("command", ["htc-train", "rlkl.reproduce"])
+@pytest.mark.parametrize("command", ["htc-train", "rlkl.commands.reproduce"])
 def test_signals_at_random_moments_of_the_first_six_seconds(command, sent, tmp_path):
     check_random_moments(command, sent, 30, 6, tmp_path)

@@ -12,7 +12,7 @@ import pytest
 PROGRAM = """
 import ctypes, sys, time
 from pathlib import Path
-from common import interruption
+from rlkl_htc_common.cli import interruption
 
 interruption.answer_signals("program")
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import InputError
-from common.parallel import run_all
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.runs.parallel import run_all
 
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from common import interruption
-from common.parallel import run_all
+from rlkl_htc_common.cli import interruption
+from rlkl_htc_common.runs.parallel import run_all
 
 def run(number):
     Path(f"{number}.begun").touch()

@@ -9,13 +9,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-import common.dashboards
-import htc.config
-import rlkl.config
-from common.commands import as_argument, override_for_people
-from common.errors import InputError
-from common.grammar import as_config, literal, meaning_itself
-from common.plain_text import NULL_IS_TEXT, TextKey, as_override, text_keys
+import htc.experiment.config
+import rlkl.commands.config
+import rlkl_htc_common.dashboards
+from rlkl_htc_common.cli.grammar import as_config, literal, meaning_itself
+from rlkl_htc_common.cli.plain_text import NULL_IS_TEXT, TextKey, as_override, text_keys
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.runs.commands import as_argument, override_for_people
 
 NAMES = [
     "plain.csv",
@@ -240,29 +240,29 @@ def test_hydras_grammar_and_omegaconf_read_what_we_write(composed):
 
 
 COMMANDS = {
-    "htc-train": htc.config.TrainConfig,
-    "htc-evaluate": htc.config.EvaluateConfig,
-    "htc-predict": htc.config.PredictConfig,
-    "htc.reproduce": htc.config.ReproduceConfig,
-    "rlkl-pretrain": rlkl.config.PretrainConfig,
-    "rlkl-finetune": rlkl.config.FinetuneConfig,
-    "rlkl-evaluate": rlkl.config.EvaluateConfig,
-    "rlkl.analyze": rlkl.config.AnalyzeConfig,
-    "rlkl.reproduce": rlkl.config.ReproduceConfig,
-    "common.dashboards": common.dashboards.DashboardsConfig,
+    "htc-train": htc.experiment.config.TrainConfig,
+    "htc-evaluate": htc.experiment.config.EvaluateConfig,
+    "htc-predict": htc.experiment.config.PredictConfig,
+    "htc.commands.reproduce": htc.experiment.config.ReproduceConfig,
+    "rlkl-pretrain": rlkl.commands.config.PretrainConfig,
+    "rlkl-finetune": rlkl.commands.config.FinetuneConfig,
+    "rlkl-evaluate": rlkl.commands.config.EvaluateConfig,
+    "rlkl.commands.analyze": rlkl.commands.config.AnalyzeConfig,
+    "rlkl.commands.reproduce": rlkl.commands.config.ReproduceConfig,
+    "rlkl_htc_common.dashboards": rlkl_htc_common.dashboards.DashboardsConfig,
 }
 DATASET = ("dataset.dir", "dataset.file", "dataset.text", "dataset.levels", "dataset.split", "dataset.taxonomy", "dataset.test")
 PATHS = {
     "htc-train": (*DATASET, "encoder.name", "runs", "run_dir", "cache_dir", "tracking.group", "tracking.tags"),
     "htc-evaluate": (*DATASET, "model", "output", "cache_dir"),
     "htc-predict": ("text", "input", "model", "runs"),
-    "htc.reproduce": (*DATASET, "title", "output", "against", "runs", "cache_dir", "encoder.name"),
+    "htc.commands.reproduce": (*DATASET, "title", "output", "against", "runs", "cache_dir", "encoder.name"),
     "rlkl-pretrain": ("runs", "run_dir"),
     "rlkl-finetune": ("model", "runs", "run_dir"),
     "rlkl-evaluate": ("model", "output"),
-    "rlkl.analyze": ("model", "reference", "output"),
-    "rlkl.reproduce": ("model", "models", "title", "output", "runs"),
-    "common.dashboards": ("output", "entity"),
+    "rlkl.commands.analyze": ("model", "reference", "output"),
+    "rlkl.commands.reproduce": ("model", "models", "title", "output", "runs"),
+    "rlkl_htc_common.dashboards": ("output", "entity"),
 }
 
 

@@ -1,6 +1,6 @@
-from common.figures import line_with_band, new_figure, to_svg
-from common.report import Picture, Section, Table, markdown_table, write_report
-from common.run_list import ListedRun, runs_section
+from rlkl_htc_common.report.figures import line_with_band, new_figure, to_svg
+from rlkl_htc_common.report.page import Picture, Section, Table, markdown_table, write_report
+from rlkl_htc_common.report.run_list import ListedRun, runs_section
 
 TABLE = Table(["name", "score"], [["a <b>", "0.1"], ["c", "0.2"]], best={(1, 1)})
 

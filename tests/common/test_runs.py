@@ -3,8 +3,8 @@ import logging
 
 import pytest
 
-from common.errors import InputError
-from common.runs import RunDirectory, config_hash
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 
 CONFIG = {"seed": 1, "training": {"lr": 0.1, "epochs": 2}, "tracking": {"mode": "offline"}}
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from common.statistics import bootstrap, over_seeds, told_over_seeds
+from rlkl_htc_common.report.statistics import bootstrap, over_seeds, told_over_seeds
 
 
 def test_student_interval_of_a_textbook_sample():

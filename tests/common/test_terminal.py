@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from common.terminal import PrintableFormatter, csv_line, printable
+from rlkl_htc_common.terminal import PrintableFormatter, csv_line, printable
 
 UNSAFE = {
     "\x1b]0;title\x07": r"\x1b]0;title\x07",  # names the window

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import InputError
-from common.runs import RunDirectory
-from common.tracking import Tracker, TrackingConfig
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.runs.directory import RunDirectory
+from rlkl_htc_common.runs.tracking import Tracker, TrackingConfig
 
 
 def lines(run):
@@ -86,9 +86,9 @@ def test_the_environment_beats_the_config(tmp_path):
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/wandb.md"
 TRACKED = """
-from common import tracking
-from common.runs import RunDirectory
-from common.tracking import Tracker, TrackingConfig
+from rlkl_htc_common.runs import tracking
+from rlkl_htc_common.runs.directory import RunDirectory
+from rlkl_htc_common.runs.tracking import Tracker, TrackingConfig
 
 tracking.INIT_TIMEOUT = 100  # seconds
 print("PRINTED")

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from common.batching import batches_by_length, epoch_batches
-from common.checkpoints import CHECKSUMS, KEEP, Checkpoints, random_state, set_random_state
-from common.errors import InputError
-from common.runs import RunDirectory
-from common.tracking import TrackingConfig, open_tracker
-from common.training import (
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.runs.directory import RunDirectory
+from rlkl_htc_common.runs.tracking import TrackingConfig, open_tracker
+from rlkl_htc_common.training.batching import batches_by_length, epoch_batches
+from rlkl_htc_common.training.checkpoints import CHECKSUMS, KEEP, Checkpoints, random_state, set_random_state
+from rlkl_htc_common.training.trainer import (
     Trainer,
     TrainingConfig,
     TrainingData,

@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from hydra import compose, initialize_config_dir
 
-import htc.config
-import rlkl.config
-from common.plain_text import as_override, text_keys
+import htc.experiment.config
+import rlkl.commands.config
+from rlkl_htc_common.cli.plain_text import as_override, text_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -23,17 +23,20 @@ PAGES = sorted(DOCS.rglob("*.md"))
 TEXTS = {str(page.relative_to(DOCS)): page.read_text(encoding="utf-8") for page in PAGES}
 EVERY_PAGE = pytest.mark.parametrize("page", TEXTS)
 SCRIPTS = {
-    name: target.replace("commands:", "")
+    name: target.replace("scripts:", "")
     for project in (ROOT / "packages").glob("*/pyproject.toml")
     for name, target in tomllib.loads(project.read_text())["project"].get("scripts", {}).items()
-}  # htc-train -> htc.train
-ENTRY = r"(?:(?:htc|rlkl)-(?:train|evaluate|predict|pretrain|finetune)\b|python -m \w+\.\w+|torchrun )"
+}  # htc-train -> htc.commands.train
+ENTRY = r"(?:(?:htc|rlkl)-(?:train|evaluate|predict|reproduce|pretrain|finetune|analyze)\b|python -m \w+\.\w+|torchrun )"
 COMMAND = re.compile(rf"(?:^|\$ |`)((?:\w+=\w+ )?{ENTRY}[^`\n>|]*)", flags=re.MULTILINE)
 COMMANDS = sorted({command.strip() for text in TEXTS.values() for command in COMMAND.findall(re.sub(r"\\\n *", "", text))})
 SCHEMAS = {
-    name: value for module in (htc.config, rlkl.config) for name, value in vars(module).items() if name.endswith("Config")
+    name: value
+    for module in (htc.experiment.config, rlkl.commands.config)
+    for name, value in vars(module).items()
+    if name.endswith("Config")
 }
-FIELDS = {field.name for schema in (*SCHEMAS.values(), rlkl.config.Penalty) for field in dataclasses.fields(schema)}
+FIELDS = {field.name for schema in (*SCHEMAS.values(), rlkl.commands.config.Penalty) for field in dataclasses.fields(schema)}
 NOT_INSTALLED = ("hydra/sweeper=optuna", "hydra.sweeper.")
 GROUPS = {"experiment", "profile", "sweep"}  # keys that choose a file, but are in no schema
 
@@ -87,11 +90,11 @@ def test_every_command_composes(command):
     words = shlex.split(re.sub(r"\$\([^)]*\)", "folder", command), comments=True)
     words = [SCRIPTS.get(word, word) for word in words]
     assert not [word for word in words if re.fullmatch(r"(htc|rlkl)-\w+", word)]
-    (module,) = [word for word in words if re.fullmatch(r"(htc|rlkl|common)\.\w+", word)]
-    package, _, application = module.partition(".")
-    if package == "common":
+    (module,) = [word for word in words if re.fullmatch(r"(htc|rlkl|rlkl_htc_common)\.[\w.]+", word)]
+    package, application = module.split(".")[0], module.split(".")[-1]
+    if package == "rlkl_htc_common":
         return
-    settings = {"htc": htc.config, "rlkl": rlkl.config}[package]
+    settings = {"htc": htc.experiment.config, "rlkl": rlkl.commands.config}[package]
     texts = text_keys(vars(settings)[f"{application.capitalize()}Config"])
     overrides = [word for word in words[words.index(module) + 1 :] if "=" in word and not word.startswith(NOT_INSTALLED)]
     sweeping = "--multirun" in words or any(word.startswith("sweep=") for word in overrides)

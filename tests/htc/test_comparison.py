@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from htc.comparison import best_two, paired_difference, ranks, winners
+from htc.report.comparison import best_two, paired_difference, ranks, winners
 
 
 def test_winners_and_ranks():

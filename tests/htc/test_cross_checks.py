@@ -11,7 +11,7 @@ import torch
 from hierarchical_confusion_matrix.HierarchicalConfusion import determineHierarchicalConfusionMatrix
 
 from htc import Hierarchy, metrics
-from htc.distances import distance_through_common_ancestor, tree_distance_matrix
+from htc.labels.distances import distance_through_common_ancestor, tree_distance_matrix
 
 from .conftest import random_dag, random_tree, single_paths
 from .test_metric_definitions import drawn

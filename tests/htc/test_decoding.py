@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from htc import Hierarchy, InputError, decoding
-from htc.label_sets import in_parts
+from htc.labels.label_sets import in_parts
 from htc.losses import ConditionalSoftmax
 from htc.metrics import hierarchical_precision_recall_f
 
@@ -56,7 +56,7 @@ def test_the_tuned_threshold_is_the_best_there_is(seed, coherent, documents_in_a
     targets = make_targets(h, 12, seed)
     noisy = targets.float() + torch.randn(12, h.num_nodes)
     probabilities = ConditionalSoftmax(h).probabilities(noisy) if coherent else noisy.sigmoid()
-    monkeypatch.setattr(decoding, "in_parts", partial(in_parts, cells=documents_in_a_part * h.num_nodes))
+    monkeypatch.setattr(decoding.rules, "in_parts", partial(in_parts, cells=documents_in_a_part * h.num_nodes))
     tuned = decoding.tune_threshold(probabilities, targets, h)
     best = max(micro_hf1(probabilities, targets, h, float(value)) for value in probabilities.unique())
     assert micro_hf1(probabilities, targets, h, tuned) == pytest.approx(best)

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from htc import Hierarchy, InputError, metrics
-from htc.decoding import top_down
-from htc.decoding_single_path import (
+from htc.decoding.expected import end_probabilities, expected_cost
+from htc.decoding.rules import top_down
+from htc.decoding.similarity_search import most_similar
+from htc.decoding.single_path import (
     expected_tree_distance,
     expected_wu_palmer,
     expected_zhao,
@@ -16,10 +18,8 @@ from htc.decoding_single_path import (
     most_specific,
     plurality,
 )
-from htc.distances import tree_distance_matrix
-from htc.expected import end_probabilities, expected_cost
+from htc.labels.distances import tree_distance_matrix
 from htc.losses import ConditionalSoftmax
-from htc.similarity_search import most_similar
 
 from .conftest import random_dag, random_tree, reordered
 
@@ -91,7 +91,7 @@ def test_parts_of_documents_give_the_same(documents_in_a_part, monkeypatch):
     hierarchy = random_tree(1, 60)
     probabilities = one_path(hierarchy, 20, 1)
     whole = expected_zhao(probabilities, hierarchy)
-    monkeypatch.setattr("htc.similarity_search.CELLS", documents_in_a_part * 60)
+    monkeypatch.setattr("htc.decoding.similarity_search.CELLS", documents_in_a_part * 60)
     assert torch.equal(expected_zhao(probabilities, hierarchy), whole)
 
 
@@ -102,7 +102,7 @@ def test_the_bounds_prune(monkeypatch):
         torch.randn(30, 2000, generator=torch.Generator().manual_seed(0))
     )
     evaluated = []
-    from htc import similarity_search
+    from htc.decoding import similarity_search
 
     evaluate = similarity_search._evaluate
 

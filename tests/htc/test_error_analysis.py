@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from htc import Hierarchy
-from htc.error_analysis import (
+from htc.metrics.counts import by_class
+from htc.scoring.error_analysis import (
     FREQUENCIES,
     calibration_per_level,
     confused_siblings,
@@ -12,7 +13,6 @@ from htc.error_analysis import (
     f1_per_node,
     worst_documents,
 )
-from htc.metrics.counts import by_class
 
 from .conftest import random_tree, single_paths
 

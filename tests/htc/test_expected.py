@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from htc import Hierarchy, InputError, decoding
-from htc.distances import tree_distance_matrix
-from htc.evaluation import ALL_RULES
-from htc.expected import argmax_end, crm, end_probabilities, expected_cost, expected_hf, lca_heights
+from htc.decoding.expected import argmax_end, crm, end_probabilities, expected_cost, expected_hf, lca_heights
+from htc.labels.distances import tree_distance_matrix
+from htc.scoring.evaluate_rules import ALL_RULES
 
 from .conftest import random_dag, random_tree
 
@@ -94,7 +94,7 @@ def test_ends_are_what_is_not_passed_on(seed, inner):
 
 def test_documents_are_decoded_by_themselves_whatever_their_number(monkeypatch):
     h = random_tree(0)
-    monkeypatch.setattr("htc.expected.CELLS", 4 * h.num_nodes * h.max_depth)  # four at a time
+    monkeypatch.setattr("htc.decoding.expected.CELLS", 4 * h.num_nodes * h.max_depth)  # four at a time
     probabilities, _ = distribution(h, 9, 0, inner=True)
     whole = expected_hf(probabilities, h)
     assert torch.equal(whole, torch.cat([expected_hf(row[None], h) for row in probabilities]))
@@ -161,7 +161,7 @@ def test_no_node_and_not_the_root_is_cheaper(seed, peaked, kind, monkeypatch):
         expected = [float(torch.where(of_row > 0, of_row * costs, 0.0).sum()) for costs in cost]  # of every node, and the root
         assert expected[end] == pytest.approx(min(expected), abs=1e-9)
     assert torch.equal(chosen, torch.cat([expected_cost(row[None], h, given) for row in probabilities]))
-    monkeypatch.setattr("htc.expected.CELLS", 7 * (h.num_nodes + 1))  # seven at a time
+    monkeypatch.setattr("htc.decoding.expected.CELLS", 7 * (h.num_nodes + 1))  # seven at a time
     assert torch.equal(chosen, expected_cost(probabilities, h, given))
     assert torch.equal(chosen, expected_cost(probabilities.numpy(), h, given.numpy()))
     if kind == "tree distance":
@@ -240,7 +240,7 @@ def test_few_candidates_are_enough_or_more_are_tried(peaked, monkeypatch):
     probabilities, _ = distribution(h, 30, 0, inner=True, peaked=peaked)
     probabilities += 1e-9 * torch.rand_like(probabilities)  # no two sets are equally good
     few = expected_hf(probabilities, h)
-    monkeypatch.setattr("htc.expected.CANDIDATES", 300)
+    monkeypatch.setattr("htc.decoding.expected.CANDIDATES", 300)
     assert torch.equal(few, expected_hf(probabilities, h))
     assert h.is_coherent(few).all()
 

@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 import torch
 
-from htc import InputError, decoding, expected, metrics
+from htc import InputError, decoding, metrics
+from htc.decoding import expected
 from htc.losses import (
     BCE,
     CHAMP,

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from htc import Hierarchy, InputError
-from htc.build import choose_loss, make_objective
-from htc.config import LossConfig
 from htc.estimator import HierarchicalClassifier
+from htc.experiment.build import choose_loss, make_objective
+from htc.experiment.config import LossConfig
 from htc.losses import (
     BCE,
     ConditionalSoftmax,

@@ -9,8 +9,8 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 from sklearn.metrics import hamming_loss as sklearn_hamming_loss
 
 from htc import metrics
-from htc.evaluation import ALL_RULES, RULES, evaluate
 from htc.losses import ConditionalSoftmax
+from htc.scoring.evaluate_rules import ALL_RULES, RULES, evaluate
 
 from .conftest import random_dag, random_tree, single_paths
 

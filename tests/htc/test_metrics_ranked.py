@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from htc import InputError
-from htc.label_sets import in_parts
+from htc.labels.label_sets import in_parts
 from htc.metrics import ranked
 from htc.metrics.ranked import average_precision, precision_at_k, r_precision
 

@@ -11,8 +11,8 @@ import torch
 from htc import Hierarchy, InputError
 from htc.datasets import load_custom, load_table
 from htc.estimator import HierarchicalClassifier
-from htc.label_sets import as_label_sets, as_scores
-from htc.names import clean, is_blank, read_name
+from htc.labels.label_sets import as_label_sets, as_scores
+from htc.labels.names import clean, is_blank, read_name
 
 PATHS = [["Arts", "Music"], ["Arts", "Film"], ["Science"]]
 HIERARCHY = Hierarchy.from_paths(PATHS)

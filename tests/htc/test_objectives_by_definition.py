@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from htc import Hierarchy, InputError
-from htc.distances import diameter, distance_to_closed_set, leaf_diameter, tree_distance_matrix
 from htc.errors import UnsuitableTargetsError
+from htc.labels.distances import diameter, distance_to_closed_set, leaf_diameter, tree_distance_matrix
 from htc.losses import (
     BCE,
     CHAMP,

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from htc import Hierarchy, metrics
-from htc.evaluation import ALL_RULES
-from htc.expected import expected_hf
+from htc.decoding.expected import expected_hf
 from htc.losses import CHAMP
+from htc.scoring.evaluate_rules import ALL_RULES
 
 from .conftest import random_dag, random_tree, reordered, single_paths
 from .test_expected import distribution, expected_hf_of

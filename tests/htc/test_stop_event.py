@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from htc import Hierarchy, InputError, expected
-from htc.build import make_objective
-from htc.config import LossConfig
+from htc import Hierarchy, InputError
+from htc.decoding import expected
+from htc.experiment.build import make_objective
+from htc.experiment.config import LossConfig
 from htc.losses import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, StopEvent
 
 from .conftest import random_dag, random_tree, single_paths

@@ -9,8 +9,8 @@ import zipfile
 import pytest
 
 from htc import InputError
-from htc.config import PredictConfig
-from htc.predict import read_texts
+from htc.commands.predict import read_texts
+from htc.experiment.config import PredictConfig
 
 TEXTS = ["A song, sung.", 'She said "no".', "two\nlines", "naïve 芸術", "ends in {", "=1+1"]
 ONE_LINE = [text for text in TEXTS if "\n" not in text]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from common.encoders import EncoderConfig, load_encoder
+from rlkl_htc_common.models.encoders import EncoderConfig, load_encoder
 
 WORDS = {
     ("Arts", "Music"): "song opera violin melody",

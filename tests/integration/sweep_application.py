@@ -8,9 +8,9 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from common.cli import run_application
-from common.errors import InputError
-from common.runs import RunDirectory, config_hash
+from rlkl_htc_common.cli.application import run_application
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 
 
 @dataclass

@@ -9,14 +9,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-import htc.config
-import htc.reproduce
-import rlkl.config
-import rlkl.reproduce
-from common.commands import commands_of
-from common.grammar import literal
-from common.plain_text import as_override, text_keys
-from common.runs import config_hash
+import htc.commands.reproduce
+import htc.experiment.config
+import rlkl.commands.config
+import rlkl.commands.reproduce
+from rlkl_htc_common.cli.grammar import literal
+from rlkl_htc_common.cli.plain_text import as_override, text_keys
+from rlkl_htc_common.runs.commands import commands_of
+from rlkl_htc_common.runs.directory import config_hash
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FOLDER = "a 'folder', of: 3\\"

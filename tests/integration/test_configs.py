@@ -13,29 +13,29 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-import htc.config
-import htc.train
-import rlkl.config
-import rlkl.finetune
+import htc.commands.train
+import htc.experiment.config
+import rlkl.commands.config
+import rlkl.commands.finetune
+from rlkl.commands.reproduce import axis_of, grid, names_of
 from rlkl.errors import InputError
-from rlkl.evaluation import check_positions
-from rlkl.language_model import packaged_models
-from rlkl.reproduce import axis_of, grid, names_of
-from rlkl.tasks import task_named
+from rlkl.model.completion import check_positions
+from rlkl.model.language_model import packaged_models
+from rlkl.tasks.registry import task_named
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 HTC = {
-    "train": htc.config.TrainConfig,
-    "evaluate": htc.config.EvaluateConfig,
-    "predict": htc.config.PredictConfig,
-    "reproduce": htc.config.ReproduceConfig,
+    "train": htc.experiment.config.TrainConfig,
+    "evaluate": htc.experiment.config.EvaluateConfig,
+    "predict": htc.experiment.config.PredictConfig,
+    "reproduce": htc.experiment.config.ReproduceConfig,
 }
 RLKL = {
-    "pretrain": rlkl.config.PretrainConfig,
-    "finetune": rlkl.config.FinetuneConfig,
-    "evaluate": rlkl.config.EvaluateConfig,
-    "analyze": rlkl.config.AnalyzeConfig,
-    "reproduce": rlkl.config.ReproduceConfig,
+    "pretrain": rlkl.commands.config.PretrainConfig,
+    "finetune": rlkl.commands.config.FinetuneConfig,
+    "evaluate": rlkl.commands.config.EvaluateConfig,
+    "analyze": rlkl.commands.config.AnalyzeConfig,
+    "reproduce": rlkl.commands.config.ReproduceConfig,
 }
 APPLICATIONS = [(package, name) for package, names in (("htc", HTC), ("rlkl", RLKL)) for name in names]
 SCHEMAS = {"htc": HTC, "rlkl": RLKL}
@@ -53,7 +53,7 @@ FILL = {"dataset.dir": "folder", "dataset.file": "table.csv", "model": "folder"}
 
 
 def composed(package, application, *overrides):
-    {"htc": htc.config, "rlkl": rlkl.config}[package].register()
+    {"htc": htc.experiment.config, "rlkl": rlkl.commands.config}[package].register()
     with initialize_config_dir(str(CONF / package), version_base="1.3"):
         return compose(application, list(overrides))
 
@@ -97,7 +97,7 @@ def test_every_choice_composes(package, group, choice):
 def test_an_experiment_begins_with_the_command_that_runs_it(file):
     first, second = file.read_text().splitlines()[:2]
     assert first == "# @package _global_"
-    assert second.startswith(("# make ", "# python -m htc.reproduce", "# python -m rlkl.reproduce", "# rlkl-pretrain"))
+    assert second.startswith(("# make ", "# htc-reproduce", "# rlkl-reproduce", "# rlkl-pretrain"))
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: f"{file.parents[1].name}-{file.stem}")
@@ -107,7 +107,7 @@ def test_jobs_of_a_sweep_can_be_run(file):
     command, choice = second.removeprefix("# ").split()
     application = command.removeprefix(f"{package}-")
     assert (first, choice) == ("# @package _global_", f"sweep={file.stem}")
-    {"htc": htc.config, "rlkl": rlkl.config}[package].register()
+    {"htc": htc.experiment.config, "rlkl": rlkl.commands.config}[package].register()
     with initialize_config_dir(str(CONF / package), version_base="1.3"):
         hydra = compose(application, [choice], return_hydra_config=True).hydra
     params = [f"{key}={value}" for key, value in hydra.sweeper.params.items()]
@@ -116,7 +116,7 @@ def test_jobs_of_a_sweep_can_be_run(file):
     assert len({tuple(job) for job in jobs}) == len(jobs) > 8
     for job in jobs[:: max(len(jobs) // 4, 1)]:
         config = typed(composed(package, application, choice, *job))
-        (rlkl.finetune if package == "rlkl" else htc.train).check(config)
+        (rlkl.commands.finetune if package == "rlkl" else htc.commands.train).check(config)
         assert config.tracking.group == f"{package}-sweep-{file.stem}"
 
 
@@ -161,7 +161,7 @@ def test_every_grid_of_rlkl_can_be_run(experiment):
     assert len(runs) == len(config.methods) * len(config.seeds)
     axis_of(config, runs)
     for run in runs:
-        rlkl.finetune.check(run)
+        rlkl.commands.finetune.check(run)
     if not experiment.endswith("_paper"):
         assert {*config.models, *(run.model for run in runs)} <= set(packaged_models())
 
@@ -196,7 +196,7 @@ def test_make_pretrains_what_the_paper_profile_starts_from():
     outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     done = subprocess.run(command, cwd=CONF.parent, env=outside, capture_output=True, text=True, check=True)
     pretrain, reproduce = (line.split() for line in done.stdout.splitlines() if line.strip())
-    assert (pretrain[0], reproduce[1:3]) == (".venv/bin/rlkl-pretrain", ["-m", "rlkl.reproduce"])
+    assert (pretrain[0], reproduce[1:3]) == (".venv/bin/rlkl-pretrain", ["-m", "rlkl.commands.reproduce"])
     made = typed(composed("rlkl", "pretrain", *pretrain[1:]))
     runs = grid(typed(composed("rlkl", "reproduce", *reproduce[3:])))
     assert (made.trained_digits, made.architecture.layers, made.architecture.width) == (7, 12, 768)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from common import dashboards
+from rlkl_htc_common import dashboards
 
 from .entry_points import call
 

@@ -8,17 +8,17 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from common.encoders import EncoderConfig, cached_features, load_encoder
-from common.errors import InputError as CommonInputError
-from common.runs import RunDirectory
-from common.tracking import Tracker, TrackingConfig
 from htc.datasets import load_custom, load_table
 from htc.errors import InputError as HtcInputError
-from htc.saved_model import load_model
+from htc.experiment.saved_model import load_model
 from rlkl.errors import InputError as RlklInputError
-from rlkl.evaluation import check_positions
-from rlkl.language_model import load_model as load_language_model
-from rlkl.tasks import task_named
+from rlkl.model.completion import check_positions
+from rlkl.model.language_model import load_model as load_language_model
+from rlkl.tasks.registry import task_named
+from rlkl_htc_common.errors import InputError as CommonInputError
+from rlkl_htc_common.models.encoders import EncoderConfig, cached_features, load_encoder
+from rlkl_htc_common.runs.directory import RunDirectory
+from rlkl_htc_common.runs.tracking import Tracker, TrackingConfig
 
 from .fuzzing import good, main, source, targets, worker
 
@@ -147,7 +147,7 @@ def at(*keys, value):
     ],
 )
 def test_a_saved_model_whose_config_was_changed(change, problem, tmp_path, monkeypatch):
-    monkeypatch.setattr("htc.saved_model.load_encoder", lambda config: good.encoder())
+    monkeypatch.setattr("htc.experiment.saved_model.load_encoder", lambda config: good.encoder())
     folder = changed(tmp_path, good.classifier_folder(), "config.json", change)
     with pytest.raises(HtcInputError, match=problem):
         load_model(folder)

@@ -11,10 +11,10 @@ import time
 import psutil
 import pytest
 
-from htc import evaluate as evaluate_app
-from htc import predict as predict_app
-from htc import reproduce as reproduce_app
-from htc import train as train_app
+from htc.commands import evaluate as evaluate_app
+from htc.commands import predict as predict_app
+from htc.commands import reproduce as reproduce_app
+from htc.commands import train as train_app
 
 from .entry_points import call
 from .htc_runs import common_arguments, place
@@ -25,7 +25,7 @@ __all__ = ["place"]  # a fixture
 @pytest.fixture(scope="module")
 def trained(place):
     """The folder of a model, fine-tuned from the console."""
-    command = [sys.executable, "-m", "htc.train", *common_arguments(place), f"run_dir={place / 'trained'}"]
+    command = [sys.executable, "-m", "htc.commands.train", *common_arguments(place), f"run_dir={place / 'trained'}"]
     command += ["encoder=minilm", "training.encoder_learning_rate=3e-3", "training.learning_rate=1e-2", "training.epochs=6"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -247,7 +247,7 @@ def test_a_killed_reproduction_leaves_no_worker(place):
         f"output={place / 'endless_report'}",
         "jobs=2",
     ]
-    process = subprocess.Popen([sys.executable, "-m", "htc.reproduce", *arguments], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "htc.commands.reproduce", *arguments], stderr=subprocess.DEVNULL)
     wait_for(lambda: len(list((place / "endless").glob("htc/hwv/*/checkpoints/step-*"))) >= 2)
     workers = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
     assert len(workers) >= 2
@@ -266,7 +266,7 @@ def test_ctrl_c_stops_a_reproduction_soon_and_keeps_what_was_done(place):
         "jobs=2",
     ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "htc.reproduce", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-m", "htc.commands.reproduce", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     wait_for(lambda: len(list((place / "stopped").glob("htc/hwv/*/checkpoints/step-*"))) >= 2)
     os.killpg(process.pid, signal.SIGINT)

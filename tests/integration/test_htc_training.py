@@ -8,9 +8,9 @@ import sys
 import pytest
 import yaml
 
-from htc import predict as predict_app
-from htc import train as train_app
-from htc.build import LOSSES
+from htc.commands import predict as predict_app
+from htc.commands import train as train_app
+from htc.experiment.build import LOSSES
 
 from .dashboard_panels import metrics_named, undocumented
 from .entry_points import call
@@ -180,7 +180,7 @@ def test_from_a_table_to_predictions(place, tmp_path, monkeypatch, capsys):
 def test_documents_go_to_wandb_only_when_asked_for(asked_for, place, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staged"))
-    monkeypatch.setattr("common.tracking.INIT_TIMEOUT", 100)
+    monkeypatch.setattr("rlkl_htc_common.runs.tracking.INIT_TIMEOUT", 100)
     rows = [f"Körper SECRET{i} of a person,{('MARKED', 'OTHER')[i % 2]},{'ABC'[i % 3]}LEAF" for i in range(40)]
     (tmp_path / "mine.csv").write_text("\n".join(["text,area,topic", *rows]), encoding="utf-8")
     arguments = [a for a in common_arguments(place) if not a.startswith("dataset")]
@@ -230,7 +230,7 @@ def test_two_processes_make_the_steps_of_one(encoder, place):
     starts = {"one": ["-m"], "two": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]}
     for name, start in starts.items():
         run = place / f"{name}-{encoder}"
-        command = [sys.executable, *start, "htc.train", *arguments, f"run_dir={run}"]
+        command = [sys.executable, *start, "htc.commands.train", *arguments, f"run_dir={run}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("run: ") == 1  # one process speaks

@@ -16,14 +16,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-import htc.config
-from common.cli import conf_dir
-from common.tracking import TrackingConfig
-from htc.train import train
-from rlkl.config import AlgorithmConfig, ArchitectureConfig, FinetuneConfig, PretrainConfig, PretrainingConfig
-from rlkl.finetune import finetune
+import htc.experiment.config
+from htc.commands.train import train
+from rlkl.commands.config import AlgorithmConfig, ArchitectureConfig, FinetuneConfig, PretrainConfig, PretrainingConfig
+from rlkl.commands.finetune import finetune
+from rlkl.commands.pretrain import pretrain
 from rlkl.penalty import Penalty
-from rlkl.pretrain import pretrain
+from rlkl_htc_common.cli.application import conf_dir
+from rlkl_htc_common.runs.tracking import TrackingConfig
 
 from .htc_runs import common_arguments, place
 
@@ -59,7 +59,7 @@ def finetuning(place, run_dir):
 
 
 def classifier_training(encoder, place, run_dir):
-    htc.config.register()
+    htc.experiment.config.register()
     told = [f"encoder={encoder}", *common_arguments(place), f"run_dir={run_dir}", "tracking.mode=disabled"]
     epochs = 60 if encoder == "minilm_frozen" else 8
     told += [f"training.epochs={epochs}", "training.checkpoint_steps=7"]

@@ -12,18 +12,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import htc.saved_model
-import rlkl.language_model
-from common import manifest
-from common.encoders import EncoderConfig, cached_features
-from common.errors import InputError as CommonInputError
-from htc.build import make_objective
-from htc.config import CustomConfig, HeadConfig, LossConfig, TrainConfig
+import htc.experiment.saved_model
+import rlkl.model.language_model
 from htc.datasets import load_custom
 from htc.errors import InputError as HtcInputError
-from htc.model import Classifier
+from htc.experiment.build import make_objective
+from htc.experiment.config import CustomConfig, HeadConfig, LossConfig, TrainConfig
+from htc.models.classifier import Classifier
 from rlkl.errors import InputError as RlklInputError
-from rlkl.tasks import task_named
+from rlkl.tasks.registry import task_named
+from rlkl_htc_common import manifest
+from rlkl_htc_common.errors import InputError as CommonInputError
+from rlkl_htc_common.models.encoders import EncoderConfig, cached_features
 
 from .fuzzing import good
 
@@ -40,23 +40,23 @@ def save_classifier(folder, seed, frozen=False):
     outputs = make_objective(loss, dataset.hierarchy, dataset.targets).num_outputs
     torch.manual_seed(seed)
     classifier = Classifier(None, good.DIM, 4, outputs)
-    htc.saved_model.save_model(folder, config, good.encoder(), classifier, dataset, 0.5 + seed / 100, "argmax_end")
+    htc.experiment.saved_model.save_model(folder, config, good.encoder(), classifier, dataset, 0.5 + seed / 100, "argmax_end")
 
 
 def save_language_model(folder, seed):
     """A model as rlkl-pretrain saves it."""
     torch.manual_seed(seed)
     sizes = {"layers": 1, "heads": 1, "width": 8, "positions": 512, "dropout": 0.0}
-    model = rlkl.language_model.new_model(task_named("addition"), **sizes, trained_digits=1 + seed)
-    rlkl.language_model.save_model(folder, model)
+    model = rlkl.model.language_model.new_model(task_named("addition"), **sizes, trained_digits=1 + seed)
+    rlkl.model.language_model.save_model(folder, model)
 
 
 def load_language_model(folder):
-    return rlkl.language_model.load_model(str(folder))
+    return rlkl.model.language_model.load_model(str(folder))
 
 
 SAVED = {
-    "htc": (save_classifier, htc.saved_model.load_model, HtcInputError),
+    "htc": (save_classifier, htc.experiment.saved_model.load_model, HtcInputError),
     "rlkl": (save_language_model, load_language_model, RlklInputError),
 }
 FILES = {
@@ -129,15 +129,15 @@ def test_every_flipped_bit_is_noticed(package, name, model):
         flipped[bit // 8] ^= 1 << bit % 8
         (folder / name).write_bytes(flipped)
         told = refused(package, folder, "manifest.json" if name == "manifest.json" else f"changed: {name} is not as manifest")
-        assert told.endswith(f"python -m common.manifest '{folder}'")
+        assert told.endswith(f"python -m rlkl_htc_common.manifest '{folder}'")
     (folder / name).write_bytes(content)
     SAVED[package][1](folder)
 
 
-@pytest.mark.parametrize("name", rlkl.language_model.packaged_models())
+@pytest.mark.parametrize("name", rlkl.model.language_model.packaged_models())
 def test_models_that_come_with_the_package_are_checked(name, tmp_path, monkeypatch):
-    folder = shutil.copytree(rlkl.language_model.PRETRAINED / name, tmp_path / name)
-    monkeypatch.setattr("rlkl.language_model.PRETRAINED", tmp_path)
+    folder = shutil.copytree(rlkl.model.language_model.PRETRAINED / name, tmp_path / name)
+    monkeypatch.setattr("rlkl.model.language_model.PRETRAINED", tmp_path)
     load_language_model(name)
     generator = random.Random(name)
     for file in sorted(FILES["rlkl"]):
@@ -210,8 +210,8 @@ def test_a_model_that_was_saved_in_part_is_noticed(package, over, at, model, tmp
     folder = model(package) if over else tmp_path / "new"
     save, load, error = SAVED[package]
     place = {
-        "htc": ("htc.saved_model.save_file", "htc.saved_model.write_json"),
-        "rlkl": ("rlkl.language_model.save_weights", "transformers.PreTrainedTokenizerFast.save_pretrained"),
+        "htc": ("htc.experiment.saved_model.save_file", "htc.experiment.saved_model.write_json"),
+        "rlkl": ("rlkl.model.language_model.save_weights", "transformers.PreTrainedTokenizerFast.save_pretrained"),
     }[package][at]
 
     def killed(*arguments, **more):
@@ -248,17 +248,17 @@ def test_a_model_of_before_there_were_manifests_is_loaded_with_a_warning(package
     SAVED[package][1](folder)
     (record,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert record.startswith(f"{folder} has no manifest.json, so that a damaged file in it goes unnoticed")
-    assert record.endswith(f"python -m common.manifest '{folder}'")
+    assert record.endswith(f"python -m rlkl_htc_common.manifest '{folder}'")
     assert "none has changed" not in manifest.accept(folder)
     assert "none has changed" in manifest.accept(folder)
 
 
 def test_a_model_with_its_encoder_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr("htc.saved_model.load_encoder", lambda config: good.encoder())
+    monkeypatch.setattr("htc.experiment.saved_model.load_encoder", lambda config: good.encoder())
     save_classifier(tmp_path / "model", 0, frozen=True)
     digests = json.loads((tmp_path / "model/manifest.json").read_text())["sha256"]
     assert digests.keys() == {name for name in FILES["htc"] if "/" not in name}
-    htc.saved_model.load_model(tmp_path / "model")
+    htc.experiment.saved_model.load_model(tmp_path / "model")
 
 
 DIGEST = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # of {}
@@ -274,7 +274,7 @@ ELSEWHERE = ["../outside", "/etc/passwd", "a/../../outside", "", ".", "/", "line
 def test_a_manifest_that_is_none(content, tmp_path, monkeypatch):
     good.write({"model/config.json": b"{}", "outside": b"{}", "model/manifest.json": content}, tmp_path)
     opened = []
-    monkeypatch.setattr("common.manifest._digest", lambda file: opened.append(file) or "")
+    monkeypatch.setattr("rlkl_htc_common.manifest._digest", lambda file: opened.append(file) or "")
     with pytest.raises(CommonInputError, match=r"manifest\.json is damaged|not named in manifest\.json") as caught:
         manifest.check_manifest(tmp_path / "model", ["config.json"])
     assert str(caught.value).isprintable()
@@ -343,6 +343,6 @@ def test_cached_features_of_other_texts_and_of_before_digests(tmp_path, caplog):
     file.write_bytes(other.read_bytes())
     assert torch.equal(cached_features(good.encoder(), ours, tmp_path / "a"), right)
     assert "is damaged (its digest is another)" in caplog.text
-    htc.saved_model.save_file({"features": right + 1}, file)
+    htc.experiment.saved_model.save_file({"features": right + 1}, file)
     assert torch.equal(cached_features(good.encoder(), ours, tmp_path / "a"), right)
     assert "is of an earlier version, without a digest" in caplog.text

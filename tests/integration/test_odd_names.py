@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from htc import evaluate as evaluate_app
-from htc import predict as predict_app
-from htc import reproduce as reproduce_app
-from htc import train as train_app
-from rlkl import analyze as analyze_app
-from rlkl import evaluate as rl_evaluate_app
-from rlkl import finetune as finetune_app
-from rlkl import pretrain as pretrain_app
-from rlkl import reproduce as rl_reproduce_app
+from htc.commands import evaluate as evaluate_app
+from htc.commands import predict as predict_app
+from htc.commands import reproduce as reproduce_app
+from htc.commands import train as train_app
+from rlkl.commands import analyze as analyze_app
+from rlkl.commands import evaluate as rl_evaluate_app
+from rlkl.commands import finetune as finetune_app
+from rlkl.commands import pretrain as pretrain_app
+from rlkl.commands import reproduce as rl_reproduce_app
 
 from .entry_points import call
 from .htc_runs import WORDS, common_arguments, place

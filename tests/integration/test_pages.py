@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from common.figures import line_with_band, new_figure, to_svg
-from common.report import Picture, Section, Table, write_report
-from common.run_list import ListedRun, runs_section
+from rlkl_htc_common.report.figures import line_with_band, new_figure, to_svg
+from rlkl_htc_common.report.page import Picture, Section, Table, write_report
+from rlkl_htc_common.report.run_list import ListedRun, runs_section
 
 RESULTS = sorted((Path(__file__).resolve().parents[2] / "results").glob("*/report.html"))
 ROWS = [

@@ -11,15 +11,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from common.checkpoints import Checkpoints
-from common.errors import InputError
-from common.runs import RunDirectory
-from common.tracking import TrackingConfig
-from rlkl import analyze as analyze_app
-from rlkl import finetune as finetune_app
-from rlkl import pretrain as pretrain_app
-from rlkl import reproduce as reproduce_app
-from rlkl.config import (
+from rlkl.commands import analyze as analyze_app
+from rlkl.commands import finetune as finetune_app
+from rlkl.commands import pretrain as pretrain_app
+from rlkl.commands import reproduce as reproduce_app
+from rlkl.commands.config import (
     AccuracyConfig,
     AlgorithmConfig,
     ArchitectureConfig,
@@ -27,12 +23,16 @@ from rlkl.config import (
     PretrainConfig,
     PretrainingConfig,
 )
-from rlkl.evaluation import accuracy, sample
-from rlkl.language_model import load_model, task_of
-from rlkl.learner import Learner
+from rlkl.finetuning.learner import Learner
+from rlkl.model.completion import accuracy, sample
+from rlkl.model.language_model import load_model, task_of
+from rlkl.model.sequences import next_token_logits
 from rlkl.penalty import Penalty
-from rlkl.report_methods import result_table
-from rlkl.sequences import next_token_logits
+from rlkl.report.methods import result_table
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.runs.directory import RunDirectory
+from rlkl_htc_common.runs.tracking import TrackingConfig
+from rlkl_htc_common.training.checkpoints import Checkpoints
 
 from .entry_points import call
 

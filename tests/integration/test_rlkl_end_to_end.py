@@ -13,17 +13,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from common.errors import InputError as CommonInputError
-from common.tracking import TrackingConfig
-from rlkl import analyze as analyze_app
-from rlkl import evaluate as evaluate_app
-from rlkl import finetune as finetune_app
-from rlkl import learner, multiplication, subtraction
-from rlkl import pretrain as pretrain_app
-from rlkl import reproduce as reproduce_app
-from rlkl.addition import completion
 from rlkl.algorithms.by_name import ALGORITHMS
-from rlkl.config import (
+from rlkl.analysis.counterfactual import Outcome, Place
+from rlkl.commands import analyze as analyze_app
+from rlkl.commands import evaluate as evaluate_app
+from rlkl.commands import finetune as finetune_app
+from rlkl.commands import pretrain as pretrain_app
+from rlkl.commands import reproduce as reproduce_app
+from rlkl.commands.config import (
     AlgorithmConfig,
     AnalyzeConfig,
     ArchitectureConfig,
@@ -32,14 +29,18 @@ from rlkl.config import (
     PretrainConfig,
     PretrainingConfig,
 )
-from rlkl.counterfactual import Outcome, Place
 from rlkl.errors import InputError
-from rlkl.language_model import load_model, task_of
-from rlkl.learner import Learner
-from rlkl.operands import Operands
+from rlkl.finetuning import learner
+from rlkl.finetuning.learner import Learner
+from rlkl.model.language_model import load_model, task_of
+from rlkl.model.texts import END_TOKEN, encode
 from rlkl.penalty import NAMES, Penalty
-from rlkl.report import summarize, write_rl_report
-from rlkl.texts import END_TOKEN, encode
+from rlkl.report.reproduction import summarize, write_rl_report
+from rlkl.tasks import multiplication, subtraction
+from rlkl.tasks.addition import completion
+from rlkl.tasks.operands import Operands
+from rlkl_htc_common.errors import InputError as CommonInputError
+from rlkl_htc_common.runs.tracking import TrackingConfig
 
 from .dashboard_panels import metrics_named, undocumented
 from .entry_points import call
@@ -476,7 +477,7 @@ def test_models_can_be_held_against_each_other_before_any_fine_tuning(pretrained
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_exits_with_130(pretrained, tmp_path):
-    command = [sys.executable, "-m", "rlkl.finetune", f"model={pretrained / 'model'}", f"run_dir={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "rlkl.commands.finetune", f"model={pretrained / 'model'}", f"run_dir={tmp_path / 'run'}"]
     command += ["algorithm.episodes=4", "algorithm.collects=10000", "evaluation_examples=1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"WANDB_MODE": "disabled"})
     checkpoints = tmp_path / "run" / "checkpoints"

@@ -6,15 +6,15 @@ import logging
 import pytest
 import torch
 
-from common import training
-from common.encoders import EncoderConfig
-from htc import reproduce as reproduce_app
-from htc import train as train_app
-from htc.config import TrainConfig
-from rlkl import finetune as finetune_app
-from rlkl import pretrain as pretrain_app
-from rlkl import reproduce as rl_reproduce_app
-from rlkl.config import ArchitectureConfig, PretrainConfig
+from htc.commands import reproduce as reproduce_app
+from htc.commands import train as train_app
+from htc.experiment.config import TrainConfig
+from rlkl.commands import finetune as finetune_app
+from rlkl.commands import pretrain as pretrain_app
+from rlkl.commands import reproduce as rl_reproduce_app
+from rlkl.commands.config import ArchitectureConfig, PretrainConfig
+from rlkl_htc_common.models.encoders import EncoderConfig
+from rlkl_htc_common.training import trainer as training
 
 from .entry_points import call
 from .htc_runs import common_arguments, place

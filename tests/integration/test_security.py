@@ -16,26 +16,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from common import report, sweep_report
-from common.cli import print_as_is, print_result, run_application
-from common.encoders import EncoderConfig, cached_features, load_encoder
-from common.errors import InputError as CommonInputError
-from common.parallel import run_all
-from common.report import Section, Table, markdown_table, write_report
-from common.sweeps import _said_to
-from common.terminal import UNSAFE, printable
+from htc.commands.predict import as_csv, as_text
 from htc.datasets import load_custom, load_published
 from htc.errors import InputError as HtcInputError
-from htc.hierarchy import Hierarchy
-from htc.predict import as_csv, as_text
-from htc.report_documents import worst_table
-from htc.report_errors import errors_section
-from htc.saved_model import load_model
+from htc.experiment.saved_model import load_model
+from htc.labels.hierarchy import Hierarchy
+from htc.report.documents import worst_table
+from htc.report.errors_section import errors_section
 from rlkl.errors import InputError as RlklInputError
-from rlkl.language_model import load_model as load_language_model
-from rlkl.report import write_rl_report
-from rlkl.report_analysis import write_analysis_report
-from rlkl.scratchpad_view import to_html, to_terminal
+from rlkl.model.language_model import load_model as load_language_model
+from rlkl.report.analysis import write_analysis_report
+from rlkl.report.reproduction import write_rl_report
+from rlkl.report.scratchpad_view import to_html, to_terminal
+from rlkl_htc_common.cli.application import print_as_is, print_result, run_application
+from rlkl_htc_common.errors import InputError as CommonInputError
+from rlkl_htc_common.models.encoders import EncoderConfig, cached_features, load_encoder
+from rlkl_htc_common.report import page as report
+from rlkl_htc_common.report import sweep as sweep_report
+from rlkl_htc_common.report.page import Section, Table, markdown_table, write_report
+from rlkl_htc_common.runs.parallel import run_all
+from rlkl_htc_common.runs.sweeps import _said_to
+from rlkl_htc_common.terminal import UNSAFE, printable
 
 from .fuzzing import good, targets
 
@@ -192,7 +193,7 @@ def test_a_pickle_in_a_saved_classifier_is_not_run(name, tmp_path, trap):
 
 
 def test_yaml_of_a_run_makes_no_objects(tmp_path, trap):
-    from common.runs import RunDirectory
+    from rlkl_htc_common.runs.directory import RunDirectory
 
     call = f"!!python/object/apply:os.mkdir ['{trap[1]}']".encode()
     good.write({**good.run_folder(), "config.yaml": call}, tmp_path / "run")
@@ -227,7 +228,7 @@ def test_checksums_lead_to_no_file_elsewhere(named, checkpoint, monkeypatch):
     sums = json.loads((checkpoint / "crc32.json").read_text())
     (checkpoint / "crc32.json").write_text(json.dumps({named: zlib.crc32(b"elsewhere"), **sums}))
     opened = []
-    monkeypatch.setattr("common.checkpoints._crc32", lambda file: opened.append(file) or 0)
+    monkeypatch.setattr("rlkl_htc_common.training.checkpoints._crc32", lambda file: opened.append(file) or 0)
     with pytest.raises(CommonInputError, match=r"no checkpoint in .* can be read"):
         targets._trainer(checkpoint.parent).resume()
     assert all(file.parent == checkpoint and not file.is_symlink() for file in opened)

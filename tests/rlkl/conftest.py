@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from rlkl import addition
-from rlkl.language_model import new_model
+from rlkl.model.language_model import new_model
+from rlkl.tasks import addition
 
 
 def tiny_model(task=addition, positions=512, trained_digits=2, width=24, layers=2, scale=4.0):

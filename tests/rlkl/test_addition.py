@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlkl import addition
-from rlkl.addition import FIELDS, Operands, completion, grade, pieces, prompt
+from rlkl.tasks import addition
+from rlkl.tasks.addition import FIELDS, Operands, completion, grade, pieces, prompt
 
 numbers = st.integers(0, 20).flatmap(lambda digits: st.integers(0, 10**digits))
 operands = st.builds(Operands, numbers, numbers)

@@ -5,7 +5,7 @@ import torch
 
 from rlkl.algorithms import a2c, grpo, ppo, rloo
 from rlkl.algorithms.by_name import ALGORITHMS
-from rlkl.config import AlgorithmConfig
+from rlkl.commands.config import AlgorithmConfig
 from rlkl.errors import InputError
 from rlkl.penalty import Penalty
 

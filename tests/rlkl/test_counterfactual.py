@@ -3,23 +3,16 @@ from random import Random
 import pytest
 import torch
 
-from rlkl import addition, counterfactual
-from rlkl.addition import OPERAND_LISTS, Operands, completion, grade, prompt
+from rlkl.analysis import counterfactual
+from rlkl.analysis.counterfactual import Branch, Outcome, Place, alternatives, counterfactuals, mean_by_problem, sample_places
+from rlkl.analysis.critical_tokens import critical_tokens, piece_at
 from rlkl.certainty import negentropy
-from rlkl.counterfactual import (
-    Branch,
-    Outcome,
-    Place,
-    alternatives,
-    counterfactuals,
-    mean_by_problem,
-    sample_places,
-)
-from rlkl.critical_tokens import critical_tokens, piece_at
-from rlkl.language_model import load_model
-from rlkl.rollout import Rollouts, generate
-from rlkl.sequences import next_token_logits
-from rlkl.texts import END_TOKEN, TOKENIZER, decode, encode, longest_completion, right_sequences
+from rlkl.model.language_model import load_model
+from rlkl.model.sequences import next_token_logits
+from rlkl.model.texts import END_TOKEN, TOKENIZER, decode, encode, longest_completion, right_sequences
+from rlkl.rollout.engine import Rollouts, generate
+from rlkl.tasks import addition
+from rlkl.tasks.addition import OPERAND_LISTS, Operands, completion, grade, prompt
 
 PAIRS = [Operands(123, 45), Operands(9, 99), Operands(321, 990)]
 
@@ -37,7 +30,7 @@ def continued(continuations):
 
 
 def plays(write):
-    """In place of `rlkl.rollout.generate`: what `write` makes of the operands and of what is written already."""
+    """In place of `rlkl.rollout.engine.generate`: what `write` makes of the operands and of what is written already."""
 
     def generate(model, prompts, *, max_new_tokens, **_):
         continuations = []

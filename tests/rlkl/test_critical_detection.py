@@ -6,10 +6,9 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from transformers import GPT2Config
 
-from rlkl import addition
-from rlkl.addition import Operands, completion
-from rlkl.certainty import CERTAINTIES
-from rlkl.critical_detection import (
+from rlkl.analysis.comma_probabilities import critical_places
+from rlkl.analysis.critical_tokens import untrained_tokens
+from rlkl.analysis.detection import (
     average_precision,
     critical_labels,
     detect,
@@ -19,10 +18,11 @@ from rlkl.critical_detection import (
     r_precision,
     uncertainties,
 )
-from rlkl.critical_evaluation import critical_places
-from rlkl.critical_tokens import untrained_tokens
-from rlkl.sequences import next_token_logits
-from rlkl.texts import right_sequences
+from rlkl.certainty import CERTAINTIES
+from rlkl.model.sequences import next_token_logits
+from rlkl.model.texts import right_sequences
+from rlkl.tasks import addition
+from rlkl.tasks.addition import Operands, completion
 
 PAIRS = [Operands(123, 45), Operands(321, 999), Operands(12, 34)]
 rankings = st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=20).filter(

@@ -6,14 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlkl import addition, multiplication, subtraction
-from rlkl.addition import Operands, completion, pieces, prompt
-from rlkl.analysis import certainty_gaps, errors, scratchpads
-from rlkl.critical_evaluation import CriticalProbabilities, critical_places
-from rlkl.critical_tokens import CriticalToken, critical_tokens, first_error, piece_at, untrained_tokens
-from rlkl.scratchpad_view import to_html, to_terminal
-from rlkl.sequences import next_token_logits
-from rlkl.texts import right_sequences
+from rlkl.analysis.certainty_gaps import certainty_gaps, errors, scratchpads
+from rlkl.analysis.comma_probabilities import CriticalProbabilities, critical_places
+from rlkl.analysis.critical_tokens import CriticalToken, critical_tokens, first_error, piece_at, untrained_tokens
+from rlkl.model.sequences import next_token_logits
+from rlkl.model.texts import right_sequences
+from rlkl.report.scratchpad_view import to_html, to_terminal
+from rlkl.tasks import addition, multiplication, subtraction
+from rlkl.tasks.addition import Operands, completion, pieces, prompt
 
 from .conftest import tiny_model
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from rlkl import decoders
-from rlkl.decoders import DynamicDecoder, StaticDecoder, choose, static_cache, static_decoder
-from rlkl.rollout import generate
+from rlkl.rollout import decoders
+from rlkl.rollout.decoders import DynamicDecoder, StaticDecoder, choose, static_cache, static_decoder
+from rlkl.rollout.engine import generate
 
 PROMPTS = [[3, 5, 7], [1], [2, 4, 6, 8, 10, 12], [9, 9], [40, 1, 2, 3, 4, 5, 6]]
 END, NEVER = 0, 41

@@ -3,10 +3,10 @@ import copy
 import pytest
 import torch
 
-from rlkl import addition
-from rlkl.addition import Operands, completion
-from rlkl.drift import Comparison, compare, drift, kl_by_position, right_fields
-from rlkl.texts import right_sequences
+from rlkl.analysis.drift import Comparison, compare, drift, kl_by_position, right_fields
+from rlkl.model.texts import right_sequences
+from rlkl.tasks import addition
+from rlkl.tasks.addition import Operands, completion
 
 PAIRS = [Operands(12, 9), Operands(123, 45), Operands(7, 0), Operands(31, 31), Operands(0, 5)]
 

@@ -1,14 +1,15 @@
 import pytest
 import torch
 
-from rlkl import addition, evaluation, multiplication
-from rlkl.addition import Operands
 from rlkl.errors import InputError
-from rlkl.evaluation import accuracy, check_positions, complete, completes_right, grades, sample
-from rlkl.language_model import load_model, task_of
-from rlkl.sequences import next_token_logits, token_log_probs
-from rlkl.tasks import TASKS
-from rlkl.texts import decode, encode, positions_needed, right_sequences
+from rlkl.model import completion as evaluation
+from rlkl.model.completion import accuracy, check_positions, complete, completes_right, grades, sample
+from rlkl.model.language_model import load_model, task_of
+from rlkl.model.sequences import next_token_logits, token_log_probs
+from rlkl.model.texts import decode, encode, positions_needed, right_sequences
+from rlkl.tasks import addition, multiplication
+from rlkl.tasks.addition import Operands
+from rlkl.tasks.registry import TASKS
 
 from .conftest import tiny_model
 

@@ -6,18 +6,18 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from rlkl.actor_critic import ActorCritic
-from rlkl.addition import Operands
 from rlkl.algorithms import a2c
 from rlkl.algorithms.by_name import ALGORITHMS
-from rlkl.config import AlgorithmConfig, FinetuneConfig
-from rlkl.evaluation import roll_out
-from rlkl.experience import Experience, Scores, learn_from, score
-from rlkl.finetune import check
-from rlkl.learner import Learner, loss_terms
+from rlkl.commands.config import AlgorithmConfig, FinetuneConfig
+from rlkl.commands.finetune import check
+from rlkl.finetuning.experience import Experience, Scores, learn_from, score
+from rlkl.finetuning.learner import Learner, loss_terms
+from rlkl.model.actor_critic import ActorCritic
+from rlkl.model.completion import roll_out
+from rlkl.model.sequences import Sequences, from_rollouts, token_log_probs
+from rlkl.model.texts import END_TOKEN
 from rlkl.penalty import Penalty
-from rlkl.sequences import Sequences, from_rollouts, token_log_probs
-from rlkl.texts import END_TOKEN
+from rlkl.tasks.addition import Operands
 
 V = 3
 

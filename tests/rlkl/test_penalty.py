@@ -4,8 +4,8 @@ import torch
 from rlkl import kl
 from rlkl.certainty import CERTAINTIES
 from rlkl.errors import InputError
+from rlkl.model.sequences import token_log_probs
 from rlkl.penalty import ESTIMATORS, NAMES, Penalty, adapted
-from rlkl.sequences import token_log_probs
 from rlkl.weighting import WEIGHTINGS, covariances, masked_mean, matched_mean, prioritized, shuffled, top_share, uniform
 
 B, T, V = 3, 5, 7

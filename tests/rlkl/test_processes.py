@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlkl.config import AlgorithmConfig, FinetuneConfig
+from rlkl.commands.config import AlgorithmConfig, FinetuneConfig
+from rlkl.commands.finetune import check_shares
 from rlkl.errors import InputError
-from rlkl.finetune import check_shares
 
 
 def finetune(folder, processes, *more):
@@ -19,7 +19,7 @@ def finetune(folder, processes, *more):
     arguments += ["evaluation_examples=2", "algorithm.learning_rate=1e-3", *more]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
     environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, "-m", "rlkl.finetune", *arguments]
+    command = [sys.executable, *launcher, "-m", "rlkl.commands.finetune", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from common.figures import new_figure
-from rlkl.report_curves import CURVES, axis_figure, pictures_of, weights_figure, weights_pictures
-from rlkl.report_drift import drift_pictures, drift_table
-from rlkl.report_methods import (
+from rlkl.report.curves import CURVES, axis_figure, pictures_of, weights_figure, weights_pictures
+from rlkl.report.drift import drift_pictures, drift_table
+from rlkl.report.methods import (
     COLUMNS,
     before_finetuning,
     comparison_table,
@@ -17,8 +16,9 @@ from rlkl.report_methods import (
     result_table,
     steps_table,
 )
-from rlkl.report_pools import pools_table
-from rlkl.report_start import certainty_levels_table, digits_figure, levels_table
+from rlkl.report.pools import pools_table
+from rlkl.report.start import certainty_levels_table, digits_figure, levels_table
+from rlkl_htc_common.report.figures import new_figure
 
 LONGER = "eval/accuracy_longer"
 GREEDY = {"operands": "varying", "temperature": 0.0, "examples": 100}

@@ -3,9 +3,9 @@ import copy
 import pytest
 import torch
 
-from rlkl import rollout
-from rlkl.rollout import generate
-from rlkl.sequences import from_rollouts, next_token_logits, token_log_probs
+from rlkl.rollout import engine
+from rlkl.model.sequences import from_rollouts, next_token_logits, token_log_probs
+from rlkl.rollout.engine import generate
 
 PROMPTS = [[3, 5, 7], [1], [2, 4, 6, 8, 10, 12], [9, 9], [40, 1, 2, 3, 4, 5, 6]]
 END = 0
@@ -65,7 +65,7 @@ def test_greedy_is_the_most_likely_token_each_time(model):
 def test_a_row_does_not_depend_on_when_the_others_end(model, monkeypatch):
     expected = sample(model)
     for every in (1, 3, 1000):
-        monkeypatch.setattr(rollout, "CHECK_EVERY", every)
+        monkeypatch.setattr(engine, "CHECK_EVERY", every)
         assert_same(sample(model), expected)
 
 

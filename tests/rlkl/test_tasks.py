@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlkl import addition, multiplication, subtraction
 from rlkl.errors import InputError
-from rlkl.operands import Operands
-from rlkl.scratchpad import CHARACTERS, FIELDS
-from rlkl.tasks import TASKS, task_named
+from rlkl.tasks import addition, multiplication, subtraction
+from rlkl.tasks.operands import Operands
+from rlkl.tasks.registry import TASKS, task_named
+from rlkl.tasks.scratchpad import CHARACTERS, FIELDS
 
 EXAMPLES = {
     "addition": (

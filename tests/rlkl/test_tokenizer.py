@@ -3,13 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlkl import multiplication
-from rlkl.addition import Operands, completion, prompt
-from rlkl.language_model import save_model
-from rlkl.tasks import TASKS
-from rlkl.texts import TOKENIZER as ALL
-from rlkl.texts import encode
-from rlkl.tokenizer import CHARACTERS, END, character_tokenizer
+from rlkl.model.language_model import save_model
+from rlkl.model.texts import TOKENIZER as ALL
+from rlkl.model.texts import encode
+from rlkl.tasks import multiplication
+from rlkl.tasks.addition import Operands, completion, prompt
+from rlkl.tasks.registry import TASKS
+from rlkl.tasks.tokenizer import CHARACTERS, END, character_tokenizer
 
 TOKENIZER = character_tokenizer()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from htc.errors import InputError
 
 if TYPE_CHECKING:
-    from htc.hierarchy import Hierarchy
+    from htc.labels.hierarchy import Hierarchy
 
 __all__ = ["Hierarchy", "InputError"]
 
@@ -21,5 +21,5 @@ if not TYPE_CHECKING:
 
         if name not in ("Hierarchy", "hierarchy"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = import_module("htc.hierarchy")
+        module = import_module("htc.labels.hierarchy")
         return module if name == "hierarchy" else module.Hierarchy

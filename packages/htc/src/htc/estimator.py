@@ -25,11 +25,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from htc import metrics
-from htc.decoding import top_down, top_down_threshold
+from htc.decoding.rules import top_down, top_down_threshold
 from htc.errors import InputError
-from htc.evaluation import ALL_RULES, check_rule
-from htc.hierarchy import Hierarchy
-from htc.label_sets import as_label_sets, as_lists, as_numbers, as_rows
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import as_label_sets, as_lists, as_numbers, as_rows
+from htc.labels.names import is_blank, no_text, read_name, read_paths, rows_of
+from htc.labels.taxonomy import PATH_SEPARATOR
 from htc.losses import (
     AUTO,
     SOFTMAX_OBJECTIVES,
@@ -39,8 +40,7 @@ from htc.losses import (
     recursive_regularization,
     suitable_objective,
 )
-from htc.names import is_blank, no_text, read_name, read_paths, rows_of
-from htc.taxonomy import PATH_SEPARATOR
+from htc.scoring.evaluate_rules import ALL_RULES, check_rule
 
 Decoder = Callable[[Tensor, Hierarchy], Tensor]
 MakeObjective = Callable[[Hierarchy, Tensor], Objective]
@@ -68,9 +68,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         objective: a name from `htc.losses.OBJECTIVES`, or a function of hierarchy and training targets (D, N) that makes one.
             "auto": conditional_softmax where each document has one path, bce where documents have several or the hierarchy is a
             DAG (`htc.losses.suitable_objective`).
-        decoder: a name from `htc.evaluation.ALL_RULES` (but tuned_threshold), or a function of probabilities (D, N) and
-            hierarchy. None: the most probable whole path for the softmax objectives; `top_down_threshold` for the others, or a
-            single label from the top down where `y` holds one each.
+        decoder: a name from `htc.scoring.evaluate_rules.ALL_RULES` (but tuned_threshold), or a function of probabilities
+            (D, N) and hierarchy. None: the most probable whole path for the softmax objectives; `top_down_threshold` for the
+            others, or a single label from the top down where `y` holds one each.
         objective_params: settings of a named objective, see `htc.losses.objective_by_name`; `stop` is on by itself where labels
             end at inner nodes.
         alpha: the strength of the L2 penalty, alpha / 2 times the sum of squared weights, added to the mean loss.
@@ -118,8 +118,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: (D, n_features), dense or sparse.
-            y: the labels of D documents: one name each, or any other form of `htc.label_sets.LabelSets`, a DataFrame with a
-                column for each level say. Numbers, one each, are classes where no hierarchy is given, as anywhere in
+            y: the labels of D documents: one name each, or any other form of `htc.labels.label_sets.LabelSets`, a DataFrame
+                with a column for each level say. Numbers, one each, are classes where no hierarchy is given, as anywhere in
                 scikit-learn. In its searches, lists of label sets need `cv=KFold(...)`, as it stratifies arrays only.
 
         Raises:
@@ -228,8 +228,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         check_rule(self.decoder, self.objective_.one_path)
         if self.decoder == "tuned_threshold":
             raise InputError(
-                "a threshold is tuned on documents that were not trained on: use htc.decoding.tune_threshold there, and "
-                "decoder=functools.partial(htc.decoding.threshold, value=...)."
+                "a threshold is tuned on documents that were not trained on: use htc.decoding.rules.tune_threshold there, and "
+                "decoder=functools.partial(htc.decoding.rules.threshold, value=...)."
             )
         return ALL_RULES[self.decoder]
 

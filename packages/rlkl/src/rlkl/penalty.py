@@ -12,7 +12,7 @@ from rlkl import kl
 from rlkl.certainty import CERTAINTIES
 from rlkl.distributions import at_least_float32
 from rlkl.errors import InputError
-from rlkl.sequences import token_log_probs
+from rlkl.model.sequences import token_log_probs
 from rlkl.weighting import (
     WEIGHTINGS,
     at_least_one,
@@ -62,7 +62,7 @@ class Penalty:
         alpha: the coefficient; with `target_kl`, where it starts.
         estimator: `k2`, `k3` or `exact` (rlkl.kl); in rewards also `k1`.
         placement: `loss`, a term of it; or `reward`, taken from the reward of each token, without a gradient of its own
-            (`rlkl.experience.kl_ahead`). In both, alpha is in deviations of the task's reward, for a nat.
+            (`rlkl.finetuning.experience.kl_ahead`). In both, alpha is in deviations of the task's reward, for a nat.
         target_kl: the KL in nats per token that the coefficient is adapted to after each step; null to leave it.
         certainty: `negentropy`, `min_entropy` or `max_probability` (rlkl.certainty).
         certainty_temperature: of the reference, for its certainty.

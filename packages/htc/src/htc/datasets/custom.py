@@ -9,7 +9,7 @@ import torch
 from htc.datasets.dataset import Dataset, split_by_group
 from htc.datasets.jsonlines import Document, read_documents, targets_of
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
+from htc.labels.hierarchy import Hierarchy
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def load_custom(
     split_seed: int = 0,
     name: str | None = None,
 ) -> Dataset:
-    """Read a folder with a taxonomy (`htc.taxonomy`) and documents (`htc.datasets.jsonlines`).
+    """Read a folder with a taxonomy (`htc.labels.taxonomy`) and documents (`htc.datasets.jsonlines`).
 
     Args:
         directory: the folder.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
+from htc.labels.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True)

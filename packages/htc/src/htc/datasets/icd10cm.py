@@ -11,7 +11,7 @@ import warnings
 
 from htc.datasets.dataset import Dataset, split_by_group
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
+from htc.labels.hierarchy import Hierarchy
 
 SIDES_AND_ENCOUNTERS = re.compile(
     r"\b(right|left|bilateral|unilateral|unspecified|side|sides|both|eye|ear"

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from htc.datasets.json_values import json_values
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
-from htc.json_values import json_values
-from htc.names import is_blank
-from htc.text_files import decoded
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.names import is_blank
+from htc.labels.text_files import decoded
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def read_values(file: Path) -> Iterator[tuple[str, Any]]:
-    """The JSON values in a file, each with its place (`htc.json_values`). Raises InputError for a file that has none."""
+    """The JSON values in a file, each with its place (`json_values`). Raises InputError for a file that has none."""
     try:
         content = file.read_bytes()
     except OSError as error:

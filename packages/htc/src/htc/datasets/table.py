@@ -24,10 +24,10 @@ from htc.datasets.cells import Cells, read_cells
 from htc.datasets.dataset import Dataset, split_by_group
 from htc.datasets.paths_in_cells import mark_between_paths, separator_in, split_cell
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
-from htc.names import clean
-from htc.taxonomy import PATH_SEPARATOR
-from htc.text_files import read_text
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.names import clean
+from htc.labels.taxonomy import PATH_SEPARATOR
+from htc.labels.text_files import read_text
 
 log = logging.getLogger(__name__)
 

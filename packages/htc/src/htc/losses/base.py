@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from htc.errors import UnsuitableTargetsError
-from htc.hierarchy import Hierarchy
+from htc.labels.hierarchy import Hierarchy
 
 
 class Objective(nn.Module):

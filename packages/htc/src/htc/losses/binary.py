@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from htc.distances import diameter, distance_to_closed_set
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
-from htc.label_sets import documents_per_label
+from htc.labels.distances import diameter, distance_to_closed_set
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import documents_per_label
 from htc.losses.base import Objective
 
 REDUCTIONS = ("mean", "sum")
@@ -108,7 +108,7 @@ class CHAMP(Objective):
     True
 
     Args:
-        hierarchy: a tree or a DAG (see `htc.distances`).
+        hierarchy: a tree or a DAG (see `htc.labels.distances`).
         beta: how much distance counts; 0 gives `BCE`. The configs of the public code of Plaud et al. have 1e-4.
         reduction: `mean` over all B x N cells, as `BCE`, or `sum` over labels and mean over documents, as in that code: N times
             as much, which gradient clipping sees. (That code also counts a label twice that is as near to two true ones.)

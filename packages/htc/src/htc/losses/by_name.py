@@ -5,8 +5,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
-from htc.label_sets import labels_per_document
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import labels_per_document
 from htc.losses.base import Objective
 from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal
 from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors, counted_priors

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from htc.hierarchy import Hierarchy
+from htc.labels.hierarchy import Hierarchy
 
 
 def recursive_regularization(weight: Tensor, hierarchy: Hierarchy) -> Tensor:

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from htc.distances import distance_to_closed_set, leaf_diameter
 from htc.errors import InputError, UnsuitableTargetsError
-from htc.hierarchy import Hierarchy, spread
-from htc.label_sets import documents_per_label, labels_per_document
+from htc.labels.distances import distance_to_closed_set, leaf_diameter
+from htc.labels.hierarchy import Hierarchy, spread
+from htc.labels.label_sets import documents_per_label, labels_per_document
 from htc.losses.base import Objective
 
 MARGIN_FORMS = ("edges", "relative")

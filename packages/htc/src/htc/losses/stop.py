@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from htc.errors import UnsuitableTargetsError
-from htc.hierarchy import Hierarchy
+from htc.labels.hierarchy import Hierarchy
 from htc.losses.base import Objective
 
 STOP = "\N{END OF TEXT}stop"  # no label can be called so
@@ -17,7 +17,7 @@ class StopEvent(Objective):
 
     Every inner node gets one more child, the stop; a path that ends at an inner node goes on to its stop, so that it ends at a
     leaf of the extended hierarchy. A node then has a probability of being the end: its own less that of its children
-    (`htc.expected.end_probabilities`), which the rules in `htc.expected` take into account.
+    (`htc.decoding.expected.end_probabilities`), which the rules in `htc.decoding.expected` take into account.
 
     >>> from htc.losses import ConditionalSoftmax
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])

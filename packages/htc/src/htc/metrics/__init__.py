@@ -3,7 +3,7 @@
 Conventions, in which they agree with scikit-learn:
 
 - truth first: `metric(y_true, y_pred, hierarchy)`, or `metric(y_true, y_score, hierarchy)` for node probabilities;
-- label sets are multi-hot arrays `(D, N)` of torch or NumPy, or lists of label paths (see `htc.label_sets`);
+- label sets are multi-hot arrays `(D, N)` of torch or NumPy, or lists of label paths (see `htc.labels.label_sets`);
 - every name or argument says which average is meant: `micro` pools counts, `macro` is a mean over nodes, `samples` one over
   documents;
 - a ratio whose denominator is 0 is 0 (scikit-learn's `zero_division=0`), but for `accuracy_per_level`, NaN at a level where no
@@ -25,7 +25,7 @@ The root is never counted. All but those of one path take several paths, endings
 | all at once, part by part | `LabelSetScores`, `ProbabilityScores` |
 """
 
-from htc.label_sets import as_label_sets
+from htc.labels.label_sets import as_label_sets
 from htc.metrics.flat import exact_match, f1, hamming_loss
 from htc.metrics.hierarchical import (
     accuracy_per_level,

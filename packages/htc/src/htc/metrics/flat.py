@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from htc.hierarchy import Hierarchy
-from htc.label_sets import LabelSets, both_label_sets
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import LabelSets, both_label_sets
 from htc.metrics.counts import average_over_classes, average_over_documents, by_class, by_document, check_average
 
 

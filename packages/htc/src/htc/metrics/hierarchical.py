@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
-from htc.label_sets import LabelSets, as_label_sets, both_label_sets, check_as_many
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import LabelSets, as_label_sets, both_label_sets, check_as_many
 from htc.metrics.counts import (
     average_over_classes,
     average_over_documents,

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from htc.hierarchy import Hierarchy
-from htc.label_sets import LabelSets
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import LabelSets
 from htc.metrics.counts import by_class, count
 from htc.metrics.hierarchical import closed_label_sets
 

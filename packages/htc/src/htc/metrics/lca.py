@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from htc.distances import edges_up
-from htc.hierarchy import Hierarchy
-from htc.label_sets import LabelSets, both_label_sets, in_parts
+from htc.labels.distances import edges_up
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import LabelSets, both_label_sets, in_parts
 from htc.metrics.counts import average_over_documents, by_document
 
 FAR = 2**30  # a distance that is none

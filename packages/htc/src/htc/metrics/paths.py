@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from htc.hierarchy import Hierarchy
-from htc.label_sets import LabelSets, both_label_sets
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import LabelSets, both_label_sets
 from htc.metrics.counts import average_over_classes, by_class, count
 
 

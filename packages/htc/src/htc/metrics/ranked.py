@@ -1,7 +1,7 @@
 """Metrics of how labels are ranked by their scores, as users of extreme multi-label classification report them.
 
 All labels are ranked, inner nodes as well as leaves, and label sets are taken as they are; those given as names or paths are
-closed under ancestors (`htc.label_sets`). To rank leaves only, see `htc.metrics.hierarchical_distance_at_k`.
+closed under ancestors (`htc.labels.label_sets`). To rank leaves only, see `htc.metrics.hierarchical_distance_at_k`.
 """
 
 from typing import Literal
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
-from htc.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many, in_parts, labels_per_document
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many, in_parts, labels_per_document
 from htc.metrics.counts import check_average, divide
 
 

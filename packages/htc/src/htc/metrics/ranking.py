@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
-from htc.label_sets import CELLS, LabelSets, Scores, as_label_sets, as_scores, check_as_many, in_parts
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import CELLS, LabelSets, Scores, as_label_sets, as_scores, check_as_many, in_parts
 from htc.metrics.counts import count, divide, precision_recall_f
 
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from htc.hierarchy import Hierarchy
-from htc.label_sets import LabelSets, Scores, as_label_sets, check_as_many, in_parts
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import LabelSets, Scores, as_label_sets, check_as_many, in_parts
 from htc.metrics import hierarchical, information, lca, paths, ranking, single_path
 from htc.metrics.counts import average_over_classes, by_class, by_document, precision_recall_f
 
@@ -35,7 +35,7 @@ class LabelSetScores:
         self._hf1: list[Tensor] = []
 
     def update(self, y_true: LabelSets, y_pred: LabelSets) -> None:
-        """Add documents, or none. Raises: InputError: for label sets that do not fit, see `htc.label_sets`."""
+        """Add documents, or none. Raises: InputError: for label sets that do not fit, see `htc.labels.label_sets`."""
         true, predicted = as_label_sets(y_true, self.hierarchy, "y_true"), as_label_sets(y_pred, self.hierarchy, "y_pred")
         if len(true) or len(predicted):
             check_as_many(true, predicted)

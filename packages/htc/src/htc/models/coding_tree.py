@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
+from htc.labels.hierarchy import Hierarchy
 from htc.models.entropy_groups import Edge, partition
 
 

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from htc.errors import InputError, UnsuitableTargetsError
-from htc.hierarchy import Hierarchy
+from htc.labels.hierarchy import Hierarchy
 from htc.models.hgclr import init_as_bert
 
 Bert = Any

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from htc.errors import InputError
-from htc.hierarchy import Hierarchy
+from htc.labels.hierarchy import Hierarchy
 from htc.models.hbgl import HBGL, Bert, check_bert, embed, run
 from htc.models.hgclr import MOST_LABELS
 

@@ -1,6 +1,6 @@
 """REINFORCE leave-one-out (Kool et al. 2019; Ahmadian et al. 2024, RLOO): no critic, and no division by a group's deviation.
 
-Fine-tuning divides the rewards by the deviation of all episodes together (`rlkl.experience`), as it does for every algorithm.
+Fine-tuning divides the rewards by the deviation of all episodes together (see `experience`), as it does for every algorithm.
 The policy loss is A2C's.
 """
 

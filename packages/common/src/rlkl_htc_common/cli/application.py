@@ -1,0 +1,254 @@
+"""Entry points: Hydra applications whose errors are one sentence and whose exit code is 2 when the input is at fault."""
+
+import dataclasses
+import errno
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+import yaml
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from rlkl_htc_common.cli import entry, interruption
+from rlkl_htc_common.cli.plain_text import TextKey, as_override, text_keys
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.runs import sweeps
+from rlkl_htc_common.terminal import printable, show_traceback
+
+CONF_VARIABLE = "RLKL_HTC_CONF"
+BAD_INPUT = 2
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+# What Hydra lets through of an override or a file of conf/ that it cannot make sense of.
+UNCOMPOSABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError, AssertionError, yaml.YAMLError)
+
+
+def conf_dir(application: str) -> Path:
+    """The folder of an application's configs, `conf/<application>`.
+
+    Looked for in the folder that the environment variable RLKL_HTC_CONF names, then upwards from the working directory, then
+    upwards from this file (an editable install).
+
+    Raises:
+        InputError: if there is none.
+    """
+    given = os.environ.get(CONF_VARIABLE)
+    if given:
+        candidates = [Path(given)]
+    else:
+        candidates = [above / "conf" for start in (Path.cwd(), Path(__file__).resolve()) for above in (start, *start.parents)]
+    for candidate in candidates:
+        if (candidate / application).is_dir():
+            return (candidate / application).resolve()
+    where = f"{CONF_VARIABLE}={given}" if given else "the working directory or above it"
+    raise InputError(
+        f"no folder conf/{application} in {where}; run inside the repository or set {CONF_VARIABLE} to its conf folder."
+    )
+
+
+def run_application(
+    task: Callable[[DictConfig], object],
+    *,
+    application: str,
+    config: str,
+    schema: type | None = None,
+    distribution: str | None = None,
+    bad_input: Sequence[type[Exception]] = (),
+) -> NoReturn:
+    """Compose `conf/<application>/<config>.yaml` with the command line, run the task on it, and exit.
+
+    Args:
+        task: what to do with the composed config; in a sweep, the `run_dir` and `metrics` that it gives are tabulated, and its
+            `score` is what a sweeper makes the most of.
+        application, config: which config.
+        schema: a dataclass with the config's keys; those that are texts are plain text on the command line.
+        distribution: whose version `--version` tells; `application`, if not given.
+        bad_input: further exception types that mean bad input, beside common's InputError and Hydra's own.
+
+    Exits with 0; with 2 and one sentence for bad input; with 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP. Any other
+    exception is a bug: it keeps its traceback and exits with 1.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions out of Hydra, so that they are told here
+    logging.captureWarnings(True)
+    sys.excepthook = show_traceback
+    program = entry.program_name()
+    entry.show_version_if_asked(distribution or application)
+    running = _Application(program, task, (InputError, *bad_input), {} if schema is None else text_keys(schema))
+    with interruption.answering(program):
+        try:
+            running.run(application, config)
+        except KeyboardInterrupt:
+            sys.exit(interruption.exit_code())
+        except Exception:
+            if interruption.received() is None:
+                raise
+            sys.exit(interruption.exit_code())  # something on the way took the interruption for an error of its own
+        if interruption.received() is not None:
+            sys.exit(interruption.exit_code())
+        sys.exit(0 if sweeps.Sweep.folder is None else _finish(program, sweeps.Sweep.folder))
+
+
+class _Application:
+    """A task and how it is called. Args: expected: what it raises for bad input; texts: keys that are plain text."""
+
+    def __init__(
+        self,
+        program: str,
+        task: Callable[[DictConfig], object],
+        expected: tuple[type[Exception], ...],
+        texts: dict[str, TextKey],
+    ) -> None:
+        self.program, self.task, self.expected, self.texts = program, task, expected, texts
+        self.composed = False
+
+    def run(self, application: str, config: str) -> None:
+        """Compose and call the task, once or for each job of a sweep; exit at what is no bug."""
+        given = sys.argv[1:]
+        try:
+            directory = str(conf_dir(application))
+            sys.argv[1:] = _overrides(given, self.texts)
+
+            def task(config: DictConfig) -> object:
+                sys.argv[1:] = given
+                return self(config)
+
+            with sweeps.Sweep.none_yet():
+                hydra.main(version_base="1.3", config_path=directory, config_name=config)(task)()
+        except sweeps.JobError:
+            pass  # told at the end of the sweep
+        except InputError as error:
+            _exit(self.program, str(error), BAD_INPUT)
+        except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
+            _exit(self.program, _describe(error), BAD_INPUT)
+        except Exception as error:
+            if interruption.received() is not None:
+                raise
+            if sweeps.Sweep.folder is None:
+                if not self.composed and isinstance(error, UNCOMPOSABLE):
+                    read = f"an override, or a file of conf/, cannot be read: {_first_words(error)}"
+                    _exit(self.program, read, BAD_INPUT)
+                raise
+            _finish(self.program, sweeps.Sweep.folder)
+            broke = f"the sweep broke off ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+            _exit(self.program, f"{broke}; what is done stays, and the same command goes on.", 1)
+        finally:
+            sys.argv[1:] = given
+
+    def __call__(self, config: DictConfig) -> object:
+        """The task, or one job of a sweep, whose score is returned."""
+        self.composed = True
+        with interruption.stoppable():
+            if sweeps.is_job():
+                return sweeps.run_job(self._checked, config, self.program, self._one_sentence, self.texts)
+            try:
+                self._checked(config)
+            except Exception as error:
+                sentence = self._one_sentence(error)
+                if sentence is None or interruption.received() is not None:
+                    raise
+                _exit(self.program, sentence, BAD_INPUT)
+        return None
+
+    def _checked(self, config: DictConfig) -> object:
+        _refuse_added_keys(config)
+        return self.task(config)
+
+    def _one_sentence(self, error: Exception) -> str | None:
+        """What to tell of an error for which there is no bug to be blamed; None for any other."""
+        if isinstance(error, self.expected):
+            return str(error)
+        if isinstance(error, OmegaConfBaseException):
+            return _describe(error)
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            what = f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
+            return f"{what}; mend that, then give the same command again."
+        return None
+
+
+def print_result(text: str) -> None:
+    """Print for people to standard output: as `printable` shows it, see `print_as_is`."""
+    print_as_is(printable(text))
+
+
+def print_as_is(text: str) -> None:
+    """Print to standard output; exit quietly where its reader, `head` say, has seen enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _refuse_added_keys(config: DictConfig, prefix: str = "") -> None:
+    """Hydra lets `+key=value` add to a schema; what no schema knows, nothing reads."""
+    schema = OmegaConf.get_type(config)
+    known = {field.name for field in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else None
+    for key in map(str, config):
+        if known is not None and key not in known:
+            raise InputError(f"unknown key {prefix + key!r}; known here: {', '.join(sorted(known))}.")
+        if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
+            _refuse_added_keys(config[key], f"{prefix}{key}.")
+
+
+def _finish(program: str, folder: Path) -> int:
+    from rlkl_htc_common.report.sweep import finish  # here, for it takes a second to import, which every job would wait
+
+    return finish(program, folder)
+
+
+def _exit(program: str, message: str, code: int) -> NoReturn:
+    print(printable(f"{program}: {message}", keep=""), file=sys.stderr)
+    sys.exit(code)
+
+
+def _describe(error: BaseException) -> str:
+    """A Hydra or OmegaConf error on one line, with the nearest valid key where a key is unknown."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None and cause.key is not None:
+        keys = [str(key) for key in getattr(cause.parent_node, "keys", list)()]
+        near = get_close_matches(str(cause.key), keys, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(keys))}."
+        return f"unknown key {cause.full_key!r}; {hint}"
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{cause.full_key} must be given, e.g. {cause.full_key}=..."
+    about_a_file = str(error).partition("Config search path")[0]  # what follows lists folders
+    about_a_file = re.sub(r"\s\w+_schema\b", "", about_a_file)  # no choice for users
+    text = about_a_file if cause is None else f"{cause.full_key}: {str(cause).splitlines()[0]}"
+    return " ".join(text.split())
+
+
+def _first_words(error: BaseException) -> str:
+    """The beginning of what an error says, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _overrides(arguments: Sequence[str], texts: Mapping[str, TextKey]) -> list[str]:
+    """The command line as Hydra reads it. Args: texts: the keys whose values are plain text."""
+    sweeping = any(
+        argument.startswith(("--multi", "sweep=")) or argument in ("-m", "hydra.mode=MULTIRUN") for argument in arguments
+    )
+    for argument in arguments:
+        _refuse_unreadable(argument, texts)
+    return [as_override(argument, texts, sweeping) for argument in arguments]
+
+
+def _refuse_unreadable(argument: str, texts: Mapping[str, TextKey]) -> None:
+    """Refuse what is no text, and several words that are no key with a value. Raises InputError."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the argument {argument[:60]!r} is not UTF-8 text; give it in UTF-8.") from error
+    if argument.startswith("-") and printable(argument, keep="") != argument:  # argparse would show it as it is
+        raise InputError(f"unknown option {argument[:60]!r}; --help lists those there are.")
+    if "=" not in argument and not argument.startswith(("-", "~")) and len(argument.split()) > 1:
+        hint = f"text={' '.join(argument.split())!r}" if "text" in texts else "training.epochs=3"
+        raise InputError(f"expected key=value and read {argument!r}; for example: {hint}")

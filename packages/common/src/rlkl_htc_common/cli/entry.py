@@ -1,0 +1,39 @@
+"""How commands begin, before what takes seconds to import: signals are answered, and `--version` is.
+
+Console scripts call `run`; a module that is run by `python -m` calls `begin` above its other imports.
+"""
+
+import sys
+from importlib import import_module
+
+from rlkl_htc_common.cli import interruption
+
+
+def begin(distribution: str) -> None:
+    """Answer signals from here on, and `--version` with the version of a distribution, at which the process exits."""
+    interruption.answer_signals(program_name())
+    show_version_if_asked(distribution)
+
+
+def run(module: str, distribution: str) -> None:
+    """Be a console script. Args: module: whose `main` it is, imported here; distribution: that it comes with."""
+    begin(distribution)
+    import_module(module).main()
+
+
+def program_name() -> str:
+    """What the process was started as, without folders and `.py`."""
+    return sys.argv[0].rpartition("/")[2].removesuffix(".py")
+
+
+def show_version_if_asked(distribution: str) -> None:
+    """Print the name and the version of a distribution and exit, if `--version` is among the arguments."""
+    if "--version" not in sys.argv[1:]:
+        return
+    from importlib.metadata import PackageNotFoundError, version  # here, for it takes as long as all else
+
+    try:
+        print(distribution, version(distribution))
+    except PackageNotFoundError:
+        print(distribution, "(not installed, so that its version is unknown)")
+    sys.exit(0)

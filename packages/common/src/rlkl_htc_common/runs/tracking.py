@@ -1,0 +1,216 @@
+"""Tracking: metrics go to metrics.jsonl, and wandb mirrors them.
+
+wandb is offline by default and is never asked anything that could block: without a key it does not go online, and when the
+network does not answer in time it falls back to offline with a warning. `wandb sync` sends offline runs later.
+
+Documents, which may be private, stay here unless `tracking.documents=true` asks for them; docs/how-to/wandb.md lists what is
+sent.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.runs.directory import RunDirectory, write_atomically
+
+log = logging.getLogger(__name__)
+
+MODES = ("offline", "online", "disabled")
+INIT_TIMEOUT = 20  # seconds, for the beginning and for the end
+
+
+@dataclass
+class TrackingConfig:
+    """How wandb is used; the environment variable WANDB_MODE, where set, beats `mode`.
+
+    Attributes:
+        documents: whether texts of documents, with their labels and predictions, may go to wandb.
+    """
+
+    mode: str = "offline"
+    project: str = "rlkl-htc"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    documents: bool = False
+
+
+class Tracker:
+    """Logs the metrics of one run; a context manager.
+
+    Args:
+        run: the run directory.
+        config: how to use wandb.
+        job_type, name: what the run is called in wandb.
+        resume_step: forget what an earlier, killed process logged after this step, so that no step appears twice.
+        forget: what the names begin with that are forgotten of the step itself.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        config: TrackingConfig,
+        *,
+        job_type: str,
+        name: str,
+        resume_step: int | None = None,
+        forget: tuple[str, ...] = (),
+    ) -> None:
+        self._run = run
+        self._documents = config.documents
+        mode = wandb_mode(config)
+        _forget_after(run, -1 if resume_step is None else resume_step, forget)
+        self._file = run.metrics_file.open("a", encoding="utf-8")
+        self._wandb = _init_wandb(run, config, mode, job_type, name) if mode != "disabled" else None
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log numbers at a step; steps must not go down."""
+        finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.flush()
+        self._mirror(lambda run: run.log(dict(metrics), step=step))
+
+    def summarize(self, metrics: Mapping[str, float]) -> None:
+        """Put final numbers into wandb's summary (result.json holds them for everyone else)."""
+        self._mirror(lambda run: run.summary.update(dict(metrics)))
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether there is a wandb run, for which pages are worth computing."""
+        return self._wandb is not None
+
+    @property
+    def takes_documents(self) -> bool:
+        """Whether there is a wandb run, and documents were asked for in it."""
+        return self.mirrors and self._documents
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Put a table of texts into wandb; of documents only where `takes_documents`."""
+
+        def log_table(run: Any) -> None:
+            import wandb
+
+            run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+        self._mirror(log_table)
+
+    def page(self, name: str, html: str) -> None:
+        """Put HTML into wandb."""
+
+        def log_page(run: Any) -> None:
+            import wandb
+
+            run.log({name: wandb.Html(html, inject=False)})
+
+        self._mirror(log_page)
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._file.close()
+        self._mirror(lambda run: run.finish(exit_code=0 if kind is None else 1))
+
+    def _mirror(self, action: Callable[[Any], None]) -> None:
+        """Do something with the wandb run; if wandb fails, go on without it: metrics.jsonl has everything."""
+        if self._wandb is None:
+            return
+        try:
+            action(self._wandb)
+        except Exception as error:  # a mirror that breaks must not take the training with it, whatever broke
+            log.warning("wandb failed (%s: %s); the run goes on without it.", type(error).__name__, first_line(error))
+            self._wandb = None
+
+
+def open_tracker(
+    run: RunDirectory,
+    config: TrackingConfig,
+    *,
+    main: bool,
+    job_type: str,
+    resume_step: int | None,
+    forget: tuple[str, ...] = (),
+) -> AbstractContextManager[Tracker | None]:
+    """The tracker of a run in its main process; None in others. Args: see `Tracker`."""
+    if not main:
+        return nullcontext()
+    return Tracker(run, config, job_type=job_type, name=run.path.name, resume_step=resume_step, forget=forget)
+
+
+def wandb_mode(config: TrackingConfig) -> str:
+    """The mode in force: WANDB_MODE where set, else the config's. Raises InputError for an unknown one."""
+    variable = os.environ.get("WANDB_MODE")
+    mode = variable or config.mode
+    if mode not in MODES:
+        raise InputError(f"{'WANDB_MODE' if variable else 'tracking.mode'} must be one of {', '.join(MODES)}, not {mode!r}.")
+    return mode
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return str(error).partition("\n")[0]
+
+
+def _forget_after(run: RunDirectory, step: int, names: tuple[str, ...]) -> None:
+    """Leave out of the metrics what was logged after a step, and of that step what begins with one of some names."""
+    if not run.metrics_file.exists():
+        return
+    kept = []
+    lines = run.metrics_file.read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            logged = json.loads(line)
+            if logged["step"] == step and names:
+                line = json.dumps({key: value for key, value in logged.items() if not key.startswith(names)}).encode()
+            if logged["step"] <= step:
+                kept.append(line.decode() + "\n")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            if number < len(lines):  # not the line that was being written when the process was killed
+                log.warning("%s:%d is damaged; what was logged from there on is dropped.", run.metrics_file, number)
+            break
+    write_atomically(run.metrics_file, "".join(kept))
+
+
+def _init_wandb(run: RunDirectory, config: TrackingConfig, mode: str, job_type: str, name: str) -> Any:
+    """A wandb run; offline if online is not possible, None if not even that works."""
+    import wandb
+
+    if mode == "online" and not wandb.api.api_key:
+        log.warning("wandb: no API key found (run `wandb login`), so this run is tracked offline.")
+        mode = "offline"
+
+    def init(mode: str) -> Any:
+        return wandb.init(
+            project=config.project,
+            entity=config.entity,
+            group=config.group,
+            tags=config.tags,
+            job_type=job_type,
+            name=name,
+            id=f"{name}-{run.hash}".replace("/", "-"),
+            resume="allow" if mode == "online" else None,
+            config=run.config,
+            dir=str(run.path),
+            mode=mode,  # type: ignore[arg-type]
+            settings=wandb.Settings(
+                init_timeout=INIT_TIMEOUT,
+                finish_timeout=INIT_TIMEOUT,
+                silent=True,
+                console="off",
+                save_code=False,  # with the code goes a diff of all files that git tracks, and documents may be among them
+            ),
+        )
+
+    for attempt in dict.fromkeys((mode, "offline")):
+        try:
+            return init(attempt)
+        except Exception as error:  # no failure of wandb's, of whatever type, is a reason not to train
+            log.warning("wandb could not start %s (%s: %s).", attempt, type(error).__name__, first_line(error))
+    return None

@@ -1,0 +1,364 @@
+"""The training loop: warm-up and decay, checkpoints and resume, one process or several (torchrun); by default AdamW."""
+
+import logging
+import math
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, set_seed
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from rlkl_htc_common.cli.interruption import finishing
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.runs.tracking import Tracker
+from rlkl_htc_common.training.batching import epoch_batches
+from rlkl_htc_common.training.checkpoints import Checkpoints
+
+log = logging.getLogger(__name__)
+
+NO_DECAY = ("bias", "LayerNorm.weight")
+LARGE = 50_000_000  # parameters from which on a model is trained on a GPU
+# Why a run cannot be gone on with, by key of its config (`rlkl_htc_common.runs.directory.RunDirectory`).
+FIXED = {
+    "training.epochs": "the learning rate falls over all epochs, so that a training of fewer is not the beginning of one of "
+    "more, which has to be trained anew"
+}
+
+
+@dataclass
+class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        epochs, batch_size: passes over the training data, items in a step.
+        micro_batch_size: items that go through the model at a time, where memory holds no more: their gradients are added up to
+            that of the whole batch. Null for all of them.
+        learning_rate: the peak after warm-up.
+        weight_decay: not applied to biases and layer norms.
+        warmup_fraction: the share of steps over which the learning rates grow from 0; then they fall.
+        max_grad_norm: gradients are scaled down to this norm.
+        precision: `fp32`, or `bf16` for mixed precision.
+        checkpoint_steps: steps between checkpoints inside an epoch; there is always one at its end.
+        patience: stop after so many epochs without a better score (of what epochs are selected by); null to go on to the end.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    micro_batch_size: int | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_fraction: float = 0.1
+    max_grad_norm: float = 1.0
+    precision: str = "fp32"
+    checkpoint_steps: int | None = None
+    patience: int | None = None
+
+    def check(self) -> None:
+        """Raise InputError for values that no training can have."""
+        for name in ("epochs", "batch_size", "learning_rate", "max_grad_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"training.{name} must be positive and finite, not {getattr(self, name)}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError(f"training.weight_decay must not be negative or infinite, but is {self.weight_decay}.")
+        if not 0 <= self.warmup_fraction <= 1:
+            raise InputError(f"training.warmup_fraction must be from 0 to 1, not {self.warmup_fraction}.")
+        if self.precision not in ("fp32", "bf16"):
+            raise InputError(f"training.precision must be fp32 or bf16, not {self.precision!r}.")
+        for name in ("micro_batch_size", "checkpoint_steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"training.{name} must be positive, or null, not {value}.")
+
+
+def make_accelerator(precision: str = "fp32") -> Accelerator:
+    """An Accelerator for what this machine has, CUDA if there is any, else the CPU, and for the processes that were started."""
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # others wait while one process encodes all texts
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[patient],
+    )
+    if not accelerator.is_main_process:
+        logging.disable(logging.WARNING)  # one process speaks
+    return accelerator
+
+
+def warn_without_gpu(what: str, takes: str, instead: str) -> None:
+    """Warn of what is sized for a GPU where there is none, before it begins.
+
+    Args: what: is to be done; takes: how long on a CPU; instead: what else could be.
+    """
+    if not torch.cuda.is_available() and os.environ.get("RANK", "0") == "0":
+        log.warning("no CUDA device was found: %s is sized for a GPU and takes %s on a CPU; %s.", what, takes, instead)
+
+
+def refuse_several_processes() -> None:
+    """Raise InputError under torchrun, for what one process does."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("several processes were started for this, which is done by one; start it without torchrun.")
+
+
+def parameter_groups(
+    model: nn.Module, learning_rate: float, weight_decay: float, encoder_learning_rate: float | None = None
+) -> list[dict[str, object]]:
+    """The trainable parameters by learning rate (parameters under `encoder.` may have their own) and by weight decay."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("encoder."), not name.endswith(NO_DECAY)), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": encoder_learning_rate if is_encoder and encoder_learning_rate is not None else learning_rate,
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        for (is_encoder, decays), parameters in groups.items()
+    ]
+
+
+@dataclass
+class TrainingData:
+    """What the loop draws the batches of an epoch from.
+
+    Attributes:
+        size: the number of items.
+        lengths: (size,) the length of each item, for bucketing; None if all are alike.
+        collate: from item numbers (b,) to what `loss` takes.
+    """
+
+    size: int
+    collate: Callable[[Tensor], tuple[object, Tensor]]
+    lengths: Tensor | None = None
+
+
+def linear(progress: float) -> float:
+    """A decay of the learning rate to 0. Args: progress: from 0 to 1, after the warm-up."""
+    return 1 - progress
+
+
+def cosine(progress: float, final: float = 0.1) -> float:
+    """A decay along half a cosine. Args: progress: from 0 to 1; final: what it ends at, relative to the peak."""
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Trainer:
+    """Trains one model, after `resume` from where its checkpoints end.
+
+    Args:
+        model: called with the first element of a collated batch.
+        data: from the number of an epoch to what it trains on; every epoch has as many items.
+        loss: of the model's output and the second element of the batch, a mean over the items.
+        config: how.
+        seed: determines the order of batches and every random number of the loop.
+        accelerator: device, precision and processes. Each of several processes takes its share of every batch, so that the
+            steps are those of one process.
+        checkpoints: where to save and resume; the main process saves.
+        evaluate: scores the model after each epoch, in every process; the keys are logged as they are.
+        select: keep the weights of the epoch that scores highest on this key; None keeps the last.
+        optimizers: what makes the steps; None for AdamW on `parameter_groups`.
+        decay: of the learning rates, from progress after the warm-up to a factor.
+        progress: show a progress bar.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Callable[[int], TrainingData],
+        loss: Callable[[Tensor, Tensor], Tensor],
+        config: TrainingConfig,
+        *,
+        seed: int,
+        accelerator: Accelerator,
+        checkpoints: Checkpoints,
+        evaluate: Callable[[], Mapping[str, float]],
+        select: str | None = None,
+        optimizers: Sequence[torch.optim.Optimizer] | None = None,
+        decay: Callable[[float], float] = linear,
+        progress: bool = True,
+    ) -> None:
+        config.check()
+        if config.patience and select is None:
+            raise InputError("training.patience needs a score that epochs are selected by; set select, or patience=null.")
+        set_seed(seed + accelerator.process_index)  # every process drops out other features
+        self.model, self.loss, self.config = model, loss, config
+        self.data = lru_cache(maxsize=1)(data)
+        self.seed, self.accelerator, self.checkpoints = seed, accelerator, checkpoints
+        self.evaluate, self.select, self.progress = evaluate, select, progress and accelerator.is_main_process
+        self.steps_per_epoch = math.ceil(self.data(0).size / config.batch_size)
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.optimizers = optimizers or [
+            torch.optim.AdamW(parameter_groups(model, config.learning_rate, config.weight_decay), fused=True)
+        ]
+        self.schedules = [LambdaLR(optimizer, partial(self._rate, decay=decay)) for optimizer in self.optimizers]
+        self.step = 0
+        self.loss_sum = 0.0  # over the steps of the current epoch
+        self.kept: dict[str, float] = {}  # the scores of the best epoch
+        self.best_step = 0  # at which its weights were saved
+
+    def _rate(self, step: int, decay: Callable[[float], float]) -> float:
+        warmup = math.ceil(self.config.warmup_fraction * self.total_steps)
+        if step < warmup:
+            return step / warmup
+        return max(0.0, decay((step - warmup) / max(1, self.total_steps - warmup)))
+
+    def resume(self) -> int | None:
+        """Load the last checkpoint. Returns: its step; None for a fresh start."""
+        self.model.to(self.accelerator.device)
+        return self.step if self._resume() else None
+
+    def fit(self, tracker: Tracker | None) -> dict[str, float]:
+        """Train to the end; the model is left with its best (or last) weights.
+
+        Args:
+            tracker: for the metrics, None where another process has it.
+
+        Returns:
+            The scores of the epoch that was kept, with `epoch`.
+
+        Raises:
+            InputError: if the loss or its gradient is not finite: the last checkpoint stays.
+            KeyboardInterrupt: after an interruption, once a checkpoint of the current step is saved.
+
+        A training that is continued comes to the same numbers with one process; several draw other random numbers then.
+        """
+        self._trained, *self._steppers = self.accelerator.prepare(self.model.to(self.accelerator.device), *self.optimizers)
+        with (
+            tqdm(total=self.total_steps, initial=self.step, desc="training", disable=not self.progress, leave=False) as bar,
+            finishing() as interrupted,
+        ):
+            for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
+                if self._patience_is_over(epoch):
+                    log.info("stopped after %d epochs, %d of them without a better score", epoch, self.config.patience)
+                    break
+                self._train_epoch(epoch, bar, interrupted)
+                train_loss = self.loss_sum / self.steps_per_epoch
+                scores = self._score_epoch(epoch)
+                if tracker is not None:
+                    tracker.log(self.step, {"train/loss": train_loss, **scores})
+                bar.set_postfix_str(
+                    f"loss {train_loss:.4f}" + (f", {self.select} {scores[self.select]:.4f}" if self.select else "")
+                )
+                self.loss_sum = 0.0
+                self._save()
+                if self._anywhere(interrupted.is_set()):
+                    raise KeyboardInterrupt
+        self.accelerator.unwrap_model(self._trained, keep_fp32_wrapper=False)  # from here on it computes in fp32
+        self.checkpoints.load_best(self.best_step, self.model, self.accelerator.device)
+        return self.kept
+
+    def _train_epoch(self, epoch: int, bar: "tqdm[None]", interrupted: threading.Event) -> None:
+        self._trained.train()
+        data = self.data(epoch)
+        batches = epoch_batches(data.size, self.config.batch_size, self.seed, epoch, data.lengths)
+        for batch in batches[self.step - epoch * self.steps_per_epoch :]:
+            self._train_step(data, batch)
+            bar.update()
+            if self._anywhere(interrupted.is_set()) and self.step % self.steps_per_epoch:
+                self._save()
+                raise KeyboardInterrupt
+            every = self.config.checkpoint_steps
+            if every and self.step % every == 0 and self.step % self.steps_per_epoch:
+                self._save()
+
+    def _train_step(self, data: TrainingData, batch: Tensor) -> None:
+        """One step on a batch (b,) of item numbers, of which this process takes its share."""
+        processes = self.accelerator.num_processes
+        mine = batch[self.accelerator.process_index :: processes]
+        items = len(mine)
+        if not items:  # the last batch of an epoch may be smaller than the number of processes: take part, with no weight
+            mine = batch[:1]
+        value = torch.zeros((), device=self.accelerator.device)
+        parts = mine.split(self.config.micro_batch_size or len(mine))
+        for number, part in enumerate(parts, start=1):
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(self._trained):
+                weight = min(len(part), items) * processes / len(batch)  # gradients are averaged over processes
+                loss = self._loss_of(*data.collate(part)) * weight
+                self.accelerator.backward(loss)
+            value += loss.detach()
+        value = self.accelerator.reduce(value, "mean")
+        self._refuse_not_finite("loss", value.item())
+        norm = self.accelerator.clip_grad_norm_(self._trained.parameters(), self.config.max_grad_norm)
+        self._refuse_not_finite("gradient", float(norm))
+        for stepper, schedule in zip(self._steppers, self.schedules, strict=True):
+            stepper.step()
+            schedule.step()
+            stepper.zero_grad()
+        self.step += 1
+        self.loss_sum += value.item()
+
+    def _loss_of(self, inputs: object, targets: Tensor) -> Tensor:
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            logits = self._trained(to_device(inputs, device))
+        return self.loss(logits.float(), targets.to(device))
+
+    def _anywhere(self, here: bool) -> bool:
+        """Whether something is the case in any of the processes."""
+        if self.accelerator.num_processes == 1:
+            return here
+        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device), "sum") > 0)
+
+    def _patience_is_over(self, epoch: int) -> bool:
+        return bool(self.config.patience and self.kept and epoch - self.kept["epoch"] >= self.config.patience)
+
+    def _refuse_not_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise InputError(
+                f"the {what} became {value} at step {self.step + 1} of {self.total_steps}; the last checkpoint is kept. "
+                "Try a smaller training.learning_rate."
+            )
+
+    def _score_epoch(self, epoch: int) -> dict[str, float]:
+        self._trained.eval()
+        scores = {"epoch": epoch + 1, **self.evaluate()}
+        if self.select is not None and self.select not in scores:
+            raise InputError(f"cannot select epochs by {self.select!r}; known: {', '.join(sorted(scores))}.")
+        best = self.kept.get(self.select, math.nan) if self.select is not None else math.nan
+        if math.isnan(best) or scores[str(self.select)] > best:
+            self.kept, self.best_step = scores, self.step
+            if self.accelerator.is_main_process:
+                self.checkpoints.save_best(self.step, self.model)
+        return scores
+
+    def _save(self) -> None:
+        state: dict[str, Any] = {"step": self.step, "loss_sum": self.loss_sum, "kept": self.kept, "best_step": self.best_step}
+        state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+        state |= {"schedules": [schedule.state_dict() for schedule in self.schedules]}
+        if self.accelerator.is_main_process:
+            self.checkpoints.save(self.step, self.model, state, self.best_step if self.kept else None)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> bool:
+        with self.accelerator.main_process_first():  # which removes a damaged one
+            state = self.checkpoints.load_last(self.model, self.accelerator.device)
+        if state is None:
+            return False
+        with self.checkpoints.told_when_foreign():
+            self.step, self.loss_sum, self.kept = int(state["step"]), float(state["loss_sum"]), dict(state["kept"])
+            self.best_step = int(state["best_step"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+                schedule.load_state_dict(saved)
+        if self.accelerator.num_processes > 1:  # the random numbers that were saved are those of the main process
+            set_seed(self.seed + self.accelerator.process_index + 1000 * self.step)
+        log.info("continuing from step %d of %d", self.step, self.total_steps)
+        return True
+
+
+def to_device(inputs: object, device: torch.device) -> object:
+    """Move a tensor, or a dict of tensors, to a device."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device)
+    assert isinstance(inputs, dict)
+    return {key: value.to(device) for key, value in inputs.items()}

@@ -1,0 +1,106 @@
+"""htc-evaluate: score a trained model on a split of a dataset, with 95% bootstrap intervals over documents for hF1.
+
+htc-evaluate model=runs/htc/icd10cm/.../model
+htc-evaluate model=... dataset=custom dataset.dir=my/documents split=dev output=scores.json
+"""
+
+if __name__ == "__main__":  # before what takes seconds to import
+    from rlkl_htc_common.cli.entry import begin
+
+    begin("htc")
+
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from htc.datasets import Dataset
+from htc.errors import InputError
+from htc.experiment.build import load_dataset
+from htc.experiment.config import EvaluateConfig, register
+from htc.experiment.saved_model import SavedModel, load_model
+from htc.labels.label_sets import documents_per_label
+from htc.scoring.evaluate_rules import evaluate, summary_table
+from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.models.encoders import cached_features
+from rlkl_htc_common.report.statistics import bootstrap
+from rlkl_htc_common.runs.directory import make_folder, write_json
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
+    """Score a saved model. Returns: `{split: scores}` as in a run's result.json, and where it comes from.
+
+    Raises:
+        InputError: if the dataset's hierarchy is not the model's, or the output file exists.
+    """
+    output = None if config.output is None else Path(config.output)
+    if output is not None:
+        if output.exists():
+            raise InputError(f"{output} exists; choose another output.")
+        make_folder(output.parent)
+    model = load_model(config.model)
+    dataset = load_dataset(config.dataset)
+    if dataset.hierarchy != model.hierarchy:
+        raise InputError(
+            f"the model in {config.model} was trained on another hierarchy ({model.hierarchy.num_nodes} nodes) than that of "
+            f"{dataset.name} ({dataset.hierarchy.num_nodes} nodes); evaluate it on the dataset that it was trained on."
+        )
+    if config.split not in dataset.splits:
+        raise InputError(f"split must be one of {', '.join(dataset.splits)}, not {config.split!r}.")
+    log.info("%s", dataset.describe())
+    _refuse_seen(model, dataset, config.split)
+    documents = dataset.splits[config.split]
+    vectors = cached_features(model.encoder, [dataset.texts[i] for i in documents.tolist()], config.cache_dir)
+    probabilities = model.probabilities(vectors)
+    targets = dataset.targets[documents]
+    scores, per_document = evaluate(
+        probabilities,
+        targets,
+        dataset.hierarchy,
+        model.tuned_threshold,
+        model.objective.one_path,
+        documents_per_label(dataset.targets[dataset.splits["train"]]),
+        model.decoder,
+    )
+    for rule, row in scores["rules"].items():
+        interval = bootstrap(per_document[rule].tolist())
+        row["hf1_samples_interval"] = [interval.low, interval.high]
+    result = {"model": config.model, "dataset": dataset.facts(), config.split: scores}
+    if output is not None:
+        write_json(output, result)
+    return result
+
+
+def _refuse_seen(model: SavedModel, dataset: Dataset, split: str) -> None:
+    """Refuse a split that was drawn otherwise than for the training, if it holds documents that the model was trained on."""
+    if split == "train" or torch.equal(dataset.text_hashes("train"), model.seen):
+        return
+    seen = int(torch.isin(dataset.text_hashes(split), model.seen).sum())
+    if seen:
+        keys = ("split_seed", "dev_fraction", "test_fraction", "max_documents")
+        settings = " ".join(f"dataset.{key}={model.dataset[key]}" for key in keys if model.dataset.get(key) is not None)
+        raise InputError(
+            f"{seen} of the {len(dataset.splits[split])} documents of the split {split!r} were trained on; draw the splits as "
+            f"the training did: {settings}"
+        )
+
+
+def _task(config: DictConfig) -> None:
+    typed = OmegaConf.to_object(config)
+    assert isinstance(typed, EvaluateConfig)
+    print_result(summary_table(evaluate_model(typed), typed.split))
+
+
+def main() -> None:
+    """The console entry point."""
+    register()
+    run_application(_task, application="htc", config="evaluate", schema=EvaluateConfig, bad_input=(InputError,))
+
+
+if __name__ == "__main__":
+    main()

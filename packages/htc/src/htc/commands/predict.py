@@ -1,0 +1,168 @@
+"""htc-predict: label texts with a trained model.
+
+    htc-predict text="Broken left wrist after a fall on the ice"
+    htc-predict input=reports.txt format=jsonl > labels.jsonl          one text a line
+    htc-predict input=reports.csv text_column=body format=csv          a table, or JSON with "text": all that htc-train reads
+    some-command | htc-predict model=runs/htc/icd10cm/.../model
+    htc-predict input_format=csv < reports.csv                         what standard input holds, if not one text a line
+
+Without `model`, the model that was trained last under `runs` is used; without `decoder`, the inference rule that suits it: one
+path to a leaf, or one that may end above, or several, as its training documents had them.
+"""
+
+if __name__ == "__main__":  # before what takes seconds to import
+    from rlkl_htc_common.cli.entry import begin
+
+    begin("htc")
+
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from htc.datasets.texts import format_named, format_of, texts_in
+from htc.errors import InputError
+from htc.experiment.config import PredictConfig, register
+from htc.experiment.saved_model import SavedModel, load_model
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.taxonomy import PATH_SEPARATOR
+from htc.scoring.evaluate_rules import check_rule, decode
+from rlkl_htc_common.cli.application import print_as_is, print_result, run_application
+from rlkl_htc_common.terminal import csv_line, printable
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("text", "jsonl", "csv")
+CSV_COLUMNS = ("text", "labels", "probability")
+
+
+def predict(model: SavedModel, texts: list[str], decoder: str) -> Iterator[dict[str, Any]]:
+    """Label texts.
+
+    Yields for each text `text` and `labels`: coherent paths, each a list of `{"label", "probability"}` from the top down.
+    """
+    probabilities = model.probabilities(model.encoder.embed(texts))
+    sets = model.hierarchy.close(decode(decoder, probabilities, model.hierarchy, model.tuned_threshold))
+    for text, row, nodes in zip(texts, probabilities, sets, strict=True):
+        yield {"text": text, "labels": list(_labelled_paths(model.hierarchy, row, nodes))}
+
+
+def _labelled_paths(hierarchy: Hierarchy, probabilities: Tensor, nodes: Tensor) -> Iterator[list[dict[str, Any]]]:
+    for path in hierarchy.decode(nodes[None])[0]:
+        steps = [hierarchy.node(path[: end + 1]) for end in range(len(path))]
+        yield [{"label": hierarchy.names[n], "probability": round(float(probabilities[n]), 4)} for n in steps]
+
+
+def last_model(runs: str | Path) -> Path:
+    """The model folder written last under `runs/htc`. Raises InputError where there is none."""
+    found = sorted(Path(runs).glob("htc/*/*/model/config.json"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise InputError(f"no trained model under {runs}/htc; run htc-train or make reproduce-htc first, or give model=FOLDER.")
+    return found[-1].parent
+
+
+def read_texts(config: PredictConfig, column: str = "text") -> Iterator[str]:
+    """The texts to label: from `text`, from the file `input`, or else from standard input (`htc.datasets.texts`).
+
+    Args:
+        column: the column of the texts of a table, where the config names none.
+
+    Raises:
+        InputError: naming the line of what cannot be read, or of an empty text; for a format that is none of those.
+    """
+    named = None if config.input_format is None else format_named(config.input_format)
+    if config.text is not None:
+        if config.input is not None or named is not None:
+            other = "input" if config.input is not None else "input_format"
+            raise InputError(f"text and {other} are both given; give one of them.")
+        if not config.text.strip():
+            raise InputError("text is empty.")
+        return iter([config.text])
+    form = named or ("lines" if config.input is None else format_of(Path(config.input)))
+    if config.text_column is not None and form not in ("csv", "tsv"):
+        raise InputError(
+            f"text_column is for tables, but {config.input or 'standard input'} is read as {form}; see input_format."
+        )
+    return _texts_of(config.input, form, config.text_column or column, sure=named is not None)
+
+
+def _texts_of(file: str | None, form: str, column: str, sure: bool) -> Iterator[str]:
+    if file is None:
+        if sys.stdin.isatty():
+            log.warning("reading texts from the keyboard%s; end with Ctrl-D", ", one a line" if form == "lines" else "")
+        yield from texts_in(sys.stdin.buffer, "standard input", form, column, sure)
+        return
+    try:
+        with Path(file).open("rb") as lines:
+            yield from texts_in(lines, file, form, column, sure)
+    except OSError as error:
+        raise InputError(f"{file}: cannot read the texts: {error.strerror}.") from error
+
+
+def as_text(prediction: dict[str, Any]) -> str:
+    """A prediction for people: the text, and under it each path with its probabilities."""
+    lines = [printable(prediction["text"], keep="\t")]
+    for path in prediction["labels"]:
+        for depth, step in enumerate(path):
+            lines.append(f"  {'  ' * depth}{step['probability']:6.1%}  {printable(step['label'], keep='')}")
+    if not prediction["labels"]:
+        lines.append("  (no label reaches the threshold)")
+    return "\n".join(lines)
+
+
+def as_csv(prediction: dict[str, Any]) -> str:
+    """A prediction as one row of CSV_COLUMNS: the text, its paths, and the probabilities of the labels that these end at."""
+    paths = (PATH_SEPARATOR.join(step["label"] for step in path) for path in prediction["labels"])
+    ends = (str(path[-1]["probability"]) for path in prediction["labels"])
+    return csv_line([prediction["text"], "; ".join(paths), "; ".join(ends)])
+
+
+def _task(config: DictConfig) -> None:
+    typed = OmegaConf.to_object(config)
+    assert isinstance(typed, PredictConfig)
+    if typed.format not in FORMATS:
+        raise InputError(f"format must be one of {', '.join(FORMATS)}, not {typed.format!r}.")
+    if typed.decoder is not None:
+        check_rule(typed.decoder, one_path=True)  # before anything is loaded
+    if typed.batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, not {typed.batch_size}.")
+    folder = last_model(typed.runs) if typed.model is None else Path(typed.model)
+    model = load_model(folder)
+    decoder = typed.decoder or model.decoder
+    check_rule(decoder, model.objective.one_path)
+    if typed.model is None:
+        log.warning("model: %s", folder)
+    texts = read_texts(typed, str(model.dataset.get("text", "text")))
+    count = 0
+    while batch := list(islice(texts, typed.batch_size)):
+        if typed.format == "csv" and not count:
+            print_as_is(csv_line(CSV_COLUMNS))
+        _print(model, batch, decoder, typed.format)
+        count += len(batch)
+    if not count:
+        raise InputError(f"there is no text in {typed.input or 'standard input'}.")
+
+
+def _print(model: SavedModel, texts: list[str], decoder: str, output_format: str) -> None:
+    for prediction in predict(model, texts, decoder):
+        if output_format == "text":
+            print_result(as_text(prediction))
+        else:
+            print_as_is(as_csv(prediction) if output_format == "csv" else json.dumps(prediction, ensure_ascii=False))
+
+
+def main() -> None:
+    """The console entry point."""
+    register()
+    run_application(_task, application="htc", config="predict", schema=PredictConfig, bad_input=(InputError,))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,334 @@
+"""htc-train: train one classifier and score it under every inference rule.
+
+htc-train                                              icd10cm, MiniLM frozen, the objective that suits the labels
+htc-train loss=conditional_softmax_la seed=1
+htc-train dataset=custom dataset.dir=my/documents encoder=minilm
+htc-train --multirun loss=bce,conditional_softmax seed=0,1,2
+torchrun --nproc-per-node 2 -m htc.commands.train encoder=minilm   two processes (GPUs, where there are any), same batches
+"""
+
+if __name__ == "__main__":  # before what takes seconds to import
+    from rlkl_htc_common.cli.entry import begin
+
+    begin("htc")
+
+
+import logging
+import math
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save_file
+from torch import Tensor
+
+from htc import decoding, metrics
+from htc.datasets import Dataset
+from htc.errors import InputError, UnsuitableTargetsError
+from htc.experiment.build import choose_loss, initial_bias, load_dataset, make_objective
+from htc.experiment.config import FinetuningConfig, TrainConfig, register
+from htc.experiment.inputs import Inputs, TokenInputs, VectorInputs
+from htc.experiment.saved_model import save_model
+from htc.labels.label_sets import documents_per_label
+from htc.losses import AUTO, Objective, recursive_regularization
+from htc.models.classifier import Classifier
+from htc.report.documents import worst_table
+from htc.scoring.evaluate_rules import ALL_RULES, SELECTABLE, decode, evaluate, rule_for, rules_for, score_rule, summary_table
+from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.models.encoders import TextEncoder, cached_features, load_encoder
+from rlkl_htc_common.runs.directory import RunDirectory, config_hash
+from rlkl_htc_common.runs.tracking import Tracker, open_tracker, wandb_mode
+from rlkl_htc_common.training.checkpoints import Checkpoints
+from rlkl_htc_common.training.trainer import (
+    FIXED,
+    LARGE,
+    Trainer,
+    TrainingData,
+    make_accelerator,
+    parameter_groups,
+    warn_without_gpu,
+)
+
+log = logging.getLogger(__name__)
+
+PER_DOCUMENT = "documents.safetensors"  # name of a rule, or hf1_auc -> the score of each test document
+MEASURED = 2000  # documents whose vectors tell mean and variance
+DEV_SCORES = ("dev/hf1_auc", "dev/hf1_micro")  # what an epoch can be selected by
+
+
+def run_directory(config: TrainConfig, identity: dict[str, Any]) -> Path:
+    """Where a run is: `run_dir`, or a folder under `runs` whose name ends in the hash of the config and the documents."""
+    if config.run_dir is not None:
+        return Path(config.run_dir)
+    name = f"{config.loss.name}-seed{config.seed}-{config_hash(identity)}"
+    return Path(config.runs) / "htc" / config.dataset.name / name
+
+
+def make_inputs(config: TrainConfig, encoder: TextEncoder, texts: list[str]) -> Inputs:
+    """Cached vectors where the encoder is frozen, else token ids."""
+    if config.encoder.frozen:
+        return VectorInputs(cached_features(encoder, texts, config.cache_dir, config.encoder.batch_size))
+    return TokenInputs(encoder, texts)
+
+
+def first_vectors(config: TrainConfig, encoder: TextEncoder, inputs: Inputs, dataset: Dataset) -> Tensor:
+    """Vectors of training documents before training, (n, dim): of all where the encoder is frozen, else of some."""
+    documents = dataset.splits["train"]
+    if isinstance(inputs, VectorInputs):
+        return inputs.batch(documents)
+    some = documents[:: math.ceil(len(documents) / MEASURED)].tolist()
+    return cached_features(encoder, [dataset.texts[i] for i in some], config.cache_dir, config.encoder.batch_size)
+
+
+def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
+    """Train and evaluate what the config says; a finished run is not run again.
+
+    Returns:
+        The content of the run's result.json, and `run_dir`.
+    """
+    check(config)
+    accelerator = make_accelerator(config.training.precision)
+    dataset = load_dataset(config.dataset)
+    targets = dataset.targets[dataset.splits["train"]]
+    if config.loss.name == AUTO:  # before the run has a name: it is the one that the chosen loss would have by name
+        loss, reason = choose_loss(config.loss, dataset.hierarchy, targets)
+        config = replace(config, loss=loss)
+        if accelerator.is_main_process:
+            log.info("%s", reason)
+    objective = make_objective(config.loss, dataset.hierarchy, targets)
+    check_targets(objective, dataset)
+    check_select(config, objective)
+    identity = asdict(config) | {"data_fingerprint": dataset.fingerprint()}
+    with accelerator.main_process_first():
+        run = RunDirectory(run_directory(config, identity), identity, reasons=FIXED)
+    with run.locked() if accelerator.is_main_process else nullcontext():
+        finished = run.result()
+        accelerator.wait_for_everyone()
+        if finished is not None:
+            log.info("already finished: %s", run.path)
+            if accelerator.is_main_process:
+                Checkpoints(run.checkpoints).remove()
+            result = finished
+        else:
+            log.info("%s", dataset.describe())
+            run.tell_what_is_not_continued()
+            result = _train(run, config, dataset, objective, accelerator, progress)
+    return result | {"run_dir": str(run.path)}
+
+
+def warn_if_slow(config: TrainConfig, runs: int = 1) -> None:
+    """Warn before a large encoder is fine-tuned without a GPU. Args: runs: how many trainings there will be."""
+    if not config.encoder.frozen and config.encoder.has_parameters(LARGE):
+        each = "" if runs == 1 else f" for each of {runs} runs"
+        instead = "encoder=minilm_frozen takes minutes (as profile=embedded has it)"
+        warn_without_gpu(f"fine-tuning {config.encoder.name}", f"days{each}", instead)
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse what could only fail later. Raises InputError."""
+    config.training.check()
+    config.encoder.check()
+    config.head.check()
+    config.loss.check()
+    wandb_mode(config.tracking)
+    if not 0 <= config.seed < 2**32:
+        raise InputError(f"seed must be from 0 to 2**32 - 1, not {config.seed}.")
+    if config.training.patience and config.select is None:
+        raise InputError("training.patience needs a score that epochs are selected by; set select, or patience=null.")
+    if config.select not in (None, *DEV_SCORES) and _rule_and_metric(config.select) is None:
+        raise InputError(
+            f"select must be null, one of {', '.join(DEV_SCORES)}, or dev/RULE/METRIC, such as dev/top_down/f1_macro, not "
+            f"{config.select!r}."
+        )
+
+
+def check_select(config: TrainConfig, objective: Objective) -> None:
+    """Refuse to select epochs by a rule that is not defined for the objective. Raises InputError."""
+    named = _rule_and_metric(config.select)
+    if named is not None and named[0] not in rules_for(objective.one_path):
+        raise InputError(
+            f"select={config.select}: the rule {named[0]} takes the probabilities of one path, and those of "
+            f"{config.loss.name} are of several; use one of {', '.join(rules_for(objective.one_path))}."
+        )
+
+
+def _train(
+    run: RunDirectory,
+    config: TrainConfig,
+    dataset: Dataset,
+    objective: Objective,
+    accelerator: Accelerator,
+    progress: bool,
+) -> dict[str, Any]:
+    encoder = load_encoder(config.encoder)
+    with accelerator.main_process_first():  # which computes features for all
+        inputs = make_inputs(config, encoder, dataset.texts)
+        vectors = first_vectors(config, encoder, inputs, dataset)
+    documents = dataset.splits["train"]
+    torch.manual_seed(config.seed)
+    trained_encoder = None if config.encoder.frozen else encoder
+    model = Classifier(trained_encoder, encoder.dim, config.head.hidden, objective.num_outputs, config.head.dropout)
+    if config.head.standardize:
+        model.standardize(vectors)
+    bias = initial_bias(config.loss, dataset.targets[documents])
+    if bias is not None:
+        model.set_output_bias(bias)
+    objective.to(accelerator.device)
+    data = TrainingData(
+        size=len(documents),
+        collate=lambda rows: (inputs.batch(documents[rows]), dataset.targets[documents[rows]]),
+        lengths=inputs.lengths(documents),
+    )
+    trainer = Trainer(
+        model,
+        lambda epoch: data,
+        partial(_loss, objective, model, config.loss.recursive_regularization),
+        config.training,
+        seed=config.seed,
+        accelerator=accelerator,
+        checkpoints=Checkpoints(run.checkpoints),
+        evaluate=partial(_score_dev, config.select, model, objective, dataset, inputs, accelerator),
+        select=config.select,
+        optimizers=[_optimizer(model, config.training)],
+        progress=progress,
+    )
+    main, step = accelerator.is_main_process, trainer.resume()
+    with open_tracker(run, config.tracking, main=main, job_type="train", resume_step=step) as tracker:
+        kept = trainer.fit(tracker)
+        scores = _score(run, tracker, model, objective, dataset, inputs, accelerator)
+        if tracker is not None:
+            tracker.summarize(kept | headline(scores["test"]))
+    if main:
+        tuned, decoder = scores["test"]["tuned_threshold"], scores["test"]["decoder"]
+        save_model(run.path / "model", config, encoder, model, dataset, tuned, decoder)
+        run.write_result(dataset=dataset.facts(), loss=config.loss.name, kept=kept, **scores)
+        Checkpoints(run.checkpoints).remove()
+    accelerator.wait_for_everyone()
+    result = run.result()
+    assert result is not None
+    return result
+
+
+def _optimizer(model: Classifier, config: FinetuningConfig) -> torch.optim.Optimizer:
+    groups = parameter_groups(model, config.learning_rate, config.weight_decay, config.encoder_learning_rate)
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def _loss(objective: Objective, model: Classifier, regularization: float, logits: Tensor, targets: Tensor) -> Tensor:
+    """The objective's loss, with the recursive regularisation of the output layer where the config asks for it."""
+    loss = objective.loss(logits, targets)
+    if regularization:
+        loss = loss + regularization * recursive_regularization(model.output_weight, objective.hierarchy)
+    return loss
+
+
+def _rule_and_metric(select: str | None) -> tuple[str, str] | None:
+    """The rule and the metric in dev/RULE/METRIC; None for anything else."""
+    match (select or "").split("/"):
+        case ["dev", rule, metric] if rule in ALL_RULES and rule != "tuned_threshold" and metric in SELECTABLE:
+            return rule, metric
+    return None
+
+
+def _score_dev(
+    select: str | None,
+    model: Classifier,
+    objective: Objective,
+    dataset: Dataset,
+    inputs: Inputs,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """The scores of one epoch, from which the best epoch is chosen."""
+    documents = dataset.splits["dev"]
+    probabilities = inputs.probabilities(model, objective, documents, accelerator=accelerator)
+    targets = dataset.targets[documents]
+    named = _rule_and_metric(select)
+    at_half = decoding.threshold(probabilities, dataset.hierarchy)
+    scores = {
+        DEV_SCORES[0]: metrics.hf1_auc(targets, probabilities, dataset.hierarchy),
+        DEV_SCORES[1]: metrics.hierarchical_precision_recall_f(targets, at_half, dataset.hierarchy)[2],
+    }
+    if named is not None and select is not None:
+        of_rule = score_rule(named[0], probabilities, targets, dataset.hierarchy, tuned_threshold=0.5)
+        scores[select] = of_rule.compute()[named[1]]
+    return scores
+
+
+def _score(
+    run: RunDirectory,
+    tracker: Tracker | None,
+    model: Classifier,
+    objective: Objective,
+    dataset: Dataset,
+    inputs: Inputs,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """Every metric on dev and test, with the threshold tuned on dev; the scores of each test document go into a file."""
+    tuned = 0.5
+    scores = {}
+    training_targets = dataset.targets[dataset.splits["train"]]
+    decoder = rule_for(objective.one_path, training_targets, dataset.hierarchy)
+    for split in ("dev", "test"):
+        documents = dataset.splits[split]
+        probabilities = inputs.probabilities(model, objective, documents, accelerator=accelerator)
+        targets = dataset.targets[documents]
+        if split == "dev":
+            tuned = decoding.tune_threshold(probabilities, targets, dataset.hierarchy)
+        training_counts = documents_per_label(training_targets)
+        scores[split], per_document = evaluate(
+            probabilities, targets, dataset.hierarchy, tuned, objective.one_path, training_counts, decoder
+        )
+    if tracker is not None:  # of the last split, test
+        save_file(per_document, run.path / PER_DOCUMENT)
+        if tracker.takes_documents:
+            texts = [dataset.texts[i] for i in documents.tolist()]
+            predicted = decode(decoder, probabilities, dataset.hierarchy, tuned)
+            table = worst_table(dataset.hierarchy, texts, targets, predicted, probabilities)
+            tracker.table("worst documents", table.columns, table.rows)
+    return scores
+
+
+def headline(scores: dict[str, Any]) -> dict[str, float]:
+    """The numbers that runs are held against each other by. Args: scores: as `evaluate` gives them, of the test split."""
+    return {"test/hf1_auc": scores["hf1_auc"]} | {
+        f"test/{rule}/hf1_micro": of_rule["hf1_micro"] for rule, of_rule in scores["rules"].items()
+    }
+
+
+def check_targets(objective: Objective, dataset: Dataset) -> None:
+    """Refuse a dataset that the objective cannot be trained on. Raises InputError naming the document's place."""
+    documents = dataset.splits["train"]
+    try:
+        objective.check_targets(dataset.targets[documents])
+    except UnsuitableTargetsError as error:
+        number = int(documents[error.document])
+        place = dataset.places[number] if dataset.places else f"document {number} ({dataset.texts[number][:40]!r})"
+        raise InputError(f"{place}: {error.problem}") from error
+
+
+def _task(config: DictConfig) -> dict[str, Any]:
+    typed = OmegaConf.to_object(config)
+    assert isinstance(typed, TrainConfig)
+    warn_if_slow(typed)
+    result = train(typed)
+    if PartialState().is_main_process:
+        print_result(f"{summary_table(result)}\nrun: {result['run_dir']}")
+    selected = typed.select or DEV_SCORES[0]
+    dev = {key: value for key, value in result["kept"].items() if key.startswith("dev/")}
+    metrics = {selected: dev.pop(selected)} | dev | headline(result["test"])
+    return {"run_dir": result["run_dir"], "metrics": metrics, "score": metrics[selected]}
+
+
+def main() -> None:
+    """The console entry point."""
+    register()
+    run_application(_task, application="htc", config="train", schema=TrainConfig, bad_input=(InputError,))
+
+
+if __name__ == "__main__":
+    main()

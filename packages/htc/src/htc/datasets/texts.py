@@ -1,0 +1,143 @@
+"""Texts to label, in every form in which documents to train on come: tables, JSON, and plain text with one text a line."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from htc.datasets.cells import read_cells
+from htc.datasets.json_values import json_values
+from htc.datasets.jsonlines import document_text
+from htc.errors import InputError
+from htc.labels.text_files import UTF16_MARKS, decoded
+
+NAMES = {"lines": "lines", "json": "json", "jsonl": "json", "csv": "csv", "tsv": "tsv"}  # as given -> the format
+ENDINGS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "lines", "": "lines"}
+READABLE = "tables (.csv, .tsv), JSON (.json, .jsonl) and plain text with one text a line (.txt)"
+COLUMN_NAME = re.compile(r"[^\W\d]([\w .-]{0,38}\w)?")
+MARKUP_BEGINS = re.compile(r"<(\?xml|!|[a-z][\w:.-]*(\s[^<>]*)?/?>)", re.IGNORECASE)
+JSON_BEGINS = re.compile(r'\{\s*("|$)|\[\s*(["{\[]|$)')
+
+
+def format_named(name: str) -> str:
+    """The format that the option `input_format` names. Raises InputError for another."""
+    if name not in NAMES:
+        raise InputError(f"input_format must be one of {', '.join(NAMES)}, not {name!r}.")
+    return NAMES[name]
+
+
+def format_of(file: Path) -> str:
+    """The format of a file by its ending. Raises InputError for an ending that says none."""
+    ending = file.suffix.lower()
+    if ending not in ENDINGS:
+        raise InputError(
+            f"{file}: cannot tell what a {ending!r} file holds; texts are read from {READABLE}. Save it as one, or say "
+            f"which it is: input_format={'|'.join(NAMES)}."
+        )
+    return ENDINGS[ending]
+
+
+def texts_in(lines: Iterable[bytes], source: str, format: str, column: str, sure: bool) -> Iterator[str]:
+    """The texts in a file or a stream, in their order; plain lines are read as they come.
+
+    Args:
+        lines: its lines, with their ends.
+        source: what to call it in errors.
+        format: lines, json, csv or tsv.
+        column: of tables, the column of the texts.
+        sure: whether the user said that it is this format; else what looks like a table or JSON is not taken for plain text.
+
+    Raises:
+        InputError: naming the line, for what is no text, cannot be read in this format, or is an empty text.
+    """
+    if format == "lines":
+        return _plain(lines, source, None if sure else column)
+    content = decoded(b"".join(lines), source, "the line" if format == "json" else "the table")
+    if format == "json":
+        return _of_json(content, source)
+    return _of_table(content, source, column, tabs=format == "tsv")
+
+
+def _of_table(content: str, source: str, name: str, tabs: bool) -> Iterator[str]:
+    table = read_cells(content, source, tabs)
+    column = table.column(name, "text_column")
+    table.refuse_short_rows([column])
+    for line, cells in table.rows:
+        if not cells[column]:
+            raise InputError(f"{source}:{line}: the text (column {name!r}) is empty.")
+        yield cells[column]
+
+
+def _of_json(content: str, source: str) -> Iterator[str]:
+    for place, value in json_values(content, source):
+        try:
+            yield document_text(_as_record(value))
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+
+
+def _as_record(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"text": value}
+    if not isinstance(value, dict):
+        raise InputError('expected a JSON object with a text, {"text": "..."}, or a text.')
+    return value
+
+
+def _plain(lines: Iterable[bytes], source: str, column: str | None) -> Iterator[str]:
+    """Lines that are not blank. Args: column: looked for in the first ones, by which a table is told; None to look at none."""
+    texts = ((number, text) for number, line in _numbered(lines, source) if (text := line.strip()))
+    head = list(islice(texts, 0 if column is None else 2))
+    if head and column is not None:
+        other = _other_form([text for _, text in head], column)
+        if other is not None:
+            raise InputError(
+                f"{source}:{head[0][0]}: this looks like {other}, not like plain text with one text a line; say which it is: "
+                f"input_format={'|'.join(NAMES)}."
+            )
+    yield from (text for _, text in chain(head, texts))
+
+
+def _numbered(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str]]:
+    """Lines as texts, with their numbers from 1."""
+    lines = iter(lines)
+    first = next(lines, b"")
+    if first.startswith(UTF16_MARKS):  # whose lines end otherwise
+        yield from enumerate(decoded(first + b"".join(lines), source, "the text").split("\n"), start=1)
+        return
+    yield 1, decoded(first, source, "the line")
+    for number, line in enumerate(lines, start=2):
+        try:
+            text = line.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{source}:{number}: the line is not UTF-8 text; save it as UTF-8.") from error
+        if "\0" in text:
+            raise InputError(f"{source}:{number}: the line holds a NUL character, so that it is no text.")
+        yield number, text
+
+
+def _other_form(head: list[str], column: str) -> str | None:
+    """What the first lines look like if not like plain text. Args: head: one or two; column: how tables call their texts."""
+    first = head[0]
+    if JSON_BEGINS.match(first):
+        return "JSON"
+    if MARKUP_BEGINS.match(first):
+        return "XML or HTML"
+    if "\t" in first:
+        return "a table with tabs between its cells"
+    if first.startswith('"') and first.count('"') % 2:
+        return "a table, in which a quoted text goes on in the next line"
+    for mark in ",;|":
+        cells = [cell.strip().strip('"') for cell in first.split(mark)]
+        in_prose = f"{mark} " in first
+        goes_on = any(line.startswith('"') or _unquoted(line).count(mark) == len(cells) - 1 for line in head[1:])
+        if column.lower() in map(str.lower, cells) and (goes_on or not in_prose):
+            return f"a table with a column {column!r}"
+        if len(cells) > 1 and goes_on and not in_prose and all(map(COLUMN_NAME.fullmatch, cells)):
+            return "a table with the columns " + ", ".join(map(repr, cells))
+    return None
+
+
+def _unquoted(line: str) -> str:
+    return "".join(line.split('"')[::2])

@@ -1,0 +1,1 @@
+"""From a config to a model that is trained, saved and loaded again."""

@@ -1,0 +1,99 @@
+"""Documents as the classifier takes them: vectors of a frozen encoder, or token ids for one that is trained."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from htc.losses import Objective
+from htc.models.classifier import Classifier
+from rlkl_htc_common.models.encoders import TextEncoder
+from rlkl_htc_common.training.trainer import to_device
+
+
+class Inputs(ABC):
+    """The model's inputs for D documents, addressed by their numbers."""
+
+    @abstractmethod
+    def batch(self, documents: Tensor) -> Tensor | dict[str, Tensor]:
+        """What the classifier is called with. Args: documents (b,) int64."""
+
+    @abstractmethod
+    def lengths(self, documents: Tensor) -> Tensor | None:
+        """(b,) lengths for bucketing, None where all inputs are alike."""
+
+    @torch.inference_mode()
+    def probabilities(
+        self,
+        model: Classifier,
+        objective: Objective,
+        documents: Tensor,
+        batch_size: int = 256,
+        accelerator: Accelerator | None = None,
+    ) -> Tensor:
+        """Node probabilities.
+
+        Args:
+            documents: (n,) int64.
+            accelerator: with several processes, each computes its share, and all get the whole.
+
+        Returns:
+            (n, N) float32 on the CPU, in the order asked for.
+        """
+        if accelerator is None or accelerator.num_processes == 1:
+            return self._probabilities(model, objective, documents, batch_size)
+        mine = documents[accelerator.process_index :: accelerator.num_processes]
+        shares = gather_object([self._probabilities(model, objective, mine, batch_size)])
+        whole = torch.empty(len(documents), shares[0].shape[1])
+        for process, share in enumerate(shares):
+            whole[process :: accelerator.num_processes] = share
+        return whole
+
+    def _probabilities(self, model: Classifier, objective: Objective, documents: Tensor, batch_size: int) -> Tensor:
+        if not len(documents):
+            return torch.empty(0, objective.hierarchy.num_nodes)
+        device = next(model.parameters()).device
+        lengths = self.lengths(documents)
+        order = torch.arange(len(documents)) if lengths is None else lengths.argsort(stable=True)
+        training = model.training
+        model.eval()
+        probabilities = torch.empty(len(documents), objective.hierarchy.num_nodes)
+        for rows in order.split(batch_size):
+            batch = self.batch(documents[rows])
+            probabilities[rows] = objective.probabilities(model(to_device(batch, device)).float()).cpu()
+        model.train(training)
+        return probabilities
+
+
+class VectorInputs(Inputs):
+    """Vectors computed beforehand. Args: vectors (D, dim)."""
+
+    def __init__(self, vectors: Tensor) -> None:
+        self.vectors = vectors
+
+    def batch(self, documents: Tensor) -> Tensor:
+        """(b, dim)."""
+        return self.vectors[documents]
+
+    def lengths(self, documents: Tensor) -> None:
+        """Vectors are all alike."""
+        return None
+
+
+class TokenInputs(Inputs):
+    """Token ids, padded batch by batch. Args: encoder: tokenizes and pads; texts: D texts."""
+
+    def __init__(self, encoder: TextEncoder, texts: list[str]) -> None:
+        self._encoder = encoder
+        self._token_ids = encoder.tokenize(texts)
+        self._lengths = torch.tensor([len(ids) for ids in self._token_ids])
+
+    def batch(self, documents: Tensor) -> dict[str, Tensor]:
+        """input_ids and attention_mask, (b, T) with T the longest of the batch."""
+        return self._encoder.pad([self._token_ids[i] for i in documents.tolist()])
+
+    def lengths(self, documents: Tensor) -> Tensor:
+        """(b,) in tokens."""
+        return self._lengths[documents]

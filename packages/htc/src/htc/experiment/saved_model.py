@@ -1,0 +1,166 @@
+"""A trained model as a folder that is all one needs to predict.
+
+config.json            objective, sizes of the head, use of the encoder, dataset, tuned threshold
+hierarchy.json         the label hierarchy
+head.safetensors       the weights of the head
+encoder/               the fine-tuned encoder, as transformers' AutoModel loads it; absent where it was frozen: then it is
+                       loaded by name, and its weights must be those that the head was trained on
+manifest.json          a digest of each of these files, see `rlkl_htc_common.manifest`; written last
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from htc.datasets import Dataset
+from htc.errors import InputError
+from htc.experiment.build import make_objective
+from htc.experiment.config import HeadConfig, LossConfig, TrainConfig
+from htc.experiment.inputs import VectorInputs
+from htc.labels.hierarchy import Hierarchy
+from htc.losses import Objective
+from htc.models.classifier import Classifier
+from htc.scoring.evaluate_rules import check_rule
+from rlkl_htc_common.errors import InputError as ChangedError
+from rlkl_htc_common.manifest import check_manifest, sealed
+from rlkl_htc_common.models.encoders import EncoderConfig, TextEncoder, load_encoder
+from rlkl_htc_common.runs.directory import write_json
+
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
+FILES = ("config.json", "hierarchy.json", "head.safetensors", "seen.safetensors")
+Schema = TypeVar("Schema", EncoderConfig, HeadConfig, LossConfig)
+
+
+@dataclass
+class SavedModel:
+    """A trained model, ready to use.
+
+    Attributes:
+        encoder: text -> vector.
+        classifier: vector -> logits (its own encoder is None).
+        objective: logits -> node probabilities.
+        hierarchy: the labels.
+        tuned_threshold: the threshold tuned on the dev split.
+        decoder: the inference rule that suits it, see `htc.scoring.evaluate_rules.rule_for`.
+        seen: a hash of each training text (`Dataset.text_hashes`).
+        dataset: the config of the dataset that it was trained on.
+    """
+
+    encoder: TextEncoder
+    classifier: Classifier
+    objective: Objective
+    hierarchy: Hierarchy
+    tuned_threshold: float
+    decoder: str
+    seen: Tensor
+    dataset: dict[str, Any]
+
+    def probabilities(self, vectors: Tensor) -> Tensor:
+        """Node probabilities of text vectors. Args: vectors (B, dim). Returns: (B, N) on the CPU."""
+        return VectorInputs(vectors).probabilities(self.classifier, self.objective, torch.arange(len(vectors)))
+
+
+def save_model(
+    folder: Path,
+    config: TrainConfig,
+    encoder: TextEncoder,
+    classifier: Classifier,
+    dataset: Dataset,
+    tuned_threshold: float,
+    decoder: str,
+) -> None:
+    """Write the folder: the files, then their manifest. config.json goes last of them: a folder without it holds no model."""
+    head = {name: weights.detach().cpu().contiguous() for name, weights in classifier.head.state_dict().items()}
+    settings = {
+        "encoder": asdict(config.encoder),
+        "encoder_fingerprint": encoder.fingerprint() if config.encoder.frozen else None,
+        "head": asdict(config.head),
+        "loss": asdict(config.loss),
+        "dataset": asdict(config.dataset),
+        "tuned_threshold": tuned_threshold,
+        "decoder": decoder,
+        "hierarchy_fingerprint": dataset.hierarchy.fingerprint,
+    }
+    with sealed(folder):
+        dataset.hierarchy.save(folder / "hierarchy.json")
+        save_file(head, folder / "head.safetensors")
+        save_file({"train": dataset.text_hashes("train")}, folder / "seen.safetensors")
+        if not config.encoder.frozen:
+            encoder.save_pretrained(folder / "encoder")
+        write_json(folder / "config.json", settings)
+
+
+def load_model(folder: str | Path) -> SavedModel:
+    """Load what `save_model` wrote, onto the GPU where there is one.
+
+    Raises:
+        InputError: if the folder is no model, is damaged or was changed, or its encoder is not the one that it was trained
+            with.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").exists():
+        hint = f"; did you mean {folder / 'model'}?" if (folder / "model" / "config.json").exists() else "."
+        raise InputError(f"{folder} is not the folder of a trained model: it has no config.json{hint}")
+    try:
+        check_manifest(folder, FILES)
+    except ChangedError as error:
+        raise InputError(str(error)) from error
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        hierarchy = Hierarchy.load(folder / "hierarchy.json")
+        weights = load_file(folder / "head.safetensors")
+        seen = load_file(folder / "seen.safetensors")["train"]
+        encoder_config, head = _made(EncoderConfig, config["encoder"]), _made(HeadConfig, config["head"])
+        head.check()
+        objective = make_objective(_made(LossConfig, config["loss"]), hierarchy, train_targets=None)
+        if hierarchy.fingerprint != config["hierarchy_fingerprint"]:
+            raise ValueError("hierarchy.json is not the hierarchy that the model was trained on")
+        decoder = str(config.get("decoder", "top_down"))  # models from before it was kept
+        check_rule(decoder, objective.one_path)
+        tuned_threshold, encoder_fingerprint = float(config["tuned_threshold"]), config["encoder_fingerprint"]
+        dataset = dict(config["dataset"])
+    except UNREADABLE as error:
+        raise InputError(f"{folder}: the saved model is damaged ({type(error).__name__}: {error}); train it again.") from error
+    if encoder_config.frozen:
+        encoder = load_encoder(encoder_config)
+        if encoder.fingerprint() != encoder_fingerprint:
+            raise InputError(f"{folder}: the encoder {encoder_config.name!r} is not the one that the model was trained with.")
+    else:
+        encoder = load_encoder(replace(encoder_config, name=str(folder / "encoder")))
+    try:
+        if weights["2.weight"].shape != (head.hidden, encoder.dim):  # before a layer of that size takes memory
+            raise ValueError("head.hidden is another")
+        classifier = Classifier(None, encoder.dim, head.hidden, objective.num_outputs, head.dropout)
+        classifier.head.load_state_dict(weights)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise InputError(f"{folder}: head.safetensors does not fit config.json and hierarchy.json.") from error
+    device = next(encoder.parameters()).device
+    return SavedModel(
+        encoder.eval(),
+        classifier.eval().to(device),
+        objective.eval().to(device),
+        hierarchy,
+        tuned_threshold,
+        decoder,
+        seen,
+        dataset,
+    )
+
+
+def _made(schema: type[Schema], values: dict[str, Any]) -> Schema:
+    """A config as it was saved. Raises TypeError for values of other types."""
+    made = schema(**values)
+    for field in fields(schema):
+        value, kind = getattr(made, field.name), type(field.default)
+        is_number = type(value) in (int, float) and math.isfinite(value)
+        fits = is_number if kind is float else type(value) is kind or (field.default is None and is_number)
+        if not fits:
+            raise TypeError(f"{field.name} is {value!r:.40}")
+    return made

@@ -1,0 +1,1 @@
+"""Labels: their hierarchy, its taxonomy file, and sets of them as tensors."""

@@ -1,0 +1,489 @@
+"""`Hierarchy`: the label hierarchy, the one object that objectives, decoders, metrics and datasets speak.
+
+Nodes are numbered breadth first: parents before children, each level a contiguous range, each sibling group a contiguous
+range within it (in a tree). The root itself is not a node. What an operation needs is held as index tensors, so that
+everything built on top is a handful of tensor operations, whatever the number of nodes.
+
+Notation for shapes: B or D documents, N nodes, L leaves, E edges, G sibling groups.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from htc.errors import InputError
+from htc.labels.graph import breadth_first
+from htc.labels.names import clean, read_labels, read_name, read_pairs, read_path, rows_of
+from htc.labels.taxonomy import PATH_SEPARATOR, ROOT, read_taxonomy, write_taxonomy
+
+Labels = Iterable[str] | Iterable[Iterable[str]]
+
+
+class Hierarchy:
+    """An immutable label hierarchy: a tree, a forest, or a directed acyclic graph.
+
+    Build one with `from_taxonomy`, `from_paths` or `from_pairs`; the constructor takes nodes in any order.
+
+    Args:
+        names: the name of each node, as `htc.labels.names` reads it; need not be unique (see `node`).
+        parents: for each node the positions of its parents; empty for a root.
+
+    Attributes:
+        num_nodes: N, the root not counted.
+        names: N names in node order.
+        paths: N tuples of names from a top node down to the node (in a DAG: along each node's first parent).
+        depth: (N,) int64, 1 at the top; in a DAG the longest way up counts.
+        max_depth: the largest depth.
+        edges: (2, E) int64, parent above child, sorted by the depth of the child.
+        is_tree: whether no node has two parents.
+        is_leaf: (N,) bool.
+        leaves: (L,) int64, ascending.
+
+    Raises:
+        InputError: for a cycle, no node at all, siblings of one name, or a name that is none.
+    """
+
+    def __init__(self, names: Sequence[str], parents: Sequence[Sequence[int]]) -> None:
+        self._build([read_name(name) for name in names], parents)
+
+    def _build(self, names: Sequence[str], parents: Sequence[Sequence[int]]) -> None:
+        if not names:
+            raise InputError("a hierarchy needs at least one node.")
+        if len(names) != len(parents):
+            raise ValueError(f"{len(names)} names but parents for {len(parents)} nodes.")
+        if not all(0 <= parent < len(names) for above in parents for parent in above):
+            raise InputError(f"parents must be positions of nodes, from 0 to {len(names) - 1}; a root has none.")
+        order, depth = breadth_first(names, parents)
+        rank = {old: new for new, old in enumerate(order)}
+        self.names = tuple(names[old] for old in order)
+        self.parents = tuple(tuple(rank[p] for p in dict.fromkeys(parents[old])) for old in order)
+        self.num_nodes = len(order)
+        self.depth = torch.tensor([depth[old] for old in order])
+        self.max_depth = int(self.depth[-1])
+        self.is_tree = all(len(p) <= 1 for p in self.parents)
+        self.paths = self._paths()
+        edges = [(p, child) for child, above in enumerate(self.parents) for p in above]
+        self.edges = torch.tensor(edges, dtype=torch.long).reshape(-1, 2).T.contiguous()  # (2, E)
+        self.is_leaf = torch.ones(self.num_nodes, dtype=torch.bool).index_fill(0, self.edges[0], False)
+        self.leaves = self.is_leaf.nonzero().squeeze(1)
+        self._by_path = {path: node for node, path in enumerate(self.paths)}
+        if len(self._by_path) < self.num_nodes:
+            twice = next(path for node, path in enumerate(self.paths) if self._by_path[path] != node)
+            raise InputError(f"two siblings have the same path {PATH_SEPARATOR.join(twice)!r}; give them different names.")
+        read = [clean(name) for name in self.names]
+        if read != list(self.names):  # one that was saved before names were read as they are now
+            for node, path in enumerate(self.paths):
+                self._by_path.setdefault(tuple(map(clean, path)), node)
+        self._by_name: dict[str, list[int]] = {}
+        for node, name in enumerate(read):
+            self._by_name.setdefault(name, []).append(node)
+
+    # Ways to build one
+
+    @classmethod
+    def from_taxonomy(cls, file: str | Path) -> "Hierarchy":
+        """Read a taxonomy file (`htc.labels.taxonomy` describes the format); always a forest.
+
+        Raises:
+            InputError: naming file and line.
+        """
+        return cls.from_paths(read_taxonomy(file))
+
+    @classmethod
+    def from_paths(cls, paths: Iterable[Iterable[str]]) -> "Hierarchy":
+        """The smallest forest that holds every path; a path is the names from a top node down.
+
+        >>> Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]]).names
+        ('Arts', 'Science', 'Music', 'Film')
+
+        Args:
+            paths: lists of names, or rows of an array or a DataFrame, which may be filled up with blanks at their end.
+
+        Raises:
+            InputError: naming the path by its number from 0, for an empty path, or a name that is none (`htc.labels.names`).
+        """
+        index: dict[tuple[str, ...], int] = {}
+        parents: list[list[int]] = []
+        for number, given in enumerate(rows_of(paths, "paths")):
+            try:
+                path = read_path(given)
+            except InputError as error:
+                raise InputError(f"path {number}: {error}") from error
+            for end in range(1, len(path) + 1):
+                if path[:end] not in index:
+                    index[path[:end]] = len(parents)
+                    parents.append([index[path[: end - 1]]] if end > 1 else [])
+        return cls([path[-1] for path in index], parents)
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[Iterable[str | None]] | Mapping[str | None, Iterable[str]]) -> "Hierarchy":
+        """A forest or a DAG from (parent, child) pairs, in which a name always means one node.
+
+        A blank parent (None, NaN, an empty text) makes the child a top label, and so does a parent called `Root` that is
+        nobody's child: the root is no node itself.
+
+        >>> Hierarchy.from_pairs([("Science", "Biology"), ("Health", "Biology")]).is_tree
+        False
+        >>> Hierarchy.from_pairs({"Arts": ["Music", "Film"], "Film": []}).names
+        ('Arts', 'Music', 'Film')
+
+        Args:
+            pairs: lists, tuples, or rows of an array or a DataFrame, parents first; or `{parent: [child, ...]}`. A dictionary
+                `{child: parent}` is refused: which of two names is the parent could not be seen.
+
+        Raises:
+            InputError: for a self-parent, a cycle, or, naming the pair by its number from 0, a name that is none.
+        """
+        edges = list(dict.fromkeys(read_pairs(pairs)))
+        if all(parent is None for parent, child in edges if child == ROOT):
+            edges = [(None if parent == ROOT else parent, child) for parent, child in edges if child != ROOT]
+        for parent, child in edges:
+            if parent == child:
+                raise InputError(
+                    f"{parent!r} is given as its own parent, and a name means one node here; for a child with its parent's "
+                    f"name give paths: Hierarchy.from_paths([[{parent!r}, {child!r}], ...])."
+                )
+        index = {name: i for i, name in enumerate(dict.fromkeys(name for edge in edges for name in edge if name is not None))}
+        parents: list[list[int]] = [[] for _ in index]
+        for parent, child in edges:
+            if parent is not None:
+                parents[index[child]].append(index[parent])
+        return cls(list(index), parents)
+
+    @classmethod
+    def load(cls, file: str | Path) -> "Hierarchy":
+        """Read what `save` wrote. Raises InputError for names that are no texts."""
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        if not all(isinstance(name, str) for name in content["names"]):
+            raise InputError(f"{file}: labels are named by texts.")
+        hierarchy = cls.__new__(cls)
+        hierarchy._build(content["names"], content["parents"])  # with the names that it was saved with
+        return hierarchy
+
+    def save(self, file: str | Path) -> None:
+        """Write the hierarchy as JSON, keeping node order; holds trees and DAGs alike."""
+        Path(file).write_text(self._json(), encoding="utf-8")
+
+    def save_taxonomy(self, file: str | Path) -> None:
+        """Write a taxonomy file, which `from_taxonomy` reads into the same hierarchy; of a tree only. Raises InputError."""
+        self.parent  # noqa: B018  raises unless this is a tree
+        write_taxonomy(file, self.paths)
+
+    def _json(self) -> str:
+        return json.dumps({"names": self.names, "parents": self.parents}, ensure_ascii=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that two hierarchies share only if names, parents and node order agree."""
+        return hashlib.sha256(self._json().encode()).hexdigest()[:16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hierarchy) and (self.names, self.parents) == (other.names, other.parents)
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        kind = "tree" if self.is_tree else "DAG"
+        return f"Hierarchy({kind}: {self.num_nodes} nodes, {len(self.leaves)} leaves, depth {self.max_depth})"
+
+    # Index tensors
+
+    @cached_property
+    def levels(self) -> tuple[slice, ...]:
+        """For depth 1, 2, ... the range of nodes at that depth."""
+        ends = torch.bincount(self.depth)[1:].cumsum(0).tolist()
+        return tuple(slice(start, end) for start, end in pairwise([0, *ends]))
+
+    @cached_property
+    def parent(self) -> Tensor:
+        """(N,) int64, the parent of each node, -1 for a root. Raises InputError on a DAG."""
+        if not self.is_tree:
+            raise InputError("this operation needs a tree, but the hierarchy has nodes with several parents.")
+        return torch.tensor([above[0] if above else -1 for above in self.parents])
+
+    @cached_property
+    def sibling_group(self) -> Tensor:
+        """(N,) int64, the sibling group of each node, 0 for the roots; groups are numbered from 0 to G - 1 in node order."""
+        return torch.unique(self.parent, return_inverse=True)[1]
+
+    @cached_property
+    def closure(self) -> Tensor:
+        """(3, M) int64: node, ancestor-or-self, and the edges between them; sorted by node, then by ancestor."""
+        above: list[dict[int, int]] = []
+        for node, parents in enumerate(self.parents):
+            steps = {node: 0}
+            for parent in parents:
+                for ancestor, distance in above[parent].items():
+                    steps[ancestor] = min(steps.get(ancestor, self.num_nodes), distance + 1)
+            above.append(steps)
+        rows = [(node, ancestor, steps[ancestor]) for node, steps in enumerate(above) for ancestor in sorted(steps)]
+        return torch.tensor(rows).T.contiguous()
+
+    @property
+    def ancestors(self) -> Tensor:
+        """(2, M) int64: every (node, ancestor-or-self) pair, sorted; the sparse form of the ancestor closure."""
+        return self.closure[:2]
+
+    @cached_property
+    def closure_size(self) -> Tensor:
+        """(N,) int64, how many nodes each node and its ancestors are; in a tree its depth."""
+        return torch.bincount(self.ancestors[0], minlength=self.num_nodes)
+
+    @cached_property
+    def distance_to_root(self) -> Tensor:
+        """(N,) int64, the edges on the shortest way up to the root; in a tree the depth."""
+        distance: list[int] = []
+        for parents in self.parents:
+            distance.append(1 + min((distance[p] for p in parents), default=0))
+        return torch.tensor(distance)
+
+    @cached_property
+    def height(self) -> Tensor:
+        """(N,) int64, the edges on the longest way down to a leaf. That of the root is `max_depth`."""
+        height = [0] * self.num_nodes
+        for node in reversed(range(self.num_nodes)):
+            for parent in self.parents[node]:
+                height[parent] = max(height[parent], height[node] + 1)
+        return torch.tensor(height)
+
+    @cached_property
+    def children(self) -> tuple[Tensor, Tensor]:
+        """The children of each node, and, last, of the root: (E + roots,) int64 and where those of each begin, (N + 2,)."""
+        below = self.edges[:, self.edges[0].argsort(stable=True)]
+        roots = torch.tensor([node for node, above in enumerate(self.parents) if not above])
+        counts = torch.bincount(below[0], minlength=self.num_nodes)
+        starts = torch.cat([counts.new_zeros(1), counts, torch.tensor([len(roots)])]).cumsum(0)
+        return torch.cat([below[1], roots]), starts
+
+    # Operations along the hierarchy
+
+    def ancestors_of(self, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Every ancestor-or-self of each of the given nodes.
+
+        Args:
+            nodes: (n,) int64.
+
+        Returns:
+            Three (m,) int64: the row of the node in `nodes`, ascending; the ancestor; the edges on the shortest way up to it.
+        """
+        counts = self.closure_size.to(nodes.device)
+        row, position = spread((counts.cumsum(0) - counts)[nodes], counts[nodes])
+        _, ancestor, distance = self.closure.to(nodes.device)
+        return row, ancestor[position], distance[position]
+
+    def close(self, sets: Tensor) -> Tensor:
+        """Add the ancestors of every member. Args: sets (D, N) bool. Returns: (D, N) bool."""
+        doc, node = sets.nonzero(as_tuple=True)
+        row, ancestor, _ = self.ancestors_of(node)
+        closed = torch.zeros_like(sets, dtype=torch.bool)
+        closed[doc[row], ancestor] = True
+        return closed
+
+    def most_specific(self, sets: Tensor) -> Tensor:
+        """Keep the members without a member anywhere below them. Args: sets (D, N) bool. Returns: (D, N) bool."""
+        doc, node = sets.nonzero(as_tuple=True)
+        row, ancestor, edges = self.ancestors_of(node)
+        specific = sets.clone()
+        specific[doc[row[edges > 0]], ancestor[edges > 0]] = False
+        return specific
+
+    def is_coherent(self, sets: Tensor) -> Tensor:
+        """Whether each set holds all parents of its members. Args: sets (D, N) bool. Returns: (D,) bool."""
+        parent, child = self.edges.to(sets.device)
+        return ~(sets[:, child] & ~sets[:, parent]).any(1)
+
+    def sum_along_paths(self, values: Tensor) -> Tensor:
+        """For each node the sum of the values from a top node down to it; in a DAG, along the way with the smallest sum.
+
+        Args: values (B, N). Returns: (B, N).
+        """
+        if not self.is_tree:
+            return self._smallest_sum_along_paths(values)
+        parent = self.parent.to(values.device)
+        out = [values[:, self.levels[0]]]
+        for above, level in pairwise(self.levels):
+            out.append(values[:, level] + out[-1][:, parent[level] - above.start])
+        return torch.cat(out, dim=1)
+
+    def _smallest_sum_along_paths(self, values: Tensor) -> Tensor:
+        out = values.T  # (N, B)
+        for parent, child in self.edges_by_level(values.device):
+            index = child[:, None].expand(-1, out.shape[1])
+            smallest = torch.full_like(out, torch.inf).scatter_reduce(0, index, out[parent], "amin")
+            out = out + smallest.where(smallest < torch.inf, 0.0)
+        return out.T
+
+    def edges_by_level(self, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+        """The edges (parents, children) into depth 2, 3, ..."""
+        parent, child = self.edges.to(device)
+        depth = self.depth.to(device)[child]
+        return [(parent[depth == level], child[depth == level]) for level in range(2, self.max_depth + 1)]
+
+    def sum_over_leaves(self, leaf_values: Tensor) -> Tensor:
+        """For each node the sum over the leaves below it. Args: leaf_values (B, L). Returns: (B, N)."""
+        node, ancestor = self.ancestors.to(leaf_values.device)
+        of_leaf = self.is_leaf.to(leaf_values.device)[node]
+        column = torch.cumsum(self.is_leaf, 0).to(leaf_values.device) - 1
+        summed = leaf_values.new_zeros(self.num_nodes, len(leaf_values))  # (N, B): rows are what index_add_ adds fastest
+        summed.index_add_(0, ancestor[of_leaf], leaf_values.T[column[node[of_leaf]]])
+        return summed.T
+
+    def max_over_descendants(self, values: Tensor) -> Tensor:
+        """For each node the largest value among it and everything below it. Args: values (B, N). Returns: (B, N)."""
+        out = values.T.clone(memory_format=torch.contiguous_format)  # (N, B)
+        for above, below in reversed(self.edges_by_level(values.device)):
+            index = above[:, None].expand(-1, out.shape[1])
+            out = out.scatter_reduce(0, index, out[below], reduce="amax")
+        return out.T
+
+    # Names in, names out
+
+    def node(self, label: str | Iterable[str]) -> int:
+        """The number of the node with this name, or with this path where the name alone is ambiguous.
+
+        Raises:
+            InputError: with the nearest spelling for an unknown label, with the possible paths for an ambiguous one.
+        """
+        if isinstance(label, Iterable) and not isinstance(label, str):
+            return self._node_at(read_path(label))
+        label = read_name(label)
+        nodes = self._by_name.get(label)
+        if nodes is None:
+            raise InputError(f"the label {label!r} is not in the taxonomy{self._hint(label)}")
+        if len(nodes) > 1:
+            options = " or ".join(repr(list(self.paths[n])) for n in nodes[:4])
+            raise InputError(f"the label {label!r} stands in {len(nodes)} places; give its path, e.g. {options}.")
+        return nodes[0]
+
+    def _hint(self, label: str) -> str:
+        path = label.split(PATH_SEPARATOR)
+        if tuple(path) in self._by_path:
+            return f"; give a path as a list of names, {path}."
+        if label in ("nan", "None", "<NA>"):
+            return "; it may be a blank of which astype(str) made a text: leave blanks as they are."
+        near = get_close_matches(label, list(self._by_name), n=1, cutoff=0.5)
+        return f"; did you mean {near[0]!r}?" if near else "."
+
+    def _node_at(self, path: tuple[str, ...]) -> int:
+        if path in self._by_path:
+            return self._by_path[path]
+        for name in path:
+            if name not in self._by_name:
+                self.node(name)  # raises, with the nearest spelling
+        if not self.is_tree:  # a node of a DAG has more paths than the one that is kept
+            steps = [self.node(name) for name in path]
+            if not self.parents[steps[0]] and all(a in self.parents[b] for a, b in pairwise(steps)):
+                return steps[-1]
+        end = next(end for end in range(1, len(path) + 1) if path[:end] not in self._by_path)
+        above = f"a child of {PATH_SEPARATOR.join(path[: end - 1])!r}" if end > 1 else "a top label"
+        raise InputError(f"the path {PATH_SEPARATOR.join(path)!r} is not in the taxonomy: {path[end - 1]!r} is not {above}.")
+
+    def resolve(self, labels: Labels) -> list[int]:
+        """The nodes that the labels of one document mean, not yet closed under ancestors.
+
+        Args:
+            labels: one path from a top node down, or a set of names, or a list of paths: a list, tuple, set, array, Series or
+                iterator of texts, in which blanks fill up (see `names`). In a set of names an ambiguous one is told apart by
+                the presence of its parent.
+
+        Raises:
+            InputError: for an unknown or ambiguous label, a dictionary of scores, or no label at all.
+        """
+        return self._nodes_of(read_labels(labels))
+
+    def _nodes_of(self, labels: list[str | tuple[str, ...]]) -> list[int]:
+        if not labels:
+            raise InputError("no label is given.")
+        names = tuple(label for label in labels if isinstance(label, str))
+        if len(names) < len(labels):
+            return [self.node(label) for label in labels]
+        if names in self._by_path:
+            return [self._by_path[names]]
+        return self._resolve_set(names)
+
+    def _resolve_set(self, names: tuple[str, ...]) -> list[int]:
+        ambiguous = [name for name in names if len(self._by_name.get(name, ())) > 1]
+        chosen = {self.node(name) for name in names if name not in ambiguous}
+        while ambiguous:
+            for name in ambiguous:
+                below_chosen = [n for n in self._by_name[name] if chosen.intersection(self.parents[n])]
+                if len(below_chosen) == 1:
+                    break
+            else:
+                self.node(ambiguous[0])  # raises, with the possible paths
+            chosen.add(below_chosen[0])
+            ambiguous.remove(name)
+        return sorted(chosen)
+
+    def encode(self, label_sets: Iterable[Labels], allow_empty: bool = False) -> Tensor:
+        """Multi-hot targets, closed under ancestors.
+
+        >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+        >>> hierarchy.encode([["Arts", "Film"], [["Arts", "Music"], ["Science"]]]).int()
+        tensor([[1, 0, 0, 1],
+                [1, 1, 1, 0]], dtype=torch.int32)
+
+        Args:
+            label_sets: for each of D documents what `resolve` takes; not arrays of 0 and 1, which
+                `htc.labels.label_sets.as_label_sets` takes, too.
+            allow_empty: whether a document may have no label, as a prediction may.
+
+        Returns:
+            (D, N) bool.
+
+        Raises:
+            InputError: naming the document by its number from 0.
+        """
+        rows: list[int] = []
+        columns: list[int] = []
+        count = 0
+        for document, labels in enumerate(rows_of(label_sets, "label sets", ordered=True)):
+            try:
+                read = read_labels(labels)
+                nodes = [] if allow_empty and not read else self._nodes_of(read)
+            except InputError as error:
+                raise InputError(f"document {document}: {error}") from error
+            rows += [document] * len(nodes)
+            columns += nodes
+            count = document + 1
+        sets = torch.zeros(count, self.num_nodes, dtype=torch.bool)
+        sets[rows, columns] = True
+        return self.close(sets)
+
+    def decode(self, sets: Tensor) -> list[list[tuple[str, ...]]]:
+        """For each document the paths of its most specific labels: members without a member below them.
+
+        Args: sets (D, N) bool. Returns: D lists of paths.
+        """
+        found: list[list[tuple[str, ...]]] = [[] for _ in range(len(sets))]
+        for document, node in self.most_specific(sets).nonzero().tolist():
+            found[document].append(self.paths[node])
+        return found
+
+    def _paths(self) -> tuple[tuple[str, ...], ...]:
+        paths: list[tuple[str, ...]] = []
+        for name, above in zip(self.names, self.parents, strict=True):
+            paths.append((*paths[above[0]], name) if above else (name,))
+        return tuple(paths)
+
+
+def spread(starts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Ragged ranges, laid out one after another.
+
+    Args:
+        starts, counts: (n,) int64, range i being starts[i], ..., starts[i] + counts[i] - 1.
+
+    Returns:
+        Two (sum of counts,) int64: the number of the range, ascending, and the value in it.
+    """
+    row = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    first = counts.cumsum(0) - counts
+    return row, starts[row] + torch.arange(len(row), device=counts.device) - first[row]

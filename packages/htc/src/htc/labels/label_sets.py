@@ -1,0 +1,202 @@
+"""What metrics, inference rules and estimators take: label sets and node scores, in the forms in which people have them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from htc.errors import InputError
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.names import clean, is_blank, no_text, rows_of
+
+LabelSets = Any
+"""The labels of D documents:
+
+- a (D, N) array of 0 and 1, in the hierarchy's node order: of torch, NumPy or SciPy (sparse), nested lists, or a DataFrame,
+  whose columns are put in order where they are the names of the nodes;
+- D label sets as `Hierarchy.resolve` takes them: a path, a set of names, or several paths; none for a document without labels;
+- D rows of names, filled up with "", None or NaN;
+- D names, blank for a document without labels.
+
+Names are read as `htc.labels.names` says; those of classes that are numbers must be texts, as numbers are 0 and 1 here.
+"""
+
+CLASS_NUMBERS = "labels are texts, so give numbers of classes as texts: map(str, ...), or an array's astype(str)"
+CELLS = 2**21  # of documents by nodes, at a time: what a processor's cache holds is fastest, and memory stays bounded
+NUMBERS = (int, float, np.number, np.bool_)
+Scores = Any
+"""(D, N) probabilities or other scores of nodes: an array of torch or NumPy, nested lists, or a DataFrame, whose columns are
+put in order where they are the names of the nodes."""
+
+
+def as_label_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels") -> Tensor:
+    """Label sets as a tensor; those given as names or paths are closed under ancestors.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
+    >>> as_label_sets([["Arts", "Film"], []], hierarchy).int()
+    tensor([[1, 0, 0, 1],
+            [0, 0, 0, 0]], dtype=torch.int32)
+
+    Args:
+        labels: see `LabelSets`.
+        name: what to call them in an error.
+
+    Returns:
+        (D, N) bool.
+
+    Raises:
+        InputError: for a wrong shape, other values than 0 and 1, or unknown labels.
+    """
+    if isinstance(labels, Tensor):
+        return _as_zero_one(labels, hierarchy, name)
+    labels = as_rows(labels, name)
+    numbers = as_numbers(labels, hierarchy, name)
+    if numbers is not None:
+        return _as_zero_one(_as_tensor(numbers), hierarchy, name)
+    try:
+        return hierarchy.encode(as_lists(labels, name), allow_empty=True)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def as_rows(labels: LabelSets, name: str) -> Any:
+    """Label sets that can be gone through more than once: arrays and tables as they are, others as lists of lists and sets."""
+    if hasattr(labels, "__array__") or hasattr(labels, "toarray"):
+        return labels
+    rows = list(rows_of(labels, name, ordered=True))
+    return [list(row) if isinstance(row, Iterator) else row.tolist() if isinstance(row, Tensor) else row for row in rows]
+
+
+def as_numbers(labels: LabelSets, hierarchy: Hierarchy | None, name: str) -> np.ndarray | None:
+    """Label sets that are given as an array of numbers, as that array; None for names."""
+    if hasattr(labels, "toarray"):  # SciPy's sparse matrices
+        return labels.toarray()
+    if hasattr(labels, "columns") and hierarchy is not None:
+        labels = _in_node_order(labels, hierarchy, name)
+    if not hasattr(labels, "__array__"):
+        if not isinstance(_first_value(labels), NUMBERS):
+            return None
+        try:
+            labels = np.asarray(labels)
+        except ValueError as error:
+            raise InputError(f"{name}: the rows of numbers are not all of one length; {CLASS_NUMBERS}.") from error
+    array = np.asarray(labels)
+    if array.dtype.kind in "biuf":
+        return array
+    if array.dtype.kind == "O" and array.size and all(isinstance(value, NUMBERS) for value in array.flat):
+        return array.astype(float)
+    return None
+
+
+def _first_value(labels: list[Any]) -> Any:
+    """The first value that is not blank, of all rows; None where there is none."""
+    for row in labels:
+        values = row if isinstance(row, list | tuple) or getattr(row, "shape", None) else [row]
+        value = next((value for value in values if not is_blank(value)), None)
+        if value is not None:
+            return value
+    return None
+
+
+def _in_node_order(frame: Any, hierarchy: Hierarchy, name: str) -> Any:
+    """A DataFrame with a column for each node, in node order; one of names, as it is."""
+    if len(frame.columns) != hierarchy.num_nodes or not all(isinstance(column, str) for column in frame.columns):
+        return frame
+    position = {clean(column): number for number, column in enumerate(frame.columns)}
+    nodes = list(map(clean, hierarchy.names))
+    if position.keys() == set(nodes) and len(position) == len(nodes):
+        return np.asarray(frame)[:, [position[node] for node in nodes]]
+    known = sorted(position.keys() & nodes, key=position.__getitem__)
+    if known:
+        raise InputError(
+            f"{name}: its columns are names of labels, {known[0]!r} for one, but not those of all nodes once; give a column "
+            "for each node, or an array in node order."
+        )
+    return frame
+
+
+def as_lists(labels: LabelSets, name: str = "labels") -> list[Any]:
+    """Names, rows of names and label sets as a list that `Hierarchy.encode` takes: a name by itself is a list of one."""
+    rows = rows_of(labels, name, ordered=True)
+    return [[row] if isinstance(row, str) else row for row in rows]
+
+
+def _as_zero_one(array: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:
+    _check_shape(array, hierarchy, name, f"; {CLASS_NUMBERS}")
+    if array.dtype == torch.bool:
+        return array
+    if not bool(((array == 0) | (array == 1)).all()):
+        raise InputError(
+            f"{name} must hold 0 and 1 only; decode probabilities into label sets first (htc.decoding.rules); {CLASS_NUMBERS}."
+        )
+    return array.bool()
+
+
+def as_scores(scores: Scores, hierarchy: Hierarchy, name: str = "y_score") -> Tensor:
+    """Node scores as a tensor of floating point numbers. Raises: InputError: for a wrong shape, no numbers, or NaN."""
+    array = scores if isinstance(scores, Tensor) else _as_tensor(_score_array(scores, hierarchy, name))
+    _check_shape(array, hierarchy, name)
+    if not array.is_floating_point():
+        return array.double()
+    if bool(array.isnan().any()):
+        raise InputError(f"{name} holds NaN for document {int(array.isnan().any(1).nonzero()[0])}.")
+    return array
+
+
+def _score_array(scores: Scores, hierarchy: Hierarchy, name: str) -> np.ndarray:
+    if hasattr(scores, "columns"):
+        scores = _in_node_order(scores, hierarchy, name)
+    array = np.asarray(scores)
+    if array.dtype.kind == "O" and array.size and all(isinstance(value, NUMBERS) for value in array.flat):
+        return array.astype(float)
+    if array.dtype.kind not in "biuf":
+        value = next(iter(array.flat), None)
+        raise InputError(f"{name} must be an array of numbers, a column for each node, but {no_text(value)}.")
+    return array
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor of the same numbers, sharing memory where torch can."""
+    sharable = array.flags.writeable and all(stride >= 0 for stride in array.strides)
+    return torch.from_numpy(array if sharable else array.copy())
+
+
+def _check_shape(array: Tensor, hierarchy: Hierarchy, name: str, hint: str = "") -> None:
+    if array.ndim != 2 or array.shape[1] != hierarchy.num_nodes:
+        raise InputError(
+            f"{name} must have a column for each of the {hierarchy.num_nodes} nodes of the hierarchy, but its shape is "
+            f"{tuple(array.shape)}{hint}."
+        )
+
+
+def both_label_sets(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:
+    """True and predicted label sets as tensors of one shape. Raises: InputError: see `as_label_sets`; for no document."""
+    true, predicted = as_label_sets(y_true, hierarchy, "y_true"), as_label_sets(y_pred, hierarchy, "y_pred")
+    check_as_many(true, predicted)
+    return true, predicted
+
+
+def labels_per_document(sets: Tensor) -> Tensor:
+    """The sizes of the sets. Args: sets (D, N) bool. Returns: (D,) int64. Unlike `sets.sum(1)` it needs no number per cell."""
+    return torch.bincount(sets.nonzero()[:, 0], minlength=len(sets))
+
+
+def documents_per_label(sets: Tensor) -> Tensor:
+    """How many sets hold each label. Args: sets (D, N) bool. Returns: (N,) int64. Likewise, unlike `sets.sum(0)`."""
+    return torch.bincount(sets.nonzero()[:, 1], minlength=sets.shape[1])
+
+
+def in_parts(one: Tensor, other: Tensor, cells: int = CELLS) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few documents of each at a time. Args: one, other (D, N); cells: how many to a part."""
+    rows = max(1, cells // one.shape[1])
+    return zip(one.split(rows), other.split(rows), strict=True)
+
+
+def check_as_many(true: Tensor, predicted: Tensor) -> None:
+    """Raise InputError unless there are as many documents on both sides, and any at all."""
+    if len(true) != len(predicted):
+        raise InputError(f"y_true has {len(true)} documents, but there are predictions for {len(predicted)}.")
+    if not len(true):
+        raise InputError("there is no document to score.")

@@ -1,0 +1,173 @@
+"""The part of the report that holds objectives against each other: who wins where, how surely, on which labels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from htc.report.comparison import best_two, paired_difference, ranks, winners
+from htc.report.labels import ERRORS, LABELS, MAIN_RULES, SET_METRICS, Losses, label, of_own_rule, over_seeds_of, own_rules
+from rlkl_htc_common.report.figures import COLORS, new_figure, to_svg
+from rlkl_htc_common.report.page import Picture, Section, Table
+from rlkl_htc_common.report.statistics import Interval
+
+ONE_LABEL = ("wu_palmer", "tree_distance", "mistake_severity")
+
+
+class Documents(NamedTuple):
+    """The scores of the test documents.
+
+    Attributes:
+        scores: for each loss, for each seed: rule -> hF1 of each document.
+        identities: for each seed which documents these are.
+    """
+
+    scores: Mapping[str, Sequence[Mapping[str, np.ndarray]]]
+    identities: Sequence[np.ndarray]
+
+
+def comparison_section(losses: Losses, documents: Documents | None) -> Section:
+    """Winners and ranks by metric and rule, and paired differences between the best two under each rule."""
+    tables = [_winner_table(losses), _rank_table(losses)]
+    if documents is not None:
+        tables.append(_difference_table(documents))
+    return Section("Who wins, and where the winner changes", _winner_changes(losses), tables)
+
+
+def _mean_scores(losses: Losses, metric: str) -> dict[str, dict[str, float]]:
+    """rule -> objective -> mean over seeds."""
+    found = {rule: {loss: over_seeds_of(runs, rule, metric) for loss, runs in losses.items()} for rule in MAIN_RULES}
+    return {rule: {loss: i.mean for loss, i in by_loss.items() if i is not None} for rule, by_loss in found.items()}
+
+
+def _metrics_of(losses: Losses) -> list[str]:
+    """The metrics that some runs have; not incoherence, which most rules make impossible."""
+    compared = [metric for metric in (*SET_METRICS, *ERRORS) if metric != "incoherence_rate"]
+    return [metric for metric in compared if any(_mean_scores(losses, metric).values())]
+
+
+def _winner_table(losses: Losses) -> Table:
+    rows = []
+    for metric in _metrics_of(losses):
+        best = winners(_mean_scores(losses, metric), metric in ERRORS)
+        rows.append([LABELS[metric], *(" and ".join(map(label, best[rule])) if rule in best else "–" for rule in MAIN_RULES)])
+    return Table(
+        columns=["metric", *(LABELS[rule] for rule in MAIN_RULES)],
+        rows=rows,
+        caption="The objective with the best mean over seeds, by metric and inference rule. Metrics of one label per document "
+        f"({', '.join(LABELS[metric] for metric in ONE_LABEL)}) compare only objectives that predict one path everywhere.",
+        texts=set(range(1, len(MAIN_RULES) + 1)),
+    )
+
+
+def _winner_changes(losses: Losses) -> list[str]:
+    """Which objectives win anywhere, and how often."""
+    wins: dict[str, int] = {}
+    cells = 0
+    for metric in _metrics_of(losses):
+        for objectives in winners(_mean_scores(losses, metric), metric in ERRORS).values():
+            cells += 1
+            for objective in objectives:
+                wins[objective] = wins.get(objective, 0) + 1
+    ordered = sorted(wins, key=wins.__getitem__, reverse=True)
+    parts = [f"{label(objective)} {wins[objective]} times" for objective in ordered]
+    return [f"Of {cells} combinations of metric and inference rule, first are: {', '.join(parts)} (ties count for each)."]
+
+
+def _rank_table(losses: Losses) -> Table:
+    chosen = [m for m in _metrics_of(losses) if m in ("hf1_micro", "hf1_macro", "hf1_samples", "f1_macro", "lca_f1_samples")]
+    chosen += [m for m in _metrics_of(losses) if m in ("icm_norm", "exact_match", "tree_distance")]
+    rows = []
+    for loss in losses:
+        cells = []
+        for metric in chosen:
+            each = [ranks(scores, metric in ERRORS).get(loss) for scores in _mean_scores(losses, metric).values() if scores]
+            found = [rank for rank in each if rank is not None]
+            cells.append(f"{min(found)}" if min(found) == max(found) else f"{min(found)} to {max(found)}")
+        rows.append([label(loss), *cells])
+    return Table(
+        columns=["objective", *(LABELS[metric] for metric in chosen)],
+        rows=rows,
+        caption="Ranks under each metric; from the best to the worst over inference rules.",
+    )
+
+
+def _difference_table(documents: Documents) -> Table:
+    rows = []
+    for rule in MAIN_RULES:
+        scores = {
+            loss: [seed[rule] for seed in seeds] for loss, seeds in documents.scores.items() if all(rule in s for s in seeds)
+        }
+        if len(scores) < 2:
+            continue
+        found = paired_difference(*best_two(scores), scores, documents.identities)
+        rows.append(
+            [
+                LABELS[rule],
+                label(found.better),
+                label(found.worse),
+                f"{found.over_documents.mean:+.3f}",
+                _interval(found.over_documents),
+                _interval(found.over_seeds),
+            ]
+        )
+    return Table(
+        columns=["rule", "best", "next", "difference in hF1 samples", "95% over documents", "95% over seeds"],
+        rows=rows,
+        texts={1, 2},
+        caption="The best two objectives under each rule, paired: bootstrap over documents, Student t over seeds. An interval "
+        "that holds 0 does not tell them apart.",
+    )
+
+
+def _interval(interval: Interval) -> str:
+    return interval.shown("+.3f") if interval.few else f"{interval.low:+.3f} to {interval.high:+.3f}"
+
+
+def labels_section(losses: Losses) -> Section | None:
+    """Rare labels and deep ones; None for results from before these were kept."""
+    first = of_own_rule(next(iter(losses.values()))[0])
+    if "f1_by_frequency" not in first or "hf1_macro_per_depth" not in first:
+        return None
+    ranges = first["f1_by_frequency"]
+    pictures = [
+        Picture(
+            to_svg(_lines(losses, "f1_by_frequency", _frequency_names(ranges), "training documents of a label", "macro F1")),
+            "Macro F1 of the labels that occur in test, by how often training saw them ("
+            + ", ".join(f"{row['labels']} labels" for row in ranges)
+            + " in the first split), each objective under its own rule ("
+            + own_rules(losses)
+            + "); mean over seeds.",
+        ),
+        Picture(
+            to_svg(_lines(losses, "hf1_macro_per_depth", None, "depth", "hF1, macro by class")),
+            "Hierarchical F1 by class at each depth, by the same rules; mean over seeds.",
+        ),
+    ]
+    return Section("Rare labels and deep ones", [], [], pictures)
+
+
+def _frequency_names(ranges: Sequence[Mapping[str, Any]]) -> list[str]:
+    names, start = [], 0
+    for row in ranges:
+        most = row["most"]
+        names.append(f"over {start - 1}" if most is None else str(most) if most == start else f"{start} to {most}")
+        start = 0 if most is None else most + 1
+    return names
+
+
+def _lines(losses: Losses, key: str, names: list[str] | None, x_label: str, y_label: str) -> Figure:
+    figure, axes = new_figure()
+    for i, (loss, runs) in enumerate(losses.items()):
+        of_seeds = [[v["f1"] if isinstance(v, dict) else v for v in of_own_rule(run)[key]] for run in runs]
+        values = np.array(of_seeds, dtype=float)  # (seeds, points), NaN where no label is
+        shown = ~np.isnan(values).all(0)
+        points = np.arange(1, values.shape[1] + 1)[shown]
+        axes.plot(points, np.nanmean(values[:, shown], axis=0), marker="o", markersize=4, color=COLORS[i], label=label(loss))
+    ticks = np.arange(1, len(names) + 1) if names else points
+    axes.set_xticks(ticks, names)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend(fontsize=8)
+    return figure

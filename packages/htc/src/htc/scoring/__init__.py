@@ -1,0 +1,1 @@
+"""Scores of saved predictions: every metric of every rule, and where the errors are."""

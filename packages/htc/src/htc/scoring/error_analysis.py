@@ -1,0 +1,120 @@
+"""What a model gets wrong: confused siblings, the worst documents, calibration, and F1 node by node."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from htc.labels.hierarchy import Hierarchy, spread
+from htc.metrics.counts import by_class, divide, precision_recall_f
+
+BINS = 10
+FREQUENCIES = (0, 5, 20, 100)  # training documents of a label: none, up to 5, up to 20, up to 100, more
+
+
+class Confusion(NamedTuple):
+    """How often a label was predicted in place of its sibling."""
+
+    true: int
+    predicted: int
+    documents: int
+    of: int  # documents that truly have the label
+
+
+def confused_siblings(true: Tensor, predicted: Tensor, hierarchy: Hierarchy, most: int = 20) -> list[Confusion]:
+    """The pairs of siblings that were most often taken for each other: one true and missed, the other predicted and wrong.
+
+    Args:
+        true, predicted: (D, N) bool.
+        hierarchy: a tree.
+        most: how many pairs to give.
+
+    Returns:
+        Most frequent first.
+    """
+    document, missed = (true & ~predicted).nonzero(as_tuple=True)
+    other_document, wrong = (predicted & ~true).nonzero(as_tuple=True)
+    groups = int(hierarchy.sibling_group[-1]) + 1
+    keys = other_document * groups + hierarchy.sibling_group[wrong]  # ascending: nodes of a group stand together
+    wanted = document * groups + hierarchy.sibling_group[missed]
+    first, end = torch.searchsorted(keys, wanted), torch.searchsorted(keys, wanted, right=True)
+    row, at = spread(first, end - first)
+    pair = missed[row] * hierarchy.num_nodes + wrong[at]
+    pairs, counts = pair.unique(return_counts=True)
+    order = counts.argsort(descending=True, stable=True)[:most]
+    with_label = true.sum(0)
+    return [
+        Confusion(int(pairs[i]) // hierarchy.num_nodes, int(pairs[i]) % hierarchy.num_nodes, int(counts[i]), int(with_label[n]))
+        for i in order.tolist()
+        for n in (int(pairs[i]) // hierarchy.num_nodes,)
+    ]
+
+
+class Calibration(NamedTuple):
+    """How probable labels of one level were said to be, and how often they were true, by bins of probability; all (BINS,)."""
+
+    confidence: Tensor
+    frequency: Tensor
+    cells: Tensor
+    error: float  # the expected calibration error: mean gap, bins weighted by their counts
+
+
+def calibration_per_level(probabilities: Tensor, true: Tensor, hierarchy: Hierarchy) -> list[Calibration]:
+    """Calibration of the node probabilities at each depth.
+
+    Cells below 1% are left out: nearly all are, and are right to be.
+
+    Args: probabilities (D, N); true (D, N) bool. Returns: one for each depth from 1.
+
+    Source of the error: Naeini, Cooper and Hauskrecht, 2015.
+    """
+    levels = []
+    for level in hierarchy.levels:
+        p, t = probabilities[:, level].flatten().double(), true[:, level].flatten()
+        p, t = p[p >= 0.01], t[p >= 0.01]
+        which = (p * BINS).long().clamp(max=BINS - 1)
+        count = torch.bincount(which, minlength=BINS)
+        confidence = divide(torch.zeros(BINS).double().index_add(0, which, p), count)
+        frequency = divide(torch.bincount(which[t], minlength=BINS), count)
+        error = float(divide(((confidence - frequency).abs() * count).sum(), count.sum()))
+        levels.append(Calibration(confidence, frequency, count, error))
+    return levels
+
+
+def f1_per_node(true: Tensor, predicted: Tensor) -> Tensor:
+    """F1 of each label, NaN for one that is neither true nor predicted. Args: (D, N) bool. Returns: (N,) float64."""
+    counts = by_class(true, predicted)
+    return torch.where(counts[1:].any(0), precision_recall_f(counts)[2], torch.nan)
+
+
+def f1_by_frequency(counts: Tensor, training_counts: Tensor) -> list[dict[str, float | int | None]]:
+    """Macro F1 of labels that are rare in training, and of frequent ones.
+
+    Args:
+        counts: (3, N), see `htc.metrics.counts`.
+        training_counts: (N,) how many training documents have each label.
+
+    Returns:
+        For each range of counts `most` (None for no limit), `labels` that occur here, and the mean of their `f1`.
+    """
+    f1 = precision_recall_f(counts)[2]
+    occurs = counts[2] > 0
+    rows: list[dict[str, float | int | None]] = []
+    at_least = 0
+    for most in (*FREQUENCIES, None):
+        inside = occurs & (training_counts >= at_least)
+        if most is not None:
+            inside &= training_counts <= most
+            at_least = most + 1
+        rows.append({"most": most, "labels": int(inside.sum()), "f1": float(f1[inside].mean()) if inside.any() else None})
+    return rows
+
+
+def worst_documents(f_per_document: Tensor, probabilities: Tensor, predicted: Tensor, most: int = 12) -> list[int]:
+    """The documents with the lowest scores; of equal ones those whose predicted labels were held for the most probable.
+
+    Args: f_per_document (D,); probabilities (D, N); predicted (D, N) bool. Returns: numbers of documents.
+    """
+    sureness = divide((probabilities * predicted).sum(1), predicted.sum(1))
+    order = sorted(range(len(predicted)), key=lambda i: (float(f_per_document[i]), -float(sureness[i])))
+    return order[:most]

@@ -1,0 +1,161 @@
+"""Every metric of every inference rule, from node probabilities."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from htc import decoding, metrics
+from htc.decoding import expected
+from htc.errors import InputError
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import in_parts, labels_per_document
+from htc.metrics.single_path import leaf_heights
+from htc.scoring.error_analysis import f1_by_frequency
+
+Rule = Callable[[Tensor, Hierarchy], Tensor]
+RULES: dict[str, Rule] = {
+    "threshold": decoding.threshold,
+    "tuned_threshold": decoding.threshold,  # at the threshold that was tuned
+    "top_down": decoding.top_down,
+    "top_down_until": decoding.top_down_until,
+    "top_down_threshold": decoding.top_down_threshold,
+    "argmax_leaf": decoding.argmax_leaf,
+}
+ONE_PATH_RULES: dict[str, Rule] = {  # defined for the probabilities of one path only
+    "argmax_end": expected.argmax_end,
+    "expected_hf": expected.expected_hf,
+    "crm": expected.crm,
+}
+ALL_RULES = RULES | ONE_PATH_RULES
+SELECTABLE = (  # metrics that an epoch can be selected by: all for which more is better
+    *(f"h{name}_{average}" for average in ("micro", "macro", "samples") for name in ("p", "r", "f1")),
+    *(f"f1_{average}" for average in ("micro", "macro", "samples")),
+    *(f"{name}_{average}" for name in ("path_constrained_f1", "path_f1") for average in ("micro", "macro")),
+    *("lca_p_samples", "lca_r_samples", "lca_f1_samples", "icm", "icm_norm", "exact_match"),
+)
+CURVE_POINTS = 99  # thresholds 0.01, 0.02, ..., 0.99
+DISTANCES_AT = (1, 5, 20)
+
+
+def rules_for(one_path: bool) -> dict[str, Rule]:
+    """The rules that an objective's probabilities can be decoded with. Args: one_path: the objective's attribute."""
+    return ALL_RULES if one_path else RULES
+
+
+def check_rule(rule: str, one_path: bool) -> None:
+    """Raise InputError for a rule that is unknown, or not defined for the probabilities at hand."""
+    if rule not in ALL_RULES:
+        raise InputError(f"decoder must be one of {', '.join(ALL_RULES)}, not {rule!r}.")
+    if rule not in rules_for(one_path):
+        raise InputError(
+            f"decoder={rule} takes the probabilities of one path, as the softmax objectives give them; this model's are of "
+            f"several. Use one of {', '.join(RULES)}."
+        )
+
+
+def rule_for(one_path: bool, targets: Tensor, hierarchy: Hierarchy) -> str:
+    """The rule that suits an objective and the documents that it is for.
+
+    Args: one_path: the objective's attribute; targets (D, N) bool, closed. Returns: a name from `ALL_RULES`.
+    """
+    specific = hierarchy.most_specific(targets)
+    several = bool((labels_per_document(specific) > 1).any())
+    inner = bool((specific & ~hierarchy.is_leaf).any())
+    if one_path:
+        return "argmax_end" if inner else "top_down"
+    return "top_down_threshold" if several or inner else "top_down"
+
+
+def decode(rule: str, probabilities: Tensor, hierarchy: Hierarchy, tuned_threshold: float) -> Tensor:
+    """Apply an inference rule by name. Args: probabilities (D, N). Returns: (D, N) bool."""
+    if rule == "tuned_threshold":
+        return decoding.threshold(probabilities, hierarchy, tuned_threshold)
+    return ALL_RULES[rule](probabilities, hierarchy)
+
+
+def score_rule(
+    rule: str, probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float
+) -> metrics.LabelSetScores:
+    """Decode by a rule and score the sets, some documents at a time. Args: as `evaluate`. Returns: what gives every metric."""
+    scores = metrics.LabelSetScores(hierarchy)
+    for some, true in in_parts(probabilities, targets):
+        scores.update(true, decode(rule, some, hierarchy, tuned_threshold))
+    return scores
+
+
+def evaluate(
+    probabilities: Tensor,
+    targets: Tensor,
+    hierarchy: Hierarchy,
+    tuned_threshold: float,
+    one_path: bool,
+    training_counts: Tensor | None = None,
+    decoder: str = "top_down",
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Score node probabilities under every inference rule.
+
+    Args:
+        probabilities: (D, N).
+        targets: (D, N) bool, closed under ancestors.
+        tuned_threshold: from `decoding.tune_threshold` on other documents than these.
+        one_path: whether the probabilities are those of one path, see `losses.Objective`.
+        training_counts: (N,) how many training documents have each label.
+        decoder: the rule that suits model and documents, see `rule_for`.
+
+    Returns:
+        The scores: `decoder`; `hf1_auc`; `hierarchical_distance_at` where documents have one label each; `curve` with micro hP,
+        hR and hF1 over thresholds; `rules` with every metric of each rule, and F1 by how frequent labels were in training.
+        And what methods are compared by, (D,) float32 each: the hF1 of each document under each rule, and its `hf1_auc`.
+    """
+    ranking = metrics.ProbabilityScores(hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
+    ranking.update(targets, probabilities)
+    hf1_auc, curve = ranking.compute()
+    by_rule = {rule: score_rule(rule, probabilities, targets, hierarchy, tuned_threshold) for rule in rules_for(one_path)}
+    scores = {
+        "documents": len(targets),
+        "decoder": decoder,
+        "hf1_auc": hf1_auc,
+        "hierarchical_distance_at": _distances_at_k(probabilities, targets, hierarchy),
+        "tuned_threshold": tuned_threshold,
+        "rules": {rule: _metrics(sets, training_counts) for rule, sets in by_rule.items()},
+        "curve": {name: [round(float(v), 5) for v in values] for name, values in curve._asdict().items()},
+    }
+    per_document = {rule: sets.hf1_per_document for rule, sets in by_rule.items()} | {"hf1_auc": ranking.hf1_auc_per_document}
+    return scores, {name: values.float() for name, values in per_document.items()}
+
+
+def _metrics(sets: metrics.LabelSetScores, training_counts: Tensor | None) -> dict[str, Any]:
+    scores = sets.compute()
+    scores["accuracy_per_level"] = [None if math.isnan(value) else value for value in scores["accuracy_per_level"]]
+    if training_counts is not None:
+        scores["f1_by_frequency"] = f1_by_frequency(sets.label_counts, training_counts)
+    return scores
+
+
+def _distances_at_k(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> dict[str, float] | None:
+    """The hierarchical distance at each k that there are leaves for; None where documents have several labels."""
+    at = [k for k in DISTANCES_AT if k <= len(hierarchy.leaves)]
+    heights = []  # (d, k) each
+    for some, true in in_parts(probabilities, targets):
+        if bool((labels_per_document(hierarchy.most_specific(true)) > 1).any()):
+            return None
+        heights.append(leaf_heights(true, some, hierarchy, at[-1]))
+    return {str(k): float(torch.cat(heights)[:, :k].double().mean()) for k in at}
+
+
+def summary_table(result: dict[str, Any], split: str = "test") -> str:
+    """What a person wants to see at the end: the main metrics of each inference rule, with an interval where there is one."""
+    columns = ("hf1_micro", "hf1_samples", "f1_macro", "exact_match", "incoherence_rate")
+    scores = result[split]
+    lines = [f"{split}: {scores['documents']:,} documents, hF1-AUC {scores['hf1_auc']:.3f}"]
+    lines.append(f"{'rule':<20}" + "".join(f"{name:>18}" for name in columns))
+    for rule, row in scores["rules"].items():
+        line = f"{rule:<20}" + "".join(f"{row[name]:>18.3f}" for name in columns)
+        if "hf1_samples_interval" in row:
+            low, high = row["hf1_samples_interval"]
+            line += f"   hf1_samples in {low:.3f} .. {high:.3f}"
+        lines.append(line)
+    return "\n".join(lines)

@@ -1,0 +1,83 @@
+"""What a model does at critical tokens, measured on fixed problems by teacher forcing.
+
+The right text is given, and what the model would do at each place is read off. So every place counts for every model, also
+those that a model would not reach by itself, and no character is taken for its neighbour.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from rlkl.analysis.critical_tokens import CriticalToken, critical_tokens
+from rlkl.model.sequences import Sequences, next_token_logits, token_log_probs
+from rlkl.model.texts import right_sequences
+from rlkl.tasks.operands import Operands
+from rlkl.tasks.registry import Task
+from rlkl.tasks.scratchpad import OPERAND_LISTS
+
+
+def critical_places(task: Task, operands: Sequence[Operands], trained_digits: int) -> list[tuple[int, int, CriticalToken]]:
+    """For every critical token its row and its prediction's column in `rlkl.model.texts.right_sequences`, and the token."""
+    return [
+        (row, len(task.prompt(pair)) + token.position - 1, token)
+        for row, pair in enumerate(operands)
+        for token in critical_tokens(task, pair, trained_digits)
+    ]
+
+
+def operand_list_mask(task: Task, operands: Sequence[Operands], sequences: Sequences) -> Tensor:
+    """(B, T) bool, the predictions of the operand lists' characters in `rlkl.model.texts.right_sequences`."""
+    mask = torch.zeros_like(sequences.mask)
+    for row, pair in enumerate(operands):
+        column = len(task.prompt(pair)) - 1
+        for piece in task.pieces(pair):
+            mask[row, column : column + len(piece.text)] = piece.field in OPERAND_LISTS
+            column += len(piece.text)
+    return mask
+
+
+class CriticalProbabilities:
+    """What a policy gives to the critical commas: the first of each list's critical characters (figures 4 and 7).
+
+    In the first scratchpad line that is the comma before digit N + 1; as the window slides, that before digit N in the second
+    line, and before digit N - 1 in the third. So N + 1 digits are enough for all three.
+
+    Args:
+        task: what is calculated.
+        operands: what to measure on.
+        trained_digits: N.
+
+    Raises:
+        ValueError: if no operand is longer than N digits.
+    """
+
+    def __init__(self, task: Task, operands: Sequence[Operands], trained_digits: int) -> None:
+        self.sequences = right_sequences(task, operands)
+        self.places = [
+            place
+            for place in critical_places(task, operands, trained_digits)
+            if place[2].character == "," and place[2].digit + place[2].step == trained_digits + 2
+        ]
+        self.lists = operand_list_mask(task, operands, self.sequences)
+        if not self.places:
+            raise ValueError(f"no operand has more than {trained_digits} digits.")
+
+    @torch.no_grad()
+    def scores(self, model: GPT2LMHeadModel) -> dict[str, float]:
+        """Means over the problems.
+
+        Returns:
+            `critical/comma`, the probability of the comma, over all places and by scratchpad line and operand; and
+            `critical/lists`, the probability that every copy of the operands' digits is right, given that what is between is.
+        """
+        sequences = self.sequences.to(model.device)
+        log_probs = token_log_probs(next_token_logits(model, sequences), sequences.targets)  # (B, T)
+        groups: dict[str, list[Tensor]] = {}
+        for row, column, token in self.places:
+            probability = log_probs[row, column].exp()
+            groups.setdefault("critical/comma", []).append(probability)
+            groups.setdefault(f"critical/comma_step{token.step}_operand{token.operand}", []).append(probability)
+        groups["critical/lists"] = list(log_probs.masked_fill(~self.lists.to(model.device), 0.0).sum(1).exp())
+        return {name: torch.stack(values).mean().item() for name, values in groups.items()}

@@ -1,0 +1,190 @@
+"""Are the places where a model is unsure the critical ones? Detection of known places by uncertainty alone.
+
+Critical tokens are defined by the task (`critical_tokens`); the prioritized KL finds them by the reference's certainty.
+Here the score of a character is 1 - certainty, on right completions by teacher forcing, and the label what it should find: that
+the character is critical, or further along its list than any in training, or that a wrong greedy answer went wrong there, which
+takes no knowledge of where that would be.
+Only the order of scores counts, so `max_probability` and `min_entropy`, one a function of the other, find the same.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import GPT2LMHeadModel
+
+from rlkl.analysis.critical_tokens import CriticalToken, critical_tokens, first_error, untrained_tokens
+from rlkl.analysis.drift import right_fields
+from rlkl.certainty import CERTAINTIES
+from rlkl.model.language_model import task_of
+from rlkl.model.sequences import next_token_logits
+from rlkl.model.texts import right_sequences
+from rlkl.tasks.operands import Operands
+from rlkl.tasks.registry import Task
+
+Labels = NDArray[np.bool_]
+Scores = NDArray[np.float64]
+RECALLS = tuple(level / 20 for level in range(1, 21))
+
+
+def precision_recall(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
+    """Precision and recall of taking all that scores at least so much, for every score that occurs, highest first.
+
+    Args:
+        labels: (n,) what should be found; at least one.
+        scores: (n,) higher for what is taken first. What ties is taken together.
+
+    Returns:
+        (k,) precision and (k,) recall, for k different scores.
+
+    Raises:
+        ValueError: if there is nothing to find.
+    """
+    if not labels.any():
+        raise ValueError("nothing is labelled: there is nothing to find.")
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # the last place of each score
+    found = np.cumsum(labels[order])[last]
+    return found / (last + 1), found / found[-1]
+
+
+def average_precision(labels: Labels, scores: Scores) -> float:
+    """The mean of precision over the recall gained: the area under the curve without interpolation.
+
+    A random order has the base rate. Args, Raises: as `precision_recall`.
+    """
+    precision, recall = precision_recall(labels, scores)
+    return float((np.diff(recall, prepend=0.0) * precision).sum())
+
+
+def r_precision(labels: Labels, scores: Scores) -> float:
+    """Precision among the R highest scores, where R is how many there are to find; there it equals recall.
+
+    Of what ties at the border the expected number is counted, as if it were in random order.
+    Args, Raises: as `precision_recall`.
+    """
+    if not labels.any():
+        raise ValueError("nothing is labelled: there is nothing to find.")
+    count = int(labels.sum())
+    border = np.sort(scores)[-count]
+    above, at = scores > border, scores == border
+    return float((labels[above].sum() + labels[at].mean() * (count - above.sum())) / count)
+
+
+@torch.no_grad()
+def uncertainties(model: GPT2LMHeadModel, operands: Sequence[Operands], batch_size: int = 50) -> dict[str, list[Scores]]:
+    """1 - certainty before each token of the right completions, the end token included.
+
+    Taken in float64: most characters are so certain that float32 tells their order no more.
+
+    Returns:
+        By name of the certainty (`rlkl.certainty.CERTAINTIES`), an array for each problem.
+    """
+    found: dict[str, list[Scores]] = {name: [] for name in CERTAINTIES}
+    sequences = right_sequences(task_of(model), operands)
+    for rows in torch.arange(len(operands)).split(batch_size):
+        batch = sequences[rows]
+        logits = next_token_logits(model, batch.to(model.device)).double()  # (b, T, V)
+        for name, certainty in CERTAINTIES.items():
+            values = (1 - certainty(logits, 1.0)).cpu()  # (b, T)
+            found[name] += [row[mask].numpy() for row, mask in zip(values, batch.mask, strict=True)]
+    return found
+
+
+def critical_labels(
+    task: Task,
+    operands: Sequence[Operands],
+    trained_digits: int,
+    tokens: Callable[[Task, Operands, int], list[CriticalToken]] = critical_tokens,
+) -> list[Labels]:
+    """For each problem, which tokens of its right completion are critical; the end token, which is none, included.
+
+    Args:
+        tokens: what is labelled, `critical_tokens` or `untrained_tokens` of `rlkl.analysis.critical_tokens`.
+    """
+    found = []
+    for pair in operands:
+        labels = np.zeros(len(task.completion(pair)) + 1, dtype=bool)
+        labels[[token.position for token in tokens(task, pair, trained_digits)]] = True
+        found.append(labels)
+    return found
+
+
+def first_error_labels(task: Task, operands: Sequence[Operands], texts: Sequence[str]) -> list[Labels]:
+    """For each answer, where it went wrong: one label at the end of what it wrote as it should, and the place of its error.
+
+    So what comes after an error does not count, for or against. A deviation that leaves the answer right is no error.
+
+    Args:
+        texts: the completions that the model gave.
+
+    Returns:
+        For each problem as many labels as tokens were written rightly, and one for the first wrong one, if there is one.
+    """
+    found = []
+    for pair, text in zip(operands, texts, strict=True):
+        position = first_error(task, pair, text)
+        labels = np.zeros(len(task.completion(pair)) + 1 if position is None else position + 1, dtype=bool)
+        labels[-1] = position is not None and not task.grade(pair, text)
+        found.append(labels)
+    return found
+
+
+def detection(labels: Sequence[Labels], scores: Sequence[Scores], fields: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """How well scores find what is labelled, over the characters of all problems together.
+
+    Args:
+        labels: an array for each problem.
+        scores, fields: as many for each problem, or more, which are left out.
+
+    Returns:
+        `labelled` characters of how many `characters`; the `base_rate`, `average_precision` and `r_precision`; the `curve`: the
+        highest precision at a recall of at least .05, .10, ... 1; and under `fields` those of the R highest scores.
+
+    Raises:
+        ValueError: if there is nothing to find.
+    """
+    wanted = np.concatenate(labels)
+    score = np.concatenate([row[: len(mine)] for row, mine in zip(scores, labels, strict=True)])
+    names = [name for row, mine in zip(fields, labels, strict=True) for name in row[: len(mine)]]
+    precision, recall = precision_recall(wanted, score)
+    highest = np.argsort(-score, kind="stable")[: int(wanted.sum())]
+    return {
+        "characters": len(wanted),
+        "labelled": int(wanted.sum()),
+        "base_rate": float(wanted.mean()),
+        "average_precision": average_precision(wanted, score),
+        "r_precision": r_precision(wanted, score),
+        "curve": [{"recall": level, "precision": float(precision[recall >= level - 1e-9].max())} for level in RECALLS],
+        "fields": dict(Counter(names[index] for index in highest).most_common()),
+    }
+
+
+def detect(
+    model: GPT2LMHeadModel, operands: Sequence[Operands], texts: Sequence[str], trained_digits: int
+) -> dict[str, dict[str, Any]]:
+    """Each question, for each certainty.
+
+    Args:
+        texts: the completions that the model gave, taking the most likely character each time.
+
+    Returns:
+        `critical`, `untrained` (`untrained_tokens`) and `first_error`, each with a `detection` by name of
+        the certainty; without what has nothing to find.
+    """
+    task = task_of(model)
+    scores = uncertainties(model, operands)
+    fields = right_fields(task, operands)
+    questions = {
+        "critical": critical_labels(task, operands, trained_digits),
+        "untrained": critical_labels(task, operands, trained_digits, untrained_tokens),
+        "first_error": first_error_labels(task, operands, texts),
+    }
+    return {
+        question: {name: detection(labels, values, fields) for name, values in scores.items()}
+        for question, labels in questions.items()
+        if any(row.any() for row in labels)
+    }

@@ -1,0 +1,129 @@
+"""How far a policy has moved from a reference, and where: measured on given texts by teacher forcing, exactly.
+
+`compare` is one pass of both models; the functions after it read it off. On right completions of N digits it tells what
+fine-tuning did to skills that were there before, on those of N + 1 where it changed what it was meant to change.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from rlkl import kl
+from rlkl.model.completion import sample
+from rlkl.model.language_model import task_of
+from rlkl.model.sequences import Sequences, next_token_logits
+from rlkl.model.texts import right_sequences
+from rlkl.tasks.operands import Operands
+from rlkl.tasks.registry import Task
+
+END_FIELD = "end"  # the field of the end token
+
+
+class Comparison(NamedTuple):
+    """Two models on B texts.
+
+    Attributes:
+        kl: (B, T) float, KL(policy || reference) in nats of each prediction.
+        changed: (B, T) bool, whether the most likely token is another.
+        mask: (B, T) bool, the predictions of completion tokens; what is outside it has no meaning.
+    """
+
+    kl: Tensor
+    changed: Tensor
+    mask: Tensor
+
+
+@torch.no_grad()
+def compare(policy: GPT2LMHeadModel, reference: GPT2LMHeadModel, sequences: Sequences, batch_size: int = 50) -> Comparison:
+    """Both models on the same texts, a batch at a time. Args: policy, reference: on one device. Returns: on the CPU."""
+    mask = sequences.mask.cpu()
+    divergence, changed = torch.zeros(mask.shape), torch.zeros_like(mask)
+    for rows in torch.arange(len(mask)).split(batch_size):
+        batch = sequences[rows].to(policy.device)
+        logits, reference_logits = next_token_logits(policy, batch), next_token_logits(reference, batch)  # (b, t, V)
+        width = logits.shape[1]
+        divergence[rows, :width] = kl.exact(logits, reference_logits).cpu()
+        changed[rows, :width] = (logits.argmax(-1) != reference_logits.argmax(-1)).cpu()
+    return Comparison(divergence, changed, mask)
+
+
+def right_fields(task: Task, operands: Sequence[Operands]) -> list[list[str]]:
+    """For each problem the field of every token of `rlkl.model.texts.right_sequences`' completion, the end token included."""
+    return [[*(piece.field for piece in task.pieces(pair) for _ in piece.text), END_FIELD] for pair in operands]
+
+
+def kl_by_position(comparison: Comparison, bins: int = 10) -> list[dict[str, float]]:
+    """The mean KL by how far into the completion a token is.
+
+    Args:
+        bins: equal parts of each completion, whatever its length.
+
+    Returns:
+        For each part that has tokens: `start` and `end` as shares of the completion, `kl` per token, and `tokens`.
+    """
+    place = comparison.mask.cumsum(1) - 1  # (B, T) 0 at the first completion token
+    part = (place * bins // comparison.mask.sum(1, keepdim=True).clamp_min(1))[comparison.mask]  # (tokens,)
+    values = comparison.kl[comparison.mask]
+    found = []
+    for number in range(bins):
+        inside = part == number
+        if inside.any():
+            share = {"start": number / bins, "end": (number + 1) / bins}
+            found.append(share | {"kl": values[inside].mean().item(), "tokens": int(inside.sum())})
+    return found
+
+
+def drift(comparison: Comparison, fields: Sequence[Sequence[str]]) -> dict[str, object]:
+    """How much changed, in all and by field.
+
+    Args:
+        fields: for each text the field of every completion token, as `right_fields` gives them.
+
+    Returns:
+        `kl`, the mean per token in nats; `changed`, the share of tokens whose most likely character is another; `tokens`; and
+        under `fields` the same for each field.
+
+    Raises:
+        ValueError: if there are not as many fields as completion tokens.
+    """
+    if [len(row) for row in fields] != comparison.mask.sum(1).tolist():
+        raise ValueError("every completion token needs a field.")
+    names = [field for row in fields for field in row]
+    values, changed = comparison.kl[comparison.mask], comparison.changed[comparison.mask]  # (tokens,)
+    groups = {field: torch.tensor([name == field for name in names]) for field in dict.fromkeys(names)}
+    return _means(values, changed) | {
+        "fields": {field: _means(values[inside], changed[inside]) for field, inside in groups.items()}
+    }
+
+
+def drift_by_digits(
+    policy: GPT2LMHeadModel,
+    reference: GPT2LMHeadModel,
+    digits: Sequence[int],
+    operands: str = "varying",
+    examples: int = 100,
+    seed: int = 1,
+) -> dict[str, Any]:
+    """Drift on right completions of several numbers of digits.
+
+    Args:
+        digits: of the problems; operands, examples, seed: which these are, see `rlkl.model.completion.sample`.
+
+    Returns:
+        For each number of digits, called N, N+1 and so on, what `drift` gives, and `positions` from `kl_by_position`.
+    """
+    task, trained = task_of(policy), policy.config.trained_digits
+    found = {}
+    for number in digits:
+        problems = sample(task, operands, number, examples, seed)
+        comparison = compare(policy, reference, right_sequences(task, problems))
+        name = f"N{number - trained:+d}" if number != trained else "N"
+        found[name] = drift(comparison, right_fields(task, problems)) | {"positions": kl_by_position(comparison)}
+    return found
+
+
+def _means(values: Tensor, changed: Tensor) -> dict[str, object]:
+    return {"kl": values.mean().item(), "changed": changed.float().mean().item(), "tokens": len(values)}

@@ -1,0 +1,260 @@
+"""rlkl-finetune: reinforcement learning on longer numbers than the model was pre-trained on.
+
+rlkl-finetune                                        the embedded model on N + 1 digits, A2C, prioritized KL
+rlkl-finetune penalty=standard algorithm=grpo seed=1
+rlkl-finetune algorithm.collects=24                  the same for longer: goes on where the default's 12 ended
+rlkl-finetune model=RUN/model reference=addition-n5  a fine-tuned model goes on, with the KL to the one before
+rlkl-finetune --multirun penalty=none,standard,prioritized,matched_mean seed=0,1,2,3,4
+torchrun --nproc-per-node 2 -m rlkl.commands.finetune         two processes (GPUs, where there are any), same episodes
+"""
+
+if __name__ == "__main__":  # before what takes seconds to import
+    from rlkl_htc_common.cli.entry import begin
+
+    begin("rlkl")
+
+
+import logging
+import shutil
+from contextlib import nullcontext, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+from transformers import GPT2LMHeadModel
+
+from rlkl.analysis.certainty_gaps import scratchpads
+from rlkl.commands.config import FinetuneConfig, register
+from rlkl.errors import InputError
+from rlkl.finetuning.learner import Learner
+from rlkl.model.completion import check_positions, complete, sample
+from rlkl.model.language_model import check_reference, fingerprint, load_model, save_model, task_of
+from rlkl.report.scratchpad_view import to_html
+from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.cli.interruption import finishing
+from rlkl_htc_common.runs.directory import RunDirectory, config_hash
+from rlkl_htc_common.runs.tracking import Tracker, open_tracker, wandb_mode
+from rlkl_htc_common.training.checkpoints import Checkpoints
+from rlkl_htc_common.training.trainer import LARGE, make_accelerator, warn_without_gpu
+
+log = logging.getLogger(__name__)
+
+SHOWN = 5  # scratchpads in wandb
+GROWS = "algorithm.collects"  # the learning rate is constant, so that a run is the beginning of any longer one
+LAST = "last"  # the folder of a run that has ended, with the checkpoint that it goes on from where it grows
+EVALUATED = ("eval/", "critical/")  # what the names of an evaluation's metrics begin with
+
+
+def check(config: FinetuneConfig) -> None:
+    """Refuse what could only fail later. Raises InputError."""
+    config.penalty.check()
+    config.algorithm.check()
+    config.algorithm.check_with(config.penalty)
+    config.evaluation.check()
+    wandb_mode(config.tracking)
+    for name in ("extra_digits", "evaluate_every", "evaluation_examples"):
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} must be at least 1, not {getattr(config, name)}.")
+
+
+def check_shares(config: FinetuneConfig, processes: int) -> None:
+    """Refuse steps in which a process would have nothing to do. Raises InputError."""
+    algorithm = config.algorithm
+    fewest = min(
+        algorithm.episodes // algorithm.episodes_per_prompt,
+        algorithm.episodes % algorithm.minibatch_size or algorithm.minibatch_size,
+    )
+    if fewest < processes:
+        raise InputError(
+            f"{processes} processes were started, and a step has as few as {fewest} episodes or prompts; start fewer, or set "
+            "algorithm.episodes and algorithm.minibatch_size so that each has one."
+        )
+
+
+def warn_if_slow(model: GPT2LMHeadModel) -> None:
+    """Warn before a large model is fine-tuned without a GPU."""
+    if model.num_parameters() >= LARGE:
+        instead = "the models that come with the package take minutes"
+        warn_without_gpu(f"fine-tuning {model.num_parameters() / 1e6:.0f} million parameters", "hours to days", instead)
+
+
+def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
+    """Fine-tune as the config says; a finished run is not run again, but gone on with where it had fewer collects.
+
+    Returns:
+        The run's result, and `run_dir`.
+    """
+    check(config)
+    start, reference = load(config)
+    if progress:
+        warn_if_slow(start)
+    accelerator = make_accelerator(config.algorithm.precision)
+    check_shares(config, accelerator.num_processes)
+    identity = asdict(config) | {"model": fingerprint(start), "reference": fingerprint(reference)}
+    name = f"{config.algorithm.name}-{config.penalty.weighting}-seed{config.seed}-{config_hash(identity)}"
+    with accelerator.main_process_first():
+        folder = config.run_dir or Path(config.runs) / "rlkl" / "finetune" / name
+        run = RunDirectory(folder, identity, grows=GROWS)
+    with run.locked() if accelerator.is_main_process else nullcontext():
+        result = run.result()
+        if result is None and accelerator.is_main_process:
+            _take_over_a_shorter_run(run)
+        accelerator.wait_for_everyone()
+        if result is None:
+            try:
+                learner = Learner(config, start, accelerator, reference)
+                result = _finetune(run, learner, progress and accelerator.is_main_process)
+            except InputError as error:
+                raise InputError(f"{run.path}: {error}") from error
+        if accelerator.is_main_process:
+            Checkpoints(run.checkpoints).retire(run.path / LAST)
+        accelerator.wait_for_everyone()
+    return result | {"run_dir": str(run.path)}
+
+
+def load(config: FinetuneConfig) -> tuple[GPT2LMHeadModel, GPT2LMHeadModel]:
+    """The model that fine-tuning starts from, and the reference: the same where the config names none. Raises InputError."""
+    start = load_model(config.model)
+    reference = start if config.reference is None else load_model(config.reference)
+    check_models(config, start, reference)
+    return start, reference
+
+
+def check_models(config: FinetuneConfig, start: GPT2LMHeadModel, reference: GPT2LMHeadModel) -> None:
+    """Refuse models that are no pair, or have no positions for so many digits. Raises InputError."""
+    check_reference(config.model, start, config.anchor, reference)
+    for model in (start, reference):
+        check_positions(task_of(model), model.config.n_positions, start.config.trained_digits + config.extra_digits)
+
+
+def _take_over_a_shorter_run(run: RunDirectory) -> None:
+    """Begin a new run where the longest of those beside it ended that only have fewer collects: it would come to the same."""
+    if run.checkpoints.exists() or (run.path / LAST).exists():
+        return
+    for shorter in run.shorter_runs(GROWS):
+        with suppress(InputError), shorter.locked():  # not while another process is at work there
+            if (shorter.path / LAST).is_dir() and shorter.metrics_file.is_file():
+                copy = run.path / f".{LAST}"
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.copyfile(shorter.metrics_file, run.metrics_file)
+                shutil.copytree(shorter.path / LAST, copy)
+                copy.rename(run.path / LAST)
+                log.info("%s had the same to do, but fewer collects: they are taken over", shorter.path)
+                return
+
+
+def _finetune(run: RunDirectory, learner: Learner, progress: bool) -> dict[str, Any]:
+    config, accelerator = learner.config, learner.accelerator
+    checkpoints = Checkpoints(run.checkpoints)
+    start = _resume(run, learner)
+    total = config.algorithm.collects
+    bar = tqdm(total=total, initial=start or 0, desc="collects", disable=not progress, leave=False)
+    opened = open_tracker(
+        run,
+        config.tracking,
+        main=accelerator.is_main_process,
+        job_type="finetune",
+        resume_step=start,
+        forget=() if start is None or _is_evaluated(config, start) else EVALUATED,  # of what was the last collect until now
+    )
+    with opened as tracker, bar:
+        if tracker is not None and start is None:
+            tracker.log(0, learner.evaluate())
+        with finishing() as interrupted:
+            for number in range(start or 0, total):
+                metrics = learner.learn(number)
+                done = number + 1
+                if tracker is not None:
+                    if _is_evaluated(config, done):
+                        metrics |= learner.evaluate()
+                    tracker.log(done, metrics)
+                    checkpoints.save(done, learner.model, {"collects": done, **learner.state()})
+                bar.set_postfix_str(f"success {metrics['rollout/success']:.2f}")
+                bar.update()
+                if learner.anywhere(interrupted.is_set()):
+                    raise KeyboardInterrupt
+        if tracker is not None:
+            if tracker.mirrors:
+                _log_scratchpads(tracker, learner)
+            save_model(run.path / "model", learner.model.policy)
+            run.write_result(
+                algorithm=config.algorithm.name,
+                penalty=config.penalty.weighting,
+                model=config.model,
+                reference=config.anchor,
+                evaluation=asdict(config.evaluation) | {"examples": config.evaluation_examples},
+                trained_digits=learner.trained_digits,
+                digits=learner.digits,
+                history=run.metrics(),
+            )
+    accelerator.wait_for_everyone()
+    result = run.result()
+    assert result is not None
+    return result
+
+
+def _log_scratchpads(tracker: Tracker, learner: Learner) -> None:
+    """A few greedy answers, coloured by the policy's certainty."""
+    policy = learner.model.policy
+    problems = sample(learner.task, "varying", learner.digits, SHOWN, seed=1)
+    pads = scratchpads(policy, problems, complete(policy, problems), learner.trained_digits)
+    rows = [f"<tr><td>{'right' if pad['right'] else 'wrong'}</td><td>{to_html(pad)}</td></tr>" for pad in pads]
+    tracker.page("scratchpads", f"<table>{''.join(rows)}</table>")
+
+
+def _is_evaluated(config: FinetuneConfig, done: int) -> bool:
+    """Whether the policy is evaluated after so many collects."""
+    return done == config.algorithm.collects or done % config.evaluate_every == 0
+
+
+def _resume(run: RunDirectory, learner: Learner) -> int | None:
+    """Load the last checkpoint into the learner, of a killed run or of one that had ended with fewer collects.
+
+    Returns:
+        After how many collects it was made; None if there is none.
+    """
+    for checkpoints in (Checkpoints(run.checkpoints), Checkpoints(run.path / LAST)):
+        with learner.accelerator.main_process_first():  # which removes a damaged one
+            state = checkpoints.load_last(learner.model, learner.accelerator.device)
+        if state is not None:
+            with checkpoints.told_when_foreign():
+                learner.load_state(state)
+                done = int(state["collects"])
+            log.info("continuing after collect %d of %d", done, learner.config.algorithm.collects)
+            return done
+    if (run.path / "result.json").exists():
+        log.warning("%s is missing, where this run could be gone on with: its collects are made again.", run.path / LAST)
+    return None
+
+
+def metrics_of(result: dict[str, Any]) -> dict[str, float]:
+    """What lists of runs say about one."""
+    last = result["history"][-1]
+    return {key.removeprefix("eval/"): last[key] for key in last if key.startswith(("eval/", "rollout/success"))}
+
+
+def _task(config: DictConfig) -> dict[str, Any] | None:
+    typed = OmegaConf.to_object(config)
+    assert isinstance(typed, FinetuneConfig)
+    result = finetune(typed)
+    if not PartialState().is_main_process:
+        return None
+    before, after = result["history"][0], result["history"][-1]
+    told = [key for key in before if key.startswith(EVALUATED)]
+    lines = [f"{key.removeprefix('eval/'):30} {before[key]:.3f} -> {after[key]:.3f}" for key in told]
+    print_result("\n".join([*lines, f"run: {result['run_dir']}"]))
+    metrics = metrics_of(result)
+    return {"run_dir": result["run_dir"], "metrics": metrics, "score": metrics["accuracy_longer"]}
+
+
+def main() -> None:
+    """The console entry point."""
+    register()
+    run_application(_task, application="rlkl", config="finetune", schema=FinetuneConfig, bad_input=(InputError,))
+
+
+if __name__ == "__main__":
+    main()

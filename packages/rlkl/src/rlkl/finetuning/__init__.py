@@ -1,0 +1,1 @@
+"""Fine-tuning with reinforcement learning: experience, and what is learnt from it."""

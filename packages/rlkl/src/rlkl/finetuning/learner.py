@@ -1,0 +1,301 @@
+"""A policy, its reference, and what is done with them: collect episodes, learn from them, look at what has become of it."""
+
+import copy
+import math
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from rlkl import kl
+from rlkl.algorithms import a2c, ppo
+from rlkl.algorithms.by_name import ALGORITHMS
+from rlkl.analysis.comma_probabilities import CriticalProbabilities
+from rlkl.commands.config import AlgorithmConfig, FinetuneConfig
+from rlkl.errors import InputError
+from rlkl.finetuning.experience import Experience, Scores, learn_from, score
+from rlkl.model.actor_critic import ActorCritic
+from rlkl.model.completion import accuracy, grades, sample
+from rlkl.model.language_model import move, task_of
+from rlkl.model.sequences import Sequences, from_samples, token_log_probs
+from rlkl.model.texts import END_TOKEN, decode, encode, longest_completion
+from rlkl.penalty import Penalty, adapted
+from rlkl.rollout.engine import generate
+from rlkl.tasks.operands import Operands
+from rlkl.weighting import masked_mean
+
+REWARD, PUNISHMENT = 1.0, -1.0  # as in the paper's public code
+BINS = 10  # of the histogram of weights
+
+
+def loss_terms(
+    logits: Tensor,
+    values: Tensor,
+    batch: Experience,
+    penalty: Penalty,
+    alpha: float,
+    algorithm: AlgorithmConfig,
+    tokens: Tensor,
+    learning_tokens: Tensor,
+    kl_tokens: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The terms of the loss, each with its coefficient; their sum is the loss.
+
+    Args:
+        logits: (B, T, V) of the policy, divided by the sampling temperature.
+        values: (B, T) of the critic.
+        batch: B episodes, all of a step's or a part of them.
+        alpha: the coefficient of the KL.
+        tokens, learning_tokens: how many the step has in all, and how many of them the policy learns from.
+        kl_tokens: how many have a KL, where it is averaged over these (`Penalty.mean_over`); by default those of the batch.
+    """
+    mask, targets = batch.sequences.mask, batch.sequences.targets
+    method = ALGORITHMS[algorithm.name]
+    log_probs = token_log_probs(logits, targets)
+    terms = {
+        "policy_loss": method.policy_loss(
+            log_probs, batch.log_probs, batch.advantages, batch.learns, clip_range(batch, algorithm), learning_tokens
+        ),
+        "entropy_loss": -algorithm.entropy_coefficient * masked_mean(a2c.entropy(logits), mask, tokens),
+    }
+    if method.has_critic:
+        terms["value_loss"] = algorithm.value_coefficient * a2c.value_loss(values, batch.returns, mask, tokens)
+    if penalty.placement == "loss":
+        total = tokens if penalty.mean_over == "all" else kl_tokens
+        terms["kl_loss"] = _kl_loss(logits, batch, penalty, alpha, algorithm, total)
+    return terms
+
+
+def _kl_loss(
+    logits: Tensor, batch: Experience, penalty: Penalty, alpha: float, algorithm: AlgorithmConfig, total: Tensor | None
+) -> Tensor:
+    if alpha == 0:  # times a KL of inf it would be NaN
+        return logits.new_zeros(())
+    reference_logits = batch.reference_logits / algorithm.temperature
+    targets, mask = batch.sequences.targets, batch.sequences.mask
+    return alpha * penalty.loss(logits, reference_logits, targets, batch.weights, mask, total, batch.log_probs)
+
+
+def clip_range(batch: Experience, algorithm: AlgorithmConfig) -> float | Tensor:
+    """The clip range: one, or (B, T) with another on the tokens that the KL leaves free."""
+    if algorithm.clip_range_uncertain is None:
+        return algorithm.clip_range
+    return torch.where(batch.weights == 0, algorithm.clip_range_uncertain, algorithm.clip_range)
+
+
+class Learner:
+    """A policy that learns, in one process or as one of several.
+
+    Each of several processes samples, scores and differentiates its share of the episodes; all come to the same weights, which
+    are those of a single process but for rounding.
+
+    Args:
+        config: what to do.
+        start: the model that the policy starts as a copy of.
+        accelerator: device, precision and processes.
+        reference: the model that the KL is to, and whose certainty weighs it; None for `start`.
+    """
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        start: GPT2LMHeadModel,
+        accelerator: Accelerator,
+        reference: GPT2LMHeadModel | None = None,
+    ) -> None:
+        self.config, self.accelerator = config, accelerator
+        self.task = task_of(start)
+        self.trained_digits: int = start.config.trained_digits
+        self.digits = self.trained_digits + config.extra_digits
+        self.alpha = config.penalty.alpha
+        torch.manual_seed(config.seed)
+        self.model = ActorCritic(copy.deepcopy(start).requires_grad_(True)).to(accelerator.device)
+        self._half: GPT2LMHeadModel | None = None  # the policy in bfloat16
+        self.reference = move((start if reference is None else reference).requires_grad_(False), accelerator.device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.algorithm.learning_rate)
+        identical = sample(self.task, "identical", self.digits, config.evaluation_examples, seed=0)
+        self.critical = CriticalProbabilities(self.task, identical, self.trained_digits)
+
+    def learn(self, number: int) -> dict[str, float]:
+        """One collect, and what is learnt from it. Returns: what is to be logged."""
+        episodes, rewards = self.collect(number)
+        if number == 0:
+            self.model.set_value(rewards.mean().item())
+        lengths = episodes.mask.sum(1).float()
+        of_rollout = {"rollout/success": (rewards == REWARD).float().mean().item(), "rollout/length": lengths.mean().item()}
+        return of_rollout | self.update(number, episodes, rewards)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the weights."""
+        return {"optimizer": self.optimizer.state_dict(), "alpha": self.alpha}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.alpha = state["alpha"]
+
+    def anywhere(self, here: bool) -> bool:
+        """Whether something is the case in any of the processes."""
+        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device), "sum") > 0)
+
+    def collect(self, number: int) -> tuple[Sequences, Tensor]:
+        """Let the policy calculate, and grade it. Returns: the episodes, those of a prompt in a row, and (B,) their rewards."""
+        algorithm, device = self.config.algorithm, self.accelerator.device
+        rng = Random(f"{self.config.seed}-{number}")
+        group = algorithm.episodes_per_prompt
+        problems = [self.task.longer(self.trained_digits, self.digits, rng) for _ in range(algorithm.episodes // group)]
+        samples = self._roll_out(problems, torch.Generator().manual_seed(rng.getrandbits(63)))
+        operands = [pair for pair in problems for _ in range(group)]
+        right = torch.tensor(grades(self.task, operands, decode(samples)))
+        rewards = torch.where(right, REWARD, PUNISHMENT)
+        return from_samples(encode(map(self.task.prompt, operands)), samples, END_TOKEN).to(device), rewards.to(device)
+
+    def _roll_out(self, problems: Sequence[Operands], generator: torch.Generator) -> list[list[int]]:
+        """What the policy makes of prompts, each process of its share: whoever samples, samples the same."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        algorithm, group = self.config.algorithm, self.config.algorithm.episodes_per_prompt
+        prompts = encode(map(self.task.prompt, problems))
+        longest = longest_completion(self.task, problems)
+        noise = torch.rand(longest, len(prompts), group, dtype=torch.float64, generator=generator)  # (T, P, G)
+        rollouts = generate(
+            self.acting(),
+            prompts[rank::processes],
+            max_new_tokens=longest,
+            end_token=END_TOKEN,
+            temperature=algorithm.temperature,
+            noise=noise[:, rank::processes].flatten(1),
+            samples_per_prompt=group,
+        )
+        mine = rollouts.samples()
+        if processes == 1:
+            return mine
+        shares = gather_object([mine])
+        of_prompt = [shares[prompt % processes][prompt // processes * group :][:group] for prompt in range(len(prompts))]
+        return [sample for samples in of_prompt for sample in samples]
+
+    @torch.no_grad()
+    def acting(self) -> GPT2LMHeadModel:
+        """The policy in the precision of rollouts: always the same model, which a compiled step is compiled for."""
+        if self.config.algorithm.precision == "fp32":
+            return self.model.policy
+        if self._half is None:
+            self._half = copy.deepcopy(self.model.policy).requires_grad_(False)
+            torch.nn.Module.to(self._half, torch.bfloat16)
+        for half, whole in zip(self._half.parameters(), self.model.policy.parameters(), strict=True):
+            half.copy_(whole)
+        return self._half
+
+    def score(self, episodes: Sequences) -> Scores:
+        """What policy, critic and reference say about episodes: each process sees to its share, and all get the whole."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        mine = torch.arange(len(episodes.lengths), device=self.accelerator.device)[rank::processes]
+        whole: dict[str, Tensor] = {}
+        for rows in mine.split(self._at_a_time):
+            with self.accelerator.autocast():
+                part = score(episodes[rows], self.model, self.reference, self.config.penalty, self.config.algorithm.temperature)
+            for name, values in vars(part).items():  # (b, t, ...)
+                shape = (*episodes.inputs.shape, *values.shape[2:])
+                whole.setdefault(name, values.new_zeros(shape))[rows, : values.shape[1]] = values
+        return Scores(**{name: self.accelerator.reduce(values, "sum") for name, values in whole.items()})
+
+    @property
+    def _at_a_time(self) -> int:
+        return self.config.algorithm.micro_batch_size or self.config.algorithm.minibatch_size
+
+    def update(self, number: int, episodes: Sequences, rewards: Tensor) -> dict[str, float]:
+        """Learn from a collect. Returns: means over the steps."""
+        algorithm, penalty = self.config.algorithm, self.config.penalty
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
+        experience = learn_from(episodes, rewards, self.score(episodes), penalty, self.alpha, algorithm, generator)
+        steps = [
+            self._step(experience, rows, number)
+            for _ in range(algorithm.passes)
+            for rows in torch.randperm(len(rewards), generator=generator).split(algorithm.minibatch_size)
+        ]
+        means = {f"losses/{name}": sum(step[name] for step in steps) / len(steps) for name in steps[0]}
+        return means | weight_statistics(experience.weights[episodes.mask]) | {"losses/alpha": self.alpha}
+
+    def _step(self, experience: Experience, rows: Tensor, number: int) -> dict[str, float]:
+        """One step of the optimizer on a minibatch. Args: rows (b,) of the experience. Returns: its terms."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        rows = rows.to(self.accelerator.device)
+        batch = experience[rows]
+        tokens, learning_tokens = batch.sequences.mask.sum(), batch.learns.sum()
+        kl_tokens = self.config.penalty.averaged_over(batch.weights, batch.sequences.mask)
+        sums: dict[str, Tensor] = {}
+        self.optimizer.zero_grad()
+        for part in rows[rank::processes].split(self._at_a_time):
+            for name, value in self._differentiate(experience[part], tokens, learning_tokens, kl_tokens).items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+        self._add_up_gradients()
+        totals = self.accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist()
+        terms: dict[str, float] = dict(zip(sums, totals, strict=True))
+        self._refuse_not_finite("loss", terms["loss"], number)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.algorithm.max_grad_norm)
+        self._refuse_not_finite("gradient", norm.item(), number)
+        self.optimizer.step()
+        if self.config.penalty.target_kl is not None:
+            self.alpha = adapted(self.alpha, terms["kl"], self.config.penalty.target_kl)
+        return terms | {"grad_norm": norm.item()}
+
+    def _differentiate(self, part: Experience, tokens: Tensor, learning_tokens: Tensor, kl_tokens: Tensor) -> dict[str, Tensor]:
+        """Add the gradient of some episodes to that of the step. Returns: what they add to each of its terms."""
+        algorithm, penalty = self.config.algorithm, self.config.penalty
+        with self.accelerator.autocast():
+            logits, values = self.model(part.sequences)
+        logits = logits / algorithm.temperature
+        terms = loss_terms(logits, values, part, penalty, self.alpha, algorithm, tokens, learning_tokens, kl_tokens)
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward()
+        mask = part.sequences.mask
+        with torch.no_grad():
+            log_probs = token_log_probs(logits, part.sequences.targets)
+            beyond = ppo.beyond_clip_range(log_probs, part.log_probs, clip_range(part, algorithm))
+            terms |= {
+                "loss": loss,
+                "kl": masked_mean(kl.exact(logits, part.reference_logits / algorithm.temperature), mask, tokens),
+                "entropy": masked_mean(a2c.entropy(logits), mask, tokens),
+                "clip_fraction": masked_mean(beyond.float(), mask, tokens),
+            }
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _add_up_gradients(self) -> None:
+        if self.accelerator.num_processes == 1:
+            return
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        flat = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
+        summed = self.accelerator.reduce(flat, "sum").split([parameter.numel() for parameter in parameters])
+        for parameter, gradient in zip(parameters, summed, strict=True):
+            parameter.grad = gradient.view_as(parameter)
+
+    def _refuse_not_finite(self, what: str, value: float, number: int) -> None:
+        if not math.isfinite(value):
+            raise InputError(
+                f"the {what} became {value} in collect {number + 1} of {self.config.algorithm.collects}; the last checkpoint "
+                "is kept. Try a smaller algorithm.learning_rate."
+            )
+
+    def evaluate(self) -> dict[str, float]:
+        """Accuracy on N and on more digits, and the probability of the right character on critical commas."""
+        policy, how = self.model.policy.eval(), self.config.evaluation
+        scores = {
+            f"eval/accuracy_{name}": accuracy(
+                policy,
+                sample(self.task, how.operands, digits, self.config.evaluation_examples, 0, self.trained_digits),
+                how.temperature,
+            )
+            for name, digits in (("N", self.trained_digits), ("longer", self.digits))
+        }
+        return scores | self.critical.scores(policy)
+
+
+def weight_statistics(weights: Tensor) -> dict[str, float]:
+    """The mean of the KL's weights and their histogram over [0, 1]. Args: weights (tokens,)."""
+    counts = torch.histc(weights.float().cpu(), BINS, 0.0, 1.0) / len(weights)
+    histogram = {f"weights/share_{low / BINS:.1f}_{(low + 1) / BINS:.1f}": share for low, share in enumerate(counts.tolist())}
+    return {"weights/mean": weights.mean().item(), **histogram}

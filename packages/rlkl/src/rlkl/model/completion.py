@@ -1,0 +1,125 @@
+"""What a model makes of its task: its completions, and whether their answers are right."""
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from rlkl import rollout
+from rlkl.errors import InputError
+from rlkl.model.language_model import task_of
+from rlkl.model.sequences import next_token_logits
+from rlkl.model.texts import END_TOKEN, decode, encode, longest_completion, positions_needed, right_sequences
+from rlkl.rollout.engine import Rollouts
+from rlkl.tasks.operands import Operands
+from rlkl.tasks.registry import Task
+
+OPERANDS = ("identical", "varying")  # kinds of operands by their digits: all have so many, or one has and the other at most
+KINDS = (*OPERANDS, "training_mix")  # what accuracy is measured on, see `sample`
+
+
+def sample(task: Task, kind: str, digits: int, examples: int, seed: int, trained_digits: int | None = None) -> list[Operands]:
+    """Problems for an evaluation, the same for the same seed.
+
+    Args:
+        kind: `identical`, all operands have so many digits; `varying`, one has, the other at most; or `training_mix`, those of
+            training, as the RL figures of the paper are evaluated on: up to the trained digits the mix for pre-training, beyond
+            them that for fine-tuning, in which half of the problems have two operands of more digits than were trained.
+        trained_digits: N; for `training_mix` only.
+    """
+    rng = Random(f"{kind}-{digits}-{seed}")
+    if kind != "training_mix":
+        draw = {"identical": task.identical, "varying": task.varying}[kind]
+        return [draw(digits, rng) for _ in range(examples)]
+    if trained_digits is None:
+        raise ValueError("a training mix depends on trained_digits.")
+    if digits <= trained_digits:
+        return [task.balanced(digits, rng) for _ in range(examples)]
+    return [task.longer(trained_digits, digits, rng) for _ in range(examples)]
+
+
+def check_positions(task: Task, positions: int, digits: int) -> None:
+    """Refuse operands that a model has no positions for. Raises InputError."""
+    needed = positions_needed(task, digits) if digits < positions else digits + 1  # a text is longer than a number in it
+    if needed > positions:
+        raise InputError(
+            f"{task.PLURAL} of {digits} digits need {needed} positions and the model has {positions}: "
+            "use fewer digits, or pre-train a model with more architecture.positions."
+        )
+
+
+def roll_out(
+    model: GPT2LMHeadModel, operands: Sequence[Operands], temperature: float, generator: torch.Generator | None = None
+) -> tuple[list[list[int]], Rollouts]:
+    """Let the model complete the prompts of problems of its task. Returns: the prompts' tokens, and what was sampled."""
+    task = task_of(model)
+    prompts = encode(map(task.prompt, operands))
+    return prompts, rollout.generate(
+        model,
+        prompts,
+        max_new_tokens=longest_completion(task, operands),
+        end_token=END_TOKEN,
+        temperature=temperature,
+        generator=generator,
+    )
+
+
+def complete(
+    model: GPT2LMHeadModel,
+    operands: Sequence[Operands],
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 100,
+    advance: Callable[[int], object] = lambda done: None,
+) -> list[str]:
+    """The completions that the model gives to problems of its task.
+
+    Args:
+        temperature: 0 for the most likely character each time.
+        seed: of the sampling.
+        advance: called with the number of problems done after each batch, for a progress bar.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    task = task_of(model)
+    texts = [task.completion(pair) for pair in operands]
+    order = sorted(range(len(operands)), key=lambda index: len(texts[index]))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        unknown = batch
+        if temperature == 0:
+            right = completes_right(model, [operands[index] for index in batch])
+            unknown = [index for index, is_right in zip(batch, right.tolist(), strict=True) if not is_right]
+        if unknown:
+            _, rollouts = roll_out(model, [operands[index] for index in unknown], temperature, generator)
+            for index, text in zip(unknown, decode(rollouts.samples()), strict=True):
+                texts[index] = text
+        advance(len(batch))
+    return texts
+
+
+@torch.no_grad()
+def completes_right(model: GPT2LMHeadModel, operands: Sequence[Operands]) -> Tensor:
+    """Whether the model, taking the most likely character each time, writes exactly the right completion.
+
+    One pass over the right texts tells, where rolling them out takes hundreds of steps.
+
+    Returns:
+        (B,) bool
+    """
+    sequences = right_sequences(task_of(model), operands).to(model.device)
+    likeliest = next_token_logits(model, sequences).argmax(-1)  # (B, T)
+    return ((likeliest == sequences.targets) | ~sequences.mask).all(1)
+
+
+def grades(task: Task, operands: Sequence[Operands], texts: Sequence[str]) -> list[bool]:
+    """Whether each answer is right."""
+    return [task.grade(pair, text) for pair, text in zip(operands, texts, strict=True)]
+
+
+def accuracy(model: GPT2LMHeadModel, operands: Sequence[Operands], temperature: float = 0.0) -> float:
+    """The share of problems that the model answers right. Args: temperature: 0 for the most likely character each time."""
+    right = grades(task_of(model), operands, complete(model, operands, temperature=temperature))
+    return sum(right) / len(right)

@@ -1,0 +1,83 @@
+"""Prompts with their completions as tensors, and what a model says about them in one pass (teacher forcing).
+
+A model that reads tokens 0..L-2 predicts tokens 1..L-1. All that is said per prediction has shape (B, T) with T = L - 1, and
+`mask` tells which predictions belong to the completion, its end token included.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from rlkl.distributions import at_least_float32
+from rlkl.rollout.engine import Rollouts
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A batch of texts.
+
+    Attributes:
+        tokens: (B, L) int64, padded on the right.
+        prompt_lengths: (B,) int64
+        lengths: (B,) int64, prompt and completion with its end token.
+    """
+
+    tokens: Tensor
+    prompt_lengths: Tensor
+    lengths: Tensor
+
+    @property
+    def inputs(self) -> Tensor:
+        """(B, T) what the model reads."""
+        return self.tokens[:, :-1]
+
+    @property
+    def targets(self) -> Tensor:
+        """(B, T) what it should predict."""
+        return self.tokens[:, 1:]
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T) bool, the predictions of completion tokens."""
+        place = torch.arange(1, self.tokens.shape[1], device=self.tokens.device)
+        return (place >= self.prompt_lengths[:, None]) & (place < self.lengths[:, None])
+
+    def __getitem__(self, rows: Tensor) -> "Sequences":
+        """Some of the rows, without columns that only pad. Args: rows (b,) int64."""
+        lengths = self.lengths[rows]
+        return Sequences(self.tokens[rows, : int(lengths.max())], self.prompt_lengths[rows], lengths)
+
+    def to(self, device: torch.device) -> "Sequences":
+        """The same on a device."""
+        return Sequences(self.tokens.to(device), self.prompt_lengths.to(device), self.lengths.to(device))
+
+
+def from_tokens(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], end_token: int) -> Sequences:
+    """Sequences from B prompts and as many completions; the end token is added to each."""
+    return from_samples(prompts, [[*completion, end_token] for completion in completions], end_token)
+
+
+def from_rollouts(prompts: Sequence[Sequence[int]], rollouts: Rollouts, end_token: int) -> Sequences:
+    """Sequences from B prompts and what was sampled after them."""
+    return from_samples(prompts, rollouts.samples(), end_token)
+
+
+def from_samples(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[int]], padding: int) -> Sequences:
+    """Sequences from B prompts and the tokens that were sampled after them, their end tokens included."""
+    rows = [torch.tensor([*prompt, *sample]) for prompt, sample in zip(prompts, samples, strict=True)]
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
+    lengths = torch.tensor([len(row) for row in rows])
+    return Sequences(tokens, torch.tensor([len(prompt) for prompt in prompts]), lengths)
+
+
+def next_token_logits(model: GPT2LMHeadModel, sequences: Sequences) -> Tensor:
+    """(B, T, V) float32 logits of every prediction. Padding on the right needs no attention mask: nothing looks ahead."""
+    return model(input_ids=sequences.inputs, use_cache=False).logits.float()
+
+
+def token_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
+    """The log-probability of each target. Args: logits (B, T, V); targets (B, T). Returns: (B, T), float32 or float64."""
+    return at_least_float32(logits).log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)

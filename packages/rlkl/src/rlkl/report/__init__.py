@@ -1,0 +1,1 @@
+"""The report of a reproduction: how weightings of the KL compare."""

@@ -1,0 +1,130 @@
+"""The report on a reproduction: where models start, and what fine-tuning by several methods makes of them."""
+
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlkl.report.curves import axis_picture, comma_pictures, curve_pictures, weights_pictures
+from rlkl.report.drift import DRIFT_TEXT, drift_pictures, drift_table
+from rlkl.report.methods import Runs, comparison_table, curves_table, findings, result_table, steps_table, weights_text
+from rlkl.report.pools import pools_table
+from rlkl.report.start import Start, certainty_levels_table, digits_figure, levels_table, start_sections
+from rlkl.tasks.registry import task_named
+from rlkl_htc_common.report.figures import to_svg
+from rlkl_htc_common.report.page import Picture, Section, Table, markdown_table, write_report
+from rlkl_htc_common.report.run_list import runs_section
+from rlkl_htc_common.report.statistics import told_over_seeds
+from rlkl_htc_common.runs.directory import write_atomically
+
+COMMAS_TEXT = (
+    "The probability of the right character at the first critical comma of a list (figure 7): in the first scratchpad line "
+    "that before digit N+1, in the second that before digit N, in the third that before digit N-1; measured on the same "
+    "problems throughout, with the right text before it."
+)
+KEPT = ("history", "drift", "wall_seconds", "run_dir", "model", "reference", "evaluation", "trained_digits", "digits")
+
+
+def summarize(starts: dict[str, Start], methods: list[str], results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Gather what the report shows.
+
+    Args:
+        starts: what `rlkl.commands.evaluate.gather` says about each model that runs start from.
+        methods: their names.
+        results: result.json of each run: seed by seed, all methods in order.
+
+    Returns:
+        `starts`, `seeds`, and `methods`: by method the list over seeds of what was logged.
+    """
+    runs: Runs = {name: [] for name in methods}
+    for name, result in zip(cycle(methods), results, strict=False):
+        runs[name].append({key: result[key] for key in KEPT})
+    return {
+        "starts": starts,
+        "seeds": list(dict.fromkeys(result["seed"] for result in results)),
+        "methods": runs,
+        **{fact: (results or list(starts.values()))[0][fact] for fact in ("git_commit", "versions")},
+    }
+
+
+def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: str) -> Path:
+    """Write report.html, table.md and one SVG per figure into a folder.
+
+    Args:
+        summary: what `summarize` gave, with `compare`, pairs of methods; `steps` between methods, or None; `pools` of
+            methods, or None; `axis`, a `key` and its `lines`, or None; `wall_seconds`.
+
+    Returns:
+        The report.
+    """
+    starts = summary["starts"]
+    main_table, sections = _method_sections(summary, output) if summary["methods"] else (levels_table(starts), [])
+    write_atomically(output / "table.md", markdown_table(main_table) + "\n")
+    digits = digits_figure(starts)
+    write_atomically(output / "accuracy_by_digits.svg", to_svg(digits))
+    if len(starts) > 1:
+        tables = [levels_table(starts), certainty_levels_table(starts)]
+        caption = "Accuracy before fine-tuning by digits beyond those of training (figure 2), with 95% bootstrap intervals."
+        sections.append(Section("The models before", [], tables, [Picture(to_svg(digits), caption)]))
+    sections += [section for start in starts.values() for section in start_sections(start)]
+    if summary["runs"]:
+        sections.append(runs_section(summary["runs"]))
+    file = output / "report.html"
+    write_report(file, title, _lead(summary), sections, _facts(summary, command))
+    return file
+
+
+def _method_sections(summary: dict[str, Any], output: Path) -> tuple[Table, list[Section]]:
+    """What fine-tuning made of the models: the result, and the sections; writes the figures."""
+    runs, pairs = summary["methods"], summary["compare"]
+    main_table = result_table(runs)
+    pictures, commas, drifts = curve_pictures(runs), comma_pictures(runs), drift_pictures(runs)
+    first = list(pictures.values())
+    if summary["axis"] is not None:
+        pictures["axis"] = axis_picture(runs, summary["axis"]["key"], summary["axis"]["lines"])
+        first.insert(0, pictures["axis"])
+    tables = [main_table, comparison_table(runs, pairs), curves_table(runs)]
+    if summary["steps"] is not None:
+        tables.insert(1, steps_table(runs, summary["steps"]))
+    if summary["pools"]:
+        tables.insert(1, pools_table(runs, summary["pools"]))
+    weights = weights_pictures(runs)
+    for name, picture in (pictures | commas | drifts | weights).items():
+        write_atomically(output / f"{name}.svg", picture.svg)
+    return main_table, [
+        Section("The result", findings(runs, pairs), tables, first),
+        Section("How far the policy moved", DRIFT_TEXT, [drift_table(runs)], list(drifts.values())),
+        Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values())),
+        Section("The weights", weights_text(runs), [], list(weights.values())),
+    ]
+
+
+def _lead(summary: dict[str, Any]) -> str:
+    plurals = {task_named(start["task"]).PLURAL for start in summary["starts"].values()}
+    kinds = " or ".join(sorted(plurals))
+    if not summary["methods"]:
+        return f"Models pre-trained on {kinds} of up to N digits, on N digits and more, before any fine-tuning."
+    count = len(summary["seeds"])
+    first = next(iter(summary["methods"].values()))[0]
+    trained, digits = f"up to N = {first['trained_digits']} digits", f"{first['digits']} digits"
+    if len(summary["starts"]) > 1:
+        trained, digits = "up to N digits", "more"
+    return (
+        f"Pre-trained on {kinds} of {trained}, fine-tuned by reinforcement learning on {digits}, by several methods. What that "
+        f"reaches is {told_over_seeds(count)}."
+    )
+
+
+def _facts(summary: dict[str, Any], command: str) -> list[tuple[str, str]]:
+    seconds = [run["wall_seconds"] for runs in summary["methods"].values() for run in runs]
+    a_run = f"; a run takes {np.mean(seconds):.0f} s" if seconds else ""
+    models = ", ".join(f"{start['model']} ({start['fingerprint']})" for start in summary["starts"].values())
+    return [
+        ("command", command),
+        ("starting from", models),
+        ("commit", str(summary["git_commit"])),
+        ("versions", ", ".join(f"{name} {version}" for name, version in summary["versions"].items())),
+        *([("seeds", ", ".join(map(str, summary["seeds"])))] if seconds else []),
+        ("time", f"{summary['wall_seconds'] / 60:.1f} minutes, without what was done before{a_run}"),
+    ]

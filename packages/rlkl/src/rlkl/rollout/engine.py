@@ -1,0 +1,161 @@
+"""The rollout engine: batched sampling from a GPT-2, with a key-value cache that is allocated once.
+
+Each prompt is read once, however many rows continue it, and a decoder of `decoders.py` then continues the rows. What a row
+samples depends on the generator, on its number and on its prompt, not on when the others end nor on how many go at a time. It
+knows no task.
+
+Left out on purpose: other architectures than GPT-2, beam search, top-k and top-p (rollouts must come from the policy itself),
+and giving the place of rows that have ended to the next prompts. On a CPU that was half as fast as batches that shrink: where
+rows are at different columns, every step reads up to the column of the furthest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from rlkl.rollout.decoders import Decoder, MakeDecoder, fastest_decoder
+
+CHECK_EVERY = 8  # steps between looks at which rows have ended: each look waits for the device
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """What was sampled, aligned at its first token.
+
+    Attributes:
+        tokens: (B, T) int64, the end token after a row's end.
+        log_probs: (B, T) float, of the sampled tokens under the distribution they were sampled from; 0 after a row's end.
+        lengths: (B,) int64, tokens in each row, its end token included; T where it did not end.
+        ended: (B,) bool, whether the end token was sampled.
+    """
+
+    tokens: Tensor
+    log_probs: Tensor
+    lengths: Tensor
+    ended: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T) bool, the tokens that were sampled."""
+        return torch.arange(self.tokens.shape[1], device=self.lengths.device) < self.lengths[:, None]
+
+    def samples(self) -> list[list[int]]:
+        """The tokens of each row, its end token included."""
+        return [row[:length] for row, length in zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)]
+
+
+@torch.no_grad()
+def generate(
+    model: GPT2LMHeadModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    end_token: int,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+    samples_per_prompt: int = 1,
+    max_rows: int | None = None,
+    make_decoder: MakeDecoder = fastest_decoder,
+) -> Rollouts:
+    """Continue every prompt until the end token.
+
+    Args:
+        model: in eval mode; the cache has its precision, log-probabilities are computed in float32.
+        prompts: P token sequences, none of them empty.
+        max_new_tokens: where rows are cut that do not end by themselves.
+        end_token: what ends a row.
+        temperature: the logits are divided by it; 0 takes the most likely token.
+        generator: the source of randomness, on the CPU. What a row gets does not depend on when the others end.
+        noise: (T, B) float64 in [0, 1), T at least max_new_tokens, with which tokens are chosen; drawn with the generator by
+            default. Who continues a part of the prompts gives it the columns of their rows, for the samples of the whole.
+        samples_per_prompt: G rows for each prompt: B = P * G, and row p * G + g continues prompt p.
+        max_rows: how many rows are continued at a time, at least G; all by default. The samples are the same.
+        make_decoder: what continues them, by default the fastest decoder for the model's device.
+
+    Raises:
+        ValueError: if a prompt is empty, max_new_tokens or max_rows is too small, or prompt and new tokens are more than the
+            model has positions for.
+    """
+    _check(model, prompts, max_new_tokens, samples_per_prompt, max_rows)
+    batch = len(prompts) * samples_per_prompt
+    if temperature == 0:
+        noise = torch.zeros(1, 1, dtype=torch.float64).expand(max_new_tokens, batch)  # (T, B)
+    elif noise is None:
+        noise = torch.rand(max_new_tokens, batch, dtype=torch.float64, generator=generator)
+    noise = noise.to(model.device)
+    tokens = torch.full((max_new_tokens, batch), end_token, device=model.device)  # (T, B)
+    log_probs = torch.zeros(max_new_tokens, batch, device=model.device)
+    order = sorted(range(len(prompts)), key=lambda prompt: -len(prompts[prompt]))
+    share = len(prompts) if max_rows is None else max_rows // samples_per_prompt
+    for start in range(0, len(order), share):
+        some = order[start : start + share]
+        rows = torch.tensor(some)[:, None] * samples_per_prompt + torch.arange(samples_per_prompt)  # (p, G)
+        columns = len(prompts[some[0]]) + max_new_tokens
+        decoder = make_decoder(model, rows.numel(), columns, temperature)
+        _continue(decoder, [prompts[prompt] for prompt in some], rows.to(model.device), noise, tokens, log_probs, end_token)
+    after = (tokens == end_token).cumsum(0) - (tokens == end_token).int()  # (T, B) end tokens before each token
+    sampled = after == 0
+    lengths = sampled.sum(0)
+    width = int(lengths.max())
+    return Rollouts(
+        tokens.masked_fill(~sampled, end_token)[:width].T.contiguous(),
+        log_probs.masked_fill(~sampled, 0.0)[:width].T.contiguous(),
+        lengths,
+        (tokens == end_token).any(0),
+    )
+
+
+def _check(
+    model: GPT2LMHeadModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, samples_per_prompt: int, max_rows: int | None
+) -> None:
+    if not prompts or not all(prompts):
+        raise ValueError("there must be prompts, and none may be empty.")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens is {max_new_tokens} and must be at least 1.")
+    if samples_per_prompt < 1 or (max_rows is not None and max_rows < samples_per_prompt):
+        raise ValueError(
+            f"{samples_per_prompt} samples_per_prompt and {max_rows} max_rows: one sample is the least, and a row for each."
+        )
+    longest = max(map(len, prompts))
+    if longest + max_new_tokens > model.config.n_positions:
+        raise ValueError(
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones need {longest + max_new_tokens} positions; "
+            f"the model has {model.config.n_positions}."
+        )
+
+
+def _continue(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    rows: Tensor,
+    noise: Tensor,
+    tokens: Tensor,
+    log_probs: Tensor,
+    end_token: int,
+) -> None:
+    """Continue some prompts, p of them, until all their rows have ended.
+
+    Args:
+        rows: (p, G) their numbers among all B rows.
+        noise: (T, B) what each choice is made with.
+        tokens: (T, B) where what is sampled is written; after a row's end, anything may be.
+        log_probs: (T, B) likewise.
+    """
+    device, longest = tokens.device, max(map(len, prompts))
+    padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)  # (p,)
+    inputs = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)  # (p, S)
+    copies, rows = rows.shape[1], rows.flatten()  # (b,)
+    ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
+    tokens[0, rows], log_probs[0, rows] = decoder.start(inputs, padding, copies, noise[0, rows])
+    for step in range(1, len(tokens)):
+        if step % CHECK_EVERY == 0:
+            ended |= (tokens[step - CHECK_EVERY : step, rows] == end_token).any(0)
+            if ended.all():
+                break
+            kept = decoder.drop(ended)
+            rows, ended = rows[kept], ended[kept]
+        tokens[step, rows], log_probs[step, rows] = decoder.step(noise[step, rows])

@@ -1,0 +1,1 @@
+"""Arithmetic written out on scratchpads: addition, subtraction, multiplication."""
