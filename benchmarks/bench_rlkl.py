@@ -222,15 +222,15 @@ def test_cost_per_token_as_digits_grow(benchmark):
 
 
 def test_a_collect_and_its_update(benchmark, model, tmp_path):
-    """End to end, and the update alone, of one collect of rlkl-finetune as it comes; and with the other ways to roll out."""
+    """End to end, and the update alone, of one iteration of rlkl-finetune as it comes; and with the other ways to roll out."""
     work = Learner(FinetuneConfig(runs=str(tmp_path)), load_model("addition-n5"), make_accelerator())
     work.update(0, *work.collect(0))
-    tokens, updates, collects = [], [], []
+    tokens, updates, iterations = [], [], []
 
     def collect_and_update():
         started = time.perf_counter()
         episodes, rewards = work.collect(1)
-        collects.append(time.perf_counter() - started)
+        iterations.append(time.perf_counter() - started)
         started = time.perf_counter()
         work.update(1, episodes, rewards)
         wait_for_device()
@@ -247,13 +247,13 @@ def test_a_collect_and_its_update(benchmark, model, tmp_path):
     with torch.no_grad():
         uncached = uncached_seconds(model, episodes, width, steps)
     by_transitions = transition_seconds(model, work.reference, episodes, width, steps)
-    update, collect = min(updates), min(collects)
+    update, iteration = min(updates), min(iterations)
     benchmark.extra_info.update(
         update_tokens_per_second=round(tokens[-1] / update),
         update_by_transitions_tokens_per_second=round(1 / by_transitions),
         with_generate_tokens_per_second=round(tokens[-1] / (update + generated)),
         without_a_cache_tokens_per_second=round(tokens[-1] / (uncached + tokens[-1] * by_transitions)),
-        share_of_rollouts=round(collect / (collect + update), 2),
+        share_of_rollouts=round(iteration / (iteration + update), 2),
     )
     tell_memory(benchmark, collect_and_update_once)
 

@@ -185,7 +185,7 @@ def test_the_paper_profile_is_of_the_papers_models(experiment):
         task, trained = re.fullmatch(r"runs/rlkl/(\w+)-n(\d+)-gpt2/model", model).groups()
         check_positions(task_named(task), positions, int(trained) + digits)
     for name, run in zip(names_of(config), runs, strict=False):
-        assert (run.algorithm.precision, run.algorithm.collects) == ("bf16", 40)
+        assert (run.algorithm.precision, run.algorithm.iterations) == ("bf16", 40)
         level, task = re.match(r"N = (\d+), ", name), re.fullmatch(r"([a-z]+), (prioritized|standard|none)", name)
         assert not level or f"-n{level[1]}-" in run.model
         assert not task or f"/{task[1]}-" in run.model

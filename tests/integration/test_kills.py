@@ -40,7 +40,7 @@ PRETRAIN = PretrainConfig(
 )
 FINETUNE = FinetuneConfig(
     penalty=Penalty("prioritized", beta=10.0),
-    algorithm=AlgorithmConfig(episodes=6, collects=30, minibatch_size=3, learning_rate=1e-3),
+    algorithm=AlgorithmConfig(episodes=6, iterations=30, minibatch_size=3, learning_rate=1e-3),
     evaluate_every=7,
     evaluation_examples=2,
     tracking=OFF,

@@ -86,7 +86,7 @@ def model(pretrained, tmp_path):
     return f"model {ODD}"
 
 
-QUICK = ["algorithm.episodes=4", "algorithm.collects=1", "algorithm.minibatch_size=2", "evaluation_examples=1"]
+QUICK = ["algorithm.episodes=4", "algorithm.iterations=1", "algorithm.minibatch_size=2", "evaluation_examples=1"]
 
 
 def test_rlkl(model, tmp_path, monkeypatch, capsys):

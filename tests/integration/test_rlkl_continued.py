@@ -1,5 +1,5 @@
-"""Fine-tuning that goes on: a run that has ended gets more collects, a fine-tuned model is trained on with its anchor where it
-was; and what is told before and after is measured on the same problems."""
+"""Fine-tuning that goes on: a run that has ended gets more iterations, a fine-tuned model is trained on with its anchor where
+it was; and what is told before and after is measured on the same problems."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ def small(pretrained, tmp_path):
     return FinetuneConfig(
         model=str(pretrained / "model"),
         penalty=Penalty("prioritized", beta=10.0),
-        algorithm=AlgorithmConfig(episodes=6, collects=4, minibatch_size=3, learning_rate=1e-3),
+        algorithm=AlgorithmConfig(episodes=6, iterations=4, minibatch_size=3, learning_rate=1e-3),
         evaluate_every=3,
         evaluation_examples=3,
         runs=str(tmp_path / "runs"),
@@ -68,8 +68,8 @@ def small(pretrained, tmp_path):
     )
 
 
-def collects(config, number):
-    return replace(config, algorithm=replace(config.algorithm, collects=number))
+def iterations(config, number):
+    return replace(config, algorithm=replace(config.algorithm, iterations=number))
 
 
 def run(config):
@@ -114,40 +114,40 @@ def test_more_collects_go_on_to_the_numbers_of_all_at_once(small, place, changes
     config = replace(small, **changes | {"algorithm": algorithm})
     if place == "the same run_dir":
         config = replace(config, run_dir=str(tmp_path / "grown"))
-    first = run(collects(config, 4))
+    first = run(iterations(config, 4))
     learnt = []
     learn = Learner.learn
     monkeypatch.setattr(Learner, "learn", lambda self, number: learnt.append(number) or learn(self, number))
-    grown = run(collects(config, 8))
+    grown = run(iterations(config, 8))
     assert learnt == [4, 5, 6, 7]
     assert (first["run_dir"] == grown["run_dir"]) == (place == "the same run_dir")
-    at_once = run(replace(collects(config, 8), run_dir=str(tmp_path / "at once")))
+    at_once = run(replace(iterations(config, 8), run_dir=str(tmp_path / "at once")))
     same(outcome(tmp_path / "at once"), outcome(tmp_path / grown["run_dir"]))
     assert [line["step"] for line in grown["history"]] == list(range(9))
     assert at_once["history"] == grown["history"]
-    assert run(collects(config, 8)) == grown, "a finished run is not run again"
+    assert run(iterations(config, 8)) == grown, "a finished run is not run again"
 
 
-@pytest.mark.parametrize("collect", [4, 5, 7])
-def test_a_run_that_is_killed_while_it_grows_goes_on_to_the_same_numbers(small, collect, tmp_path, monkeypatch):
-    whole = replace(collects(small, 8), run_dir=str(tmp_path / "whole"))
+@pytest.mark.parametrize("iteration", [4, 5, 7])
+def test_a_run_that_is_killed_while_it_grows_goes_on_to_the_same_numbers(small, iteration, tmp_path, monkeypatch):
+    whole = replace(iterations(small, 8), run_dir=str(tmp_path / "whole"))
     run(whole)
     grown = replace(small, run_dir=str(tmp_path / "grown"))
     run(grown)
     update = Learner.update
 
     def dies(self, number, *rest):
-        if number == collect:
+        if number == iteration:
             raise MemoryError
         return update(self, number, *rest)
 
     monkeypatch.setattr(Learner, "update", dies)
     with pytest.raises(MemoryError):
-        run(collects(grown, 8))
+        run(iterations(grown, 8))
     monkeypatch.undo()
-    with pytest.raises(InputError, match=r"different: algorithm.collects\): algorithm.collects can be raised, not lowered"):
+    with pytest.raises(InputError, match=r"different: algorithm.iterations\): algorithm.iterations can be raised, not lowered"):
         run(grown)
-    run(collects(grown, 8))
+    run(iterations(grown, 8))
     same(outcome(tmp_path / "whole"), outcome(tmp_path / "grown"))
     assert not (tmp_path / "grown" / "checkpoints").exists()
 
@@ -165,8 +165,8 @@ def test_an_unfinished_run_can_grow_too(small, tmp_path, monkeypatch):
     with pytest.raises(MemoryError):
         run(grown)
     monkeypatch.undo()
-    run(collects(grown, 6))
-    run(replace(collects(small, 6), run_dir=str(tmp_path / "whole")))
+    run(iterations(grown, 6))
+    run(replace(iterations(small, 6), run_dir=str(tmp_path / "whole")))
     same(outcome(tmp_path / "whole"), outcome(tmp_path / "grown"))
 
 
@@ -175,18 +175,18 @@ def test_without_its_last_state_a_run_is_made_again_and_says_so(small, tmp_path,
     run(grown)
     shutil.rmtree(tmp_path / "grown" / "last")
     with caplog.at_level(logging.WARNING):
-        run(collects(grown, 6))
+        run(iterations(grown, 6))
     assert "last is missing" in caplog.text
-    run(replace(collects(small, 6), run_dir=str(tmp_path / "whole")))
+    run(replace(iterations(small, 6), run_dir=str(tmp_path / "whole")))
     same(outcome(tmp_path / "whole"), outcome(tmp_path / "grown"))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 5}, r"different: algorithm.collects, seed\); choose another run_dir"),
-        ({"penalty": Penalty("standard")}, r"different: algorithm.collects, penalty"),
-        ({"extra_digits": 2}, r"different: algorithm.collects, extra_digits\)"),
+        ({"seed": 5}, r"different: algorithm.iterations, seed\); choose another run_dir"),
+        ({"penalty": Penalty("standard")}, r"different: algorithm.iterations, penalty"),
+        ({"extra_digits": 2}, r"different: algorithm.iterations, extra_digits\)"),
     ],
 )
 def test_only_a_run_that_is_the_same_otherwise_grows(small, change, message, tmp_path):
@@ -194,7 +194,7 @@ def test_only_a_run_that_is_the_same_otherwise_grows(small, change, message, tmp
     run(grown)
     before = {file: file.read_bytes() for file in (tmp_path / "grown").rglob("*") if file.is_file()}
     with pytest.raises(InputError, match=message):
-        run(replace(collects(grown, 8), **change))
+        run(replace(iterations(grown, 8), **change))
     assert {file: file.read_bytes() for file in (tmp_path / "grown").rglob("*") if file.is_file()} == before
 
 
@@ -206,7 +206,7 @@ def test_a_run_that_another_process_is_at_work_on_does_not_grow(small, tmp_path)
         RunDirectory(tmp_path / "grown", yaml.safe_load(config)).locked(),
         pytest.raises(InputError, match="another process is at work"),
     ):
-        run(collects(grown, 8))
+        run(iterations(grown, 8))
     assert (tmp_path / "grown" / "config.yaml").read_text() == config
 
 
@@ -314,7 +314,7 @@ def table_rows(lines):
 )
 def test_a_model_that_does_not_change_is_the_same_before_and_after(small, changes):
     config = replace(small, **{"evaluation_examples": 9} | changes)
-    still = replace(config, algorithm=replace(config.algorithm, collects=1, learning_rate=1e-30))
+    still = replace(config, algorithm=replace(config.algorithm, iterations=1, learning_rate=1e-30))
     results = [run(replace(still, seed=seed)) for seed in (0, 1)]
     rows = table_rows(result_table({"ours": results}).rows)
     assert rows["before"] == rows["ours"]
@@ -327,7 +327,7 @@ def test_so_it_is_in_a_reproduction_whose_methods_are_measured_differently(pretr
         f"model={pretrained / 'model'}",
         "seeds=[0]",
         "examples=2",  # others than those of the evaluations during fine-tuning
-        "algorithm.collects=1",
+        "algorithm.iterations=1",
         "algorithm.episodes=4",
         "algorithm.learning_rate=1e-30",
         "evaluation_examples=7",

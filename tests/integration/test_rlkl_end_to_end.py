@@ -71,7 +71,7 @@ def small(pretrained, tmp_path):
     return FinetuneConfig(
         model=str(pretrained / "model"),
         penalty=Penalty("prioritized", beta=10.0),
-        algorithm=AlgorithmConfig(episodes=6, collects=4, minibatch_size=3, learning_rate=1e-3),
+        algorithm=AlgorithmConfig(episodes=6, iterations=4, minibatch_size=3, learning_rate=1e-3),
         evaluate_every=2,
         evaluation_examples=3,
         run_dir=str(tmp_path / "run"),
@@ -176,14 +176,14 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(small, tmp_pa
     assert outcome(folders[0])[0] != outcome(folders[2])[0]
 
 
-@pytest.mark.parametrize("collect", [0, 1, 3])
-def test_a_finetuning_that_is_killed_goes_on_to_the_same_numbers(small, collect, tmp_path, monkeypatch):
+@pytest.mark.parametrize("iteration", [0, 1, 3])
+def test_a_finetuning_that_is_killed_goes_on_to_the_same_numbers(small, iteration, tmp_path, monkeypatch):
     whole = replace(small, run_dir=str(tmp_path / "whole"))
     finetune_app.finetune(whole, progress=False)
     update = Learner.update
 
     def dies(self, number, *rest):
-        if number == collect:
+        if number == iteration:
             raise MemoryError
         return update(self, number, *rest)
 
@@ -207,7 +207,7 @@ def test_a_loss_that_is_no_number_is_told_and_the_last_checkpoint_stays(small, t
         return found | {"kl_loss": found["kl_loss"] * float("nan")} if calls == 4 else found
 
     monkeypatch.setattr(learner, "loss_terms", becomes_nan)
-    with pytest.raises(InputError, match="the loss became nan in collect 2 of 4; the last checkpoint is kept"):
+    with pytest.raises(InputError, match="the loss became nan in iteration 2 of 4; the last checkpoint is kept"):
         finetune_app.finetune(small, progress=False)
     (kept,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     assert kept.name == "step-00000001"
@@ -427,7 +427,7 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
         f"model={pretrained / 'model'}",
         "seeds=[0,1]",
         "examples=8",
-        "algorithm.collects=2",
+        "algorithm.iterations=2",
         "algorithm.episodes=4",
         "evaluation_examples=2",
         "evaluate_every=1",
@@ -478,7 +478,7 @@ def test_models_can_be_held_against_each_other_before_any_fine_tuning(pretrained
 
 def test_ctrl_c_keeps_a_checkpoint_and_exits_with_130(pretrained, tmp_path):
     command = [sys.executable, "-m", "rlkl.commands.finetune", f"model={pretrained / 'model'}", f"run_dir={tmp_path / 'run'}"]
-    command += ["algorithm.episodes=4", "algorithm.collects=10000", "evaluation_examples=1"]
+    command += ["algorithm.episodes=4", "algorithm.iterations=10000", "evaluation_examples=1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"WANDB_MODE": "disabled"})
     checkpoints = tmp_path / "run" / "checkpoints"
     deadline = time.monotonic() + 90

@@ -50,7 +50,7 @@ def test_a_job_of_htc_returns_what_epochs_are_selected_by(place, tmp_path, monke
 
 def test_a_job_of_rlkl_returns_an_accuracy(pretrained, tmp_path, monkeypatch, capsys):
     told = ["--multirun", f"hydra.sweep.dir={tmp_path}", f"runs={tmp_path}", f"model={pretrained / 'model'}", "seed=0,1"]
-    told += ["algorithm.episodes=4", "algorithm.collects=1", "algorithm.minibatch_size=2", "evaluation_examples=4"]
+    told += ["algorithm.episodes=4", "algorithm.iterations=1", "algorithm.minibatch_size=2", "evaluation_examples=4"]
     code, out, err = call(finetune_app.main, told, monkeypatch, capsys)
     assert code == 0, err
     for record in records(tmp_path):

@@ -79,7 +79,7 @@ def test_the_entropy_is_drawn_up(episode):
 
 
 @pytest.fixture
-def collect():
+def batch():
     """Four episodes of two prompts, three, two, three and one tokens after one of a prompt; and what was said of them."""
     torch.manual_seed(0)
     lengths = torch.tensor([4, 3, 4, 2])
@@ -88,24 +88,24 @@ def collect():
     return sequences, torch.tensor([1.0, -1.0, 1.0, 1.0]), scores
 
 
-def learnt(collect, algorithm, penalty, alpha=2.0):
+def learnt(batch, algorithm, penalty, alpha=2.0):
     algorithm.check()
     penalty.check()
-    return learn_from(*collect, penalty, alpha, algorithm, torch.Generator().manual_seed(0))
+    return learn_from(*batch, penalty, alpha, algorithm, torch.Generator().manual_seed(0))
 
 
-def test_episodes_of_a_group_are_compared_with_each_other(collect):
-    mask = collect[0].mask
-    rloo = learnt(collect, AlgorithmConfig(name="rloo", group_size=2), Penalty())
+def test_episodes_of_a_group_are_compared_with_each_other(batch):
+    mask = batch[0].mask
+    rloo = learnt(batch, AlgorithmConfig(name="rloo", group_size=2), Penalty())
     torch.testing.assert_close(rloo.advantages, torch.tensor([2.0, -2.0, 0.0, 0.0])[:, None] * mask)  # rewards deviate by 1
-    grpo = learnt(collect, AlgorithmConfig(name="grpo", group_size=2), Penalty())
+    grpo = learnt(batch, AlgorithmConfig(name="grpo", group_size=2), Penalty())
     expected = torch.tensor([1.0, -1.0, 0.0, 0.0])[:, None] * mask / math.sqrt(2)
     torch.testing.assert_close(grpo.advantages, expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_a_kl_in_the_reward_is_taken_off_what_is_to_come(collect, name):
-    sequences, _, scores = collect
+def test_a_kl_in_the_reward_is_taken_off_what_is_to_come(batch, name):
+    sequences, _, scores = batch
     rewards = torch.tensor([1.0, -1.0, 2.0, 1.0])  # they deviate by 1.26
     algorithm = AlgorithmConfig(name=name, group_size=None if ALGORITHMS[name].has_critic else 2, gamma=1.0, gae_lambda=1.0)
     with_kl = learnt((sequences, rewards, scores), algorithm, Penalty("standard", placement="reward", estimator="k1"))
@@ -120,9 +120,9 @@ def test_a_kl_in_the_reward_is_taken_off_what_is_to_come(collect, name):
 
 
 @pytest.mark.parametrize("lam", [1.0, 0.9])
-def test_with_a_critic_the_kl_is_a_part_of_the_rewards(collect, lam):
+def test_with_a_critic_the_kl_is_a_part_of_the_rewards(batch, lam):
     """The generalised advantage is linear: the same as rewards that are divided first and have the KL taken off then."""
-    sequences, _, scores = collect
+    sequences, _, scores = batch
     mask, scale = sequences.mask, 0.1  # all rewards the same: the least deviation
     algorithm = AlgorithmConfig(gamma=0.9, gae_lambda=lam)
     found = learnt((sequences, torch.ones(4), scores), algorithm, Penalty("standard", placement="reward", estimator="k1"))
@@ -158,8 +158,8 @@ def test_a_kl_in_the_reward_counts_as_its_coefficient_says(name, reward, noise):
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_a_token_of_weight_0_takes_nothing_off_the_reward(collect, name):
-    sequences, rewards, scores = collect
+def test_a_token_of_weight_0_takes_nothing_off_the_reward(batch, name):
+    sequences, rewards, scores = batch
     algorithm = AlgorithmConfig(name=name, group_size=2)
     for far in (math.inf, -math.inf, math.nan):
         divergences = torch.full_like(scores.divergences, far)
@@ -227,12 +227,12 @@ def test_published_variants_learn_the_same_in_parts(model, algorithm, penalty):
     assert all(math.isfinite(value) for value in ours.values())
 
 
-def test_the_policy_learns_from_the_tokens_of_which_it_is_least_sure(collect):
-    sequences, _, scores = collect
-    found = learnt(collect, AlgorithmConfig(policy_share=0.34), Penalty()).learns
+def test_the_policy_learns_from_the_tokens_of_which_it_is_least_sure(batch):
+    sequences, _, scores = batch
+    found = learnt(batch, AlgorithmConfig(policy_share=0.34), Penalty()).learns
     assert found.sum() == 3  # of nine
     assert scores.entropies[found].min() >= scores.entropies[sequences.mask & ~found].max()
-    assert torch.equal(learnt(collect, AlgorithmConfig(), Penalty()).learns, sequences.mask)
+    assert torch.equal(learnt(batch, AlgorithmConfig(), Penalty()).learns, sequences.mask)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])

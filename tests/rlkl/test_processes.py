@@ -15,7 +15,7 @@ from rlkl.errors import InputError
 
 
 def finetune(folder, processes, *more):
-    arguments = [f"run_dir={folder}", "algorithm.episodes=6", "algorithm.minibatch_size=3", "algorithm.collects=2"]
+    arguments = [f"run_dir={folder}", "algorithm.episodes=6", "algorithm.minibatch_size=3", "algorithm.iterations=2"]
     arguments += ["evaluation_examples=2", "algorithm.learning_rate=1e-3", *more]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
     environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}

@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
-from rlkl.rollout import engine
 from rlkl.model.sequences import from_rollouts, next_token_logits, token_log_probs
+from rlkl.rollout import engine
 from rlkl.rollout.engine import generate
 
 PROMPTS = [[3, 5, 7], [1], [2, 4, 6, 8, 10, 12], [9, 9], [40, 1, 2, 3, 4, 5, 6]]

@@ -91,10 +91,10 @@ class AlgorithmConfig:
 
     Attributes:
         name: `a2c`, `ppo`, `grpo` or `rloo` (rlkl.algorithms).
-        episodes: in a collect.
+        episodes: in an iteration.
         group_size: episodes of one prompt; null for the algorithm's own: 5 where they are compared with each other, else 1.
-        collects: how often episodes are collected; raised, it lets a run that has ended go on.
-        passes: over the episodes of a collect.
+        iterations: how often episodes are collected; raised, it lets a run that has ended go on.
+        passes: over the episodes of an iteration.
         minibatch_size: episodes in a step.
         micro_batch_size: episodes that go through the model at a time, where memory holds no more: their gradients are added up
             to that of the step. Null for all of them.
@@ -114,7 +114,7 @@ class AlgorithmConfig:
     name: str = "a2c"
     episodes: int = 50
     group_size: int | None = None
-    collects: int = 12
+    iterations: int = 12
     passes: int = 1
     minibatch_size: int = 5
     micro_batch_size: int | None = None
@@ -141,7 +141,7 @@ class AlgorithmConfig:
             if getattr(self, name) not in known:
                 raise InputError(f"algorithm.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}.")
         for name in (
-            *("episodes", "collects", "passes", "minibatch_size", "learning_rate", "max_grad_norm", "temperature"),
+            *("episodes", "iterations", "passes", "minibatch_size", "learning_rate", "max_grad_norm", "temperature"),
             *("clip_range", "policy_share", "episodes_per_prompt"),
         ):
             if not 0 < getattr(self, name) < math.inf:
@@ -207,7 +207,7 @@ class FinetuneConfig:
         reference: the model that the KL is to, and whose certainty weighs it: a folder or a name; null for `model`. To train a
             fine-tuned model on without moving the anchor, name the one that it was fine-tuned from.
         extra_digits: the model is fine-tuned on so many more digits than it was pre-trained on, whatever it was fine-tuned on.
-        evaluate_every: collects between evaluations; there is always one before the first and one after the last.
+        evaluate_every: iterations between evaluations; there is always one before the first and one after the last.
         evaluation_examples: problems in each evaluation set.
         evaluation: what they are, and how they are answered.
     """

@@ -2,7 +2,7 @@
 
 rlkl-finetune                                        the embedded model on N + 1 digits, A2C, prioritized KL
 rlkl-finetune penalty=standard algorithm=grpo seed=1
-rlkl-finetune algorithm.collects=24                  the same for longer: goes on where the default's 12 ended
+rlkl-finetune algorithm.iterations=24                  the same for longer: goes on where the default's 12 ended
 rlkl-finetune model=RUN/model reference=addition-n5  a fine-tuned model goes on, with the KL to the one before
 rlkl-finetune --multirun penalty=none,standard,prioritized,matched_mean seed=0,1,2,3,4
 torchrun --nproc-per-node 2 -m rlkl.commands.finetune         two processes (GPUs, where there are any), same episodes
@@ -43,7 +43,7 @@ from rlkl_htc_common.training.trainer import LARGE, make_accelerator, warn_witho
 log = logging.getLogger(__name__)
 
 SHOWN = 5  # scratchpads in wandb
-GROWS = "algorithm.collects"  # the learning rate is constant, so that a run is the beginning of any longer one
+GROWS = "algorithm.iterations"  # the learning rate is constant, so that a run is the beginning of any longer one
 LAST = "last"  # the folder of a run that has ended, with the checkpoint that it goes on from where it grows
 EVALUATED = ("eval/", "critical/")  # what the names of an evaluation's metrics begin with
 
@@ -82,7 +82,7 @@ def warn_if_slow(model: GPT2LMHeadModel) -> None:
 
 
 def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
-    """Fine-tune as the config says; a finished run is not run again, but gone on with where it had fewer collects.
+    """Fine-tune as the config says; a finished run is not run again, but gone on with where it had fewer iterations.
 
     Returns:
         The run's result, and `run_dir`.
@@ -131,7 +131,7 @@ def check_models(config: FinetuneConfig, start: GPT2LMHeadModel, reference: GPT2
 
 
 def _take_over_a_shorter_run(run: RunDirectory) -> None:
-    """Begin a new run where the longest of those beside it ended that only have fewer collects: it would come to the same."""
+    """Begin a new run where the longest of those beside it ended that only have fewer iterations: it would come to the same."""
     if run.checkpoints.exists() or (run.path / LAST).exists():
         return
     for shorter in run.shorter_runs(GROWS):
@@ -142,7 +142,7 @@ def _take_over_a_shorter_run(run: RunDirectory) -> None:
                 shutil.copyfile(shorter.metrics_file, run.metrics_file)
                 shutil.copytree(shorter.path / LAST, copy)
                 copy.rename(run.path / LAST)
-                log.info("%s had the same to do, but fewer collects: they are taken over", shorter.path)
+                log.info("%s had the same to do, but fewer iterations: they are taken over", shorter.path)
                 return
 
 
@@ -150,15 +150,15 @@ def _finetune(run: RunDirectory, learner: Learner, progress: bool) -> dict[str, 
     config, accelerator = learner.config, learner.accelerator
     checkpoints = Checkpoints(run.checkpoints)
     start = _resume(run, learner)
-    total = config.algorithm.collects
-    bar = tqdm(total=total, initial=start or 0, desc="collects", disable=not progress, leave=False)
+    total = config.algorithm.iterations
+    bar = tqdm(total=total, initial=start or 0, desc="iterations", disable=not progress, leave=False)
     opened = open_tracker(
         run,
         config.tracking,
         main=accelerator.is_main_process,
         job_type="finetune",
         resume_step=start,
-        forget=() if start is None or _is_evaluated(config, start) else EVALUATED,  # of what was the last collect until now
+        forget=() if start is None or _is_evaluated(config, start) else EVALUATED,  # of what was the last iteration until now
     )
     with opened as tracker, bar:
         if tracker is not None and start is None:
@@ -171,7 +171,7 @@ def _finetune(run: RunDirectory, learner: Learner, progress: bool) -> dict[str, 
                     if _is_evaluated(config, done):
                         metrics |= learner.evaluate()
                     tracker.log(done, metrics)
-                    checkpoints.save(done, learner.model, {"collects": done, **learner.state()})
+                    checkpoints.save(done, learner.model, {"iterations": done, **learner.state()})
                 bar.set_postfix_str(f"success {metrics['rollout/success']:.2f}")
                 bar.update()
                 if learner.anywhere(interrupted.is_set()):
@@ -206,15 +206,15 @@ def _log_scratchpads(tracker: Tracker, learner: Learner) -> None:
 
 
 def _is_evaluated(config: FinetuneConfig, done: int) -> bool:
-    """Whether the policy is evaluated after so many collects."""
-    return done == config.algorithm.collects or done % config.evaluate_every == 0
+    """Whether the policy is evaluated after so many iterations."""
+    return done == config.algorithm.iterations or done % config.evaluate_every == 0
 
 
 def _resume(run: RunDirectory, learner: Learner) -> int | None:
-    """Load the last checkpoint into the learner, of a killed run or of one that had ended with fewer collects.
+    """Load the last checkpoint into the learner, of a killed run or of one that had ended with fewer iterations.
 
     Returns:
-        After how many collects it was made; None if there is none.
+        After how many iterations it was made; None if there is none.
     """
     for checkpoints in (Checkpoints(run.checkpoints), Checkpoints(run.path / LAST)):
         with learner.accelerator.main_process_first():  # which removes a damaged one
@@ -222,11 +222,11 @@ def _resume(run: RunDirectory, learner: Learner) -> int | None:
         if state is not None:
             with checkpoints.told_when_foreign():
                 learner.load_state(state)
-                done = int(state["collects"])
-            log.info("continuing after collect %d of %d", done, learner.config.algorithm.collects)
+                done = int(state["iterations"])
+            log.info("continuing after iteration %d of %d", done, learner.config.algorithm.iterations)
             return done
     if (run.path / "result.json").exists():
-        log.warning("%s is missing, where this run could be gone on with: its collects are made again.", run.path / LAST)
+        log.warning("%s is missing, where this run could be gone on with: its iterations are made again.", run.path / LAST)
     return None
 
 

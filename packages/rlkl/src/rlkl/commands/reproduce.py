@@ -1,7 +1,7 @@
 """make reproduce-rl: evaluate a pre-trained model, fine-tune it by several methods with every seed, and write a report.
 
     rlkl-reproduce
-    rlkl-reproduce seeds=[0,1,2,3,4,5,6,7,8] algorithm.collects=40 jobs=8
+    rlkl-reproduce seeds=[0,1,2,3,4,5,6,7,8] algorithm.iterations=40 jobs=8
 
 Finished runs are not run again, and a killed one continues, so the same command can be given until it ends.
 """
@@ -163,7 +163,7 @@ def evaluation_before(config: ReproduceConfig, name: str, model: GPT2LMHeadModel
 
 
 def drift_of(result: dict[str, Any]) -> dict[str, Any]:
-    """How far a finished run's policy is from its reference; kept beside the run, to be measured once for its collects."""
+    """How far a finished run's policy is from its reference; kept beside the run, to be measured once for its iterations."""
     file = Path(result["run_dir"]) / f"drift-{result['history'][-1]['step']}.json"
     if not file.exists():
         policy, reference = load_on_device(str(file.parent / "model")), load_on_device(result["reference"])

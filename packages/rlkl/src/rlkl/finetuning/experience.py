@@ -1,4 +1,4 @@
-"""What a collect gives to learn from: episodes, what policy, critic and reference said about them, and what follows from it."""
+"""What an iteration gives to learn from: episodes, what policy, critic and reference said about them, and what follows."""
 
 from dataclasses import dataclass
 

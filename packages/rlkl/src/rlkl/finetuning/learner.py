@@ -122,7 +122,7 @@ class Learner:
         self.critical = CriticalProbabilities(self.task, identical, self.trained_digits)
 
     def learn(self, number: int) -> dict[str, float]:
-        """One collect, and what is learnt from it. Returns: what is to be logged."""
+        """One iteration, and what is learnt from it. Returns: what is to be logged."""
         episodes, rewards = self.collect(number)
         if number == 0:
             self.model.set_value(rewards.mean().item())
@@ -208,7 +208,7 @@ class Learner:
         return self.config.algorithm.micro_batch_size or self.config.algorithm.minibatch_size
 
     def update(self, number: int, episodes: Sequences, rewards: Tensor) -> dict[str, float]:
-        """Learn from a collect. Returns: means over the steps."""
+        """Learn from an iteration. Returns: means over the steps."""
         algorithm, penalty = self.config.algorithm, self.config.penalty
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
         experience = learn_from(episodes, rewards, self.score(episodes), penalty, self.alpha, algorithm, generator)
@@ -276,8 +276,8 @@ class Learner:
     def _refuse_not_finite(self, what: str, value: float, number: int) -> None:
         if not math.isfinite(value):
             raise InputError(
-                f"the {what} became {value} in collect {number + 1} of {self.config.algorithm.collects}; the last checkpoint "
-                "is kept. Try a smaller algorithm.learning_rate."
+                f"the {what} became {value} in iteration {number + 1} of {self.config.algorithm.iterations}; the last "
+                "checkpoint is kept. Try a smaller algorithm.learning_rate."
             )
 
     def evaluate(self) -> dict[str, float]:

@@ -74,7 +74,7 @@ def curve_pictures(runs: Runs) -> dict[str, Picture]:
             "KL from the policy to the reference, exact, on the sampled episodes.",
         ),
     )
-    caption = f"Right answers among the sampled episodes, averaged over {SMOOTHED} collects."
+    caption = f"Right answers among the sampled episodes, averaged over {SMOOTHED} iterations."
     pictures = pictures_of(runs, "success", success_figure, caption)
     for name, key, label, caption in curves:
         pictures |= pictures_of(runs, name, partial(history_figure, key=key, label=label), caption)
@@ -82,13 +82,13 @@ def curve_pictures(runs: Runs) -> dict[str, Picture]:
 
 
 def history_figure(runs: Runs, key: str, label: str) -> Figure:
-    """What was logged against collects."""
+    """What was logged against iterations."""
     figure, axes = new_figure()
     for color, (method, seeds) in zip(COLORS, runs.items(), strict=False):
         x = [step for step, _ in logged(seeds[0], key)]
         curves = [[value for _, value in logged(run, key)] for run in seeds]
         line_with_interval(axes, x, curves, method, color, marker="o" if len(x) <= 20 else None)
-    axes.set_xlabel("collects")
+    axes.set_xlabel("iterations")
     axes.set_ylabel(label)
     if not key.startswith("losses/"):
         _within_probabilities(axes)
@@ -104,7 +104,7 @@ def success_figure(runs: Runs) -> Figure:
         window = min(SMOOTHED, len(curves[0]))
         smooth = [np.convolve(curve, np.ones(window) / window, mode="valid").tolist() for curve in curves]
         line_with_interval(axes, list(range(window, len(curves[0]) + 1)), smooth, method, color)
-    axes.set_xlabel("collects")
+    axes.set_xlabel("iterations")
     axes.set_ylabel("success of sampled episodes")
     _within_probabilities(axes)
     axes.legend(fontsize=8)
@@ -176,7 +176,7 @@ def weights_pictures(runs: Runs) -> dict[str, Picture]:
     """The histogram of the KL's weights of the methods that have several; none where all weigh all tokens alike."""
     shares = {method: _shares(seeds) for method, seeds in runs.items()}
     several = {method: seeds for method, seeds in runs.items() if max(shares[method]) < 1}
-    caption = "Weights of the KL, over all tokens and collects: share of tokens in each tenth."
+    caption = "Weights of the KL, over all tokens and iterations: share of tokens in each tenth."
     return pictures_of(several, "weights", weights_figure, caption) if several else {}
 
 
@@ -194,6 +194,6 @@ def weights_figure(runs: Runs) -> Figure:
 
 
 def _shares(seeds: Sequence[Run]) -> list[float]:
-    """The share of tokens in each tenth of [0, 1], as a mean over collects and seeds."""
+    """The share of tokens in each tenth of [0, 1], as a mean over iterations and seeds."""
     keys = sorted(key for key in seeds[0]["history"][1] if key.startswith("weights/share_"))
     return [float(np.mean([value for run in seeds for _, value in logged(run, key)])) for key in keys]

@@ -13,7 +13,7 @@ from rlkl_htc_common.report.statistics import over_seeds
 
 MARKERS = "o^sD"
 DRIFT_TEXT = (
-    "On the right completions of 100 problems with varying operands, by teacher forcing, after the last collect. On N digits "
+    "On the right completions of 100 problems with varying operands, by teacher forcing, after the last iteration. On N digits "
     "this is what fine-tuning did to skills that were there before; on more digits, where it changed what it was meant to.",
 )
 

@@ -24,11 +24,11 @@ COLUMNS = (
 )
 THRESHOLD = 0.5  # of accuracy on more digits, to be reached soon
 OPERANDS = {"identical": "identical operands", "varying": "varying operands", "training_mix": "the training mix"}
-SMOOTHED = 5  # collects that successes are averaged over
+SMOOTHED = 5  # iterations that successes are averaged over
 TOLD = 6  # comparisons that have a sentence each
 
 Run = dict[str, Any]
-"""What is kept of a run: `history`, one dict of what was logged for each collect, `digits`, `trained_digits`, `model`,
+"""What is kept of a run: `history`, one dict of what was logged for each iteration, `digits`, `trained_digits`, `model`,
 `evaluation`, ..."""
 Runs = dict[str, list[Run]]
 """By method, the runs of its seeds."""
@@ -62,7 +62,7 @@ def measured(runs: Runs) -> str:
 
 
 def before_finetuning(runs: Runs) -> dict[str, list[float]]:
-    """The columns before the first collect, measured on what they are measured on after the last; by the name of the row.
+    """The columns before the first iteration, measured on what they are measured on after the last; by the name of the row.
 
     There is a row for each model and way to measure, named after the model, or after its methods where one has several.
     """
@@ -99,8 +99,8 @@ def result_table(runs: Runs) -> Table:
     return Table(
         columns=["method", *column_names(runs), "success of sampled episodes"],
         rows=rows,
-        caption=f"Before the first collect and after the last, on the same {examples} problems: {measured(runs)}; successes "
-        "over the last five collects. Best: stressed.",
+        caption=f"Before the first iteration and after the last, on the same {examples} problems: {measured(runs)}; successes "
+        "over the last five iterations. Best: stressed.",
         best=best,
     )
 
@@ -214,14 +214,14 @@ def curves_table(runs: Runs) -> Table:
             "method",
             "interquartile mean of the end",
             "mean of the curve",
-            f"collects to {THRESHOLD}",
+            f"iterations to {THRESHOLD}",
             "runs that get there",
         ],
         rows=rows,
-        caption=f"{longer.capitalize()} during fine-tuning: the interquartile mean over seeds after the last collect, with its "
-        "95% bootstrap interval; the area under the curve, as a mean; and the median of the collects after which "
+        caption=f"{longer.capitalize()} during fine-tuning: the interquartile mean over seeds after the last iteration, with "
+        "its 95% bootstrap interval; the area under the curve, as a mean; and the median of the iterations after which "
         f"{THRESHOLD} is reached, where runs that never reach it count as later than all others. Accuracy was measured after "
-        f"{_enumerated(measured)} collects; in between the curve is taken for straight.",
+        f"{_enumerated(measured)} iterations; in between the curve is taken for straight.",
     )
 
 
@@ -229,4 +229,4 @@ def weights_text(runs: Runs) -> list[str]:
     """The mean weight of the KL at first, by method."""
     means = {name: over_seeds([logged(run, "weights/mean")[0][1] for run in seeds]) for name, seeds in runs.items()}
     cells = "; ".join(f"{name} {mean}" for name, mean in means.items())
-    return [f"Mean weight in the first collect: {cells}."]
+    return [f"Mean weight in the first iteration: {cells}."]
