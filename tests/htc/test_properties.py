@@ -12,7 +12,7 @@ from htc.losses import CHAMP
 from htc.scoring.evaluate_rules import ALL_RULES
 
 from .conftest import random_dag, random_tree, reordered, single_paths
-from .test_expected import distribution, expected_hf_of
+from .decoding.test_expected import distribution, expected_hf_of
 from .test_invariances import OBJECTIVES, SET_METRICS, logits_for
 
 seeds = st.integers(0, 10**6)

@@ -54,7 +54,7 @@ def test_every_loss_trains_and_predicts(settings, place, monkeypatch, capsys):
 TREE = "Root\tArts\tScience\nArts\tMusic\tFilm\n"
 LEAVES = [["Arts", "Music"], ["Arts", "Film"], ["Science"]]
 SEVERAL = [["Arts", "Music"], ["Science"]]
-SUITABLE = {  # labels of training documents, of dev and test documents; objective, and why; more in tests/htc/test_losses.py
+SUITABLE = {  # labels of training documents, of dev and test documents; objective, and why
     "leaves": (LEAVES, LEAVES, "conditional_softmax", "each training document has one path to a leaf"),
     "inner ends in dev and test": (LEAVES, [["Arts"]], "conditional_softmax", "has one path to a leaf"),
     "several paths in dev and test": (LEAVES, [SEVERAL], "conditional_softmax", "has one path to a leaf"),

@@ -26,7 +26,7 @@ def model():
 @pytest.fixture(scope="session")
 def trl_model(tmp_path_factory):
     """The folder of a random model that TRL can train, where TRL is installed."""
-    from .trl_runs import save_model
+    from .integrations.trl_runs import save_model
 
     return save_model(tmp_path_factory.mktemp("trl_model"))
 
@@ -34,7 +34,7 @@ def trl_model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def trl_alone(trl_model, tmp_path_factory):
     """What comes of TRL's own trainer: `trl_alone(...)` gives its parameters and its log. Args: more, settings."""
-    from . import trl_runs
+    from .integrations import trl_runs
 
     found = {}
 
@@ -50,6 +50,6 @@ def trl_alone(trl_model, tmp_path_factory):
 @pytest.fixture
 def trl_run(trl_model, tmp_path):
     """Our trainer after a run: `trl_run({...}, ...)`. Args: ours, settings of the weighted KL; more, of TRL."""
-    from . import trl_runs
+    from .integrations import trl_runs
 
     return lambda ours, **more: trl_runs.run(trl_model, tmp_path, ours, **more)

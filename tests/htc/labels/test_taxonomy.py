@@ -5,7 +5,7 @@ import pytest
 
 from htc import Hierarchy, InputError
 
-HWV = Path(__file__).resolve().parents[3] / "shared/data/hwv"
+HWV = Path(__file__).resolve().parents[4] / "shared/data/hwv"
 
 
 def write(tmp_path, content):

@@ -11,7 +11,7 @@ import torch
 from htc import Hierarchy, InputError, metrics
 from htc.metrics.counts import divide
 
-from .conftest import random_dag, random_tree, single_paths
+from ..conftest import random_dag, random_tree, single_paths
 
 DOCUMENTS = 12
 ROOT = -1

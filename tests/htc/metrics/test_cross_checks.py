@@ -13,7 +13,7 @@ from hierarchical_confusion_matrix.HierarchicalConfusion import determineHierarc
 from htc import Hierarchy, metrics
 from htc.labels.distances import distance_through_common_ancestor, tree_distance_matrix
 
-from .conftest import random_dag, random_tree, single_paths
+from ..conftest import random_dag, random_tree, single_paths
 from .test_metric_definitions import drawn
 
 DOCUMENTS = 15

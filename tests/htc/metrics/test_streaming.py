@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from htc import InputError, metrics
 from htc.metrics import LabelSetScores, ProbabilityScores
 
-from .conftest import random_dag, random_tree, single_paths
+from ..conftest import random_dag, random_tree, single_paths
 from .test_metric_definitions import drawn, one_label
 
 

@@ -8,7 +8,7 @@ from htc import Hierarchy, InputError
 from htc.models import CodingTree, coding_tree, structural_entropy
 from htc.models.entropy_groups import partition
 
-from .conftest import random_dag, random_tree, reordered
+from ..conftest import random_dag, random_tree, reordered
 
 STARS = [(center, f"{center}{leaf}") for center in "ab" for leaf in range(3)]
 PATH = [(f"n{i}", f"n{i + 1}") for i in range(5)]

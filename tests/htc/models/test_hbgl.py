@@ -9,7 +9,7 @@ from htc.models import HBGL, Decoded, SpecialTokens, global_stage, name_rows
 from htc.models.hbgl import attention_blocks, run
 from htc.models.hbgl_global import global_loss, masked_targets, neighbours
 
-from .conftest import random_dag, random_tree
+from ..conftest import random_dag, random_tree
 
 DIM, VOCABULARY = 16, 40
 TOKENS = SpecialTokens(cls=1, sep=2, mask=3)

@@ -11,7 +11,7 @@ from htc.labels.label_sets import in_parts
 from htc.metrics import ranked
 from htc.metrics.ranked import average_precision, precision_at_k, r_precision
 
-from .conftest import random_dag, random_tree, reordered
+from ..conftest import random_dag, random_tree, reordered
 
 AVERAGES = ("micro", "macro", "samples")
 

@@ -11,8 +11,8 @@ import torch
 from htc import InputError, metrics
 from htc.metrics import as_label_sets
 
-from .conftest import random_dag, random_tree
-from .test_metric_definitions import drawn
+from ..conftest import random_dag, random_tree
+from ..metrics.test_metric_definitions import drawn
 
 
 @pytest.mark.parametrize("make", [random_tree, random_dag])

@@ -9,7 +9,7 @@ from htc.experiment.build import make_objective
 from htc.experiment.config import LossConfig
 from htc.losses import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, StopEvent
 
-from .conftest import random_dag, random_tree, single_paths
+from ..conftest import random_dag, random_tree, single_paths
 
 SOFTMAX = [LeafSoftmax, ConditionalSoftmax, ParameterSharingSoftmax]
 

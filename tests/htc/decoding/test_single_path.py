@@ -21,7 +21,7 @@ from htc.decoding.single_path import (
 from htc.labels.distances import tree_distance_matrix
 from htc.losses import ConditionalSoftmax
 
-from .conftest import random_dag, random_tree, reordered
+from ..conftest import random_dag, random_tree, reordered
 
 RULES = {
     "information_weighted": information_weighted,

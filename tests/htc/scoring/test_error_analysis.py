@@ -14,7 +14,7 @@ from htc.scoring.error_analysis import (
     worst_documents,
 )
 
-from .conftest import random_tree, single_paths
+from ..conftest import random_tree, single_paths
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -12,7 +12,7 @@ from htc import metrics
 from htc.losses import ConditionalSoftmax
 from htc.scoring.evaluate_rules import ALL_RULES, RULES, evaluate
 
-from .conftest import random_dag, random_tree, single_paths
+from ..conftest import random_dag, random_tree, single_paths
 
 
 @pytest.fixture

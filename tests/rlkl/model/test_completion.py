@@ -11,7 +11,7 @@ from rlkl.tasks import addition, multiplication
 from rlkl.tasks.addition import Operands
 from rlkl.tasks.registry import TASKS
 
-from .conftest import tiny_model
+from ..conftest import tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def test_the_environment_beats_the_config(tmp_path):
     assert not (tmp_path / "wandb").exists()
 
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/wandb.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs/how-to/wandb.md"
 TRACKED = """
 from rlkl_htc_common.runs import tracking
 from rlkl_htc_common.runs.directory import RunDirectory

@@ -15,7 +15,7 @@ from rlkl.report.scratchpad_view import to_html, to_terminal
 from rlkl.tasks import addition, multiplication, subtraction
 from rlkl.tasks.addition import Operands, completion, pieces, prompt
 
-from .conftest import tiny_model
+from ..conftest import tiny_model
 
 numbers = st.integers(1, 12).flatmap(lambda digits: st.integers(0, 10**digits - 1))
 operands = st.builds(Operands, numbers, numbers)

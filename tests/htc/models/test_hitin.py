@@ -7,7 +7,7 @@ from htc.losses import BCE, ConditionalSoftmax, LeafSoftmax
 from htc.models import HiTIN, coding_tree
 from htc.models.hitin import MatrixMixing, ScaleMixing
 
-from .conftest import random_dag, random_tree, reordered
+from ..conftest import random_dag, random_tree, reordered
 
 DIM = 12
 

@@ -9,7 +9,7 @@ from htc.losses import BCE, ConditionalSigmoid
 from htc.models import HGCLR, LabelGraph, TokenGate, nt_xent
 from htc.models.hgclr import distances, straight_through
 
-from .conftest import random_dag, random_tree, reordered
+from ..conftest import random_dag, random_tree, reordered
 
 DIM, WORDS = 16, 6
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = Path(__file__).resolve().parents[2] / "packages"
+PACKAGES = Path(__file__).resolve().parents[3] / "packages"
 SCRIPTS = {
     name: target
     for package in ("htc", "rlkl")

@@ -11,7 +11,7 @@ from htc.decoding.expected import argmax_end, crm, end_probabilities, expected_c
 from htc.labels.distances import tree_distance_matrix
 from htc.scoring.evaluate_rules import ALL_RULES
 
-from .conftest import random_dag, random_tree
+from ..conftest import random_dag, random_tree
 
 seeds = pytest.mark.parametrize("seed", range(6))
 
