@@ -21,7 +21,6 @@ from omegaconf import DictConfig, OmegaConf
 
 import htc.commands.reproduce
 import htc.commands.train
-import htc.errors
 import htc.experiment.config
 import htc.experiment.saved_model
 import rlkl.commands.config
@@ -29,9 +28,7 @@ import rlkl.commands.evaluate
 import rlkl.commands.finetune
 import rlkl.commands.pretrain
 import rlkl.commands.reproduce
-import rlkl.errors
 import rlkl.model.language_model
-import rlkl_htc_common.errors
 from fuzz import good
 from fuzz.source import Source
 from htc.commands.predict import predict, read_texts
@@ -39,13 +36,13 @@ from htc.commands.reproduce import documents_of
 from htc.datasets import Dataset, load_custom, load_published, load_table
 from htc.labels.hierarchy import Hierarchy
 from rlkl_htc_common.cli.application import BAD_INPUT, run_application
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import EncoderConfig, TextEncoder, cached_features, load_encoder
 from rlkl_htc_common.runs.directory import RunDirectory
 from rlkl_htc_common.runs.tracking import Tracker, TrackingConfig
 from rlkl_htc_common.training.checkpoints import CHECKSUMS, Checkpoints, random_state
 from rlkl_htc_common.training.trainer import Trainer, TrainingConfig, TrainingData
 
-INPUT_ERRORS = (rlkl_htc_common.errors.InputError, htc.errors.InputError, rlkl.errors.InputError)
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 Target = Callable[[Path, Source], None]
@@ -60,7 +57,7 @@ def run(target: Target, data: bytes) -> None:
     with TemporaryDirectory(prefix="fuzz-") as folder:
         try:
             target(Path(folder), Source(data))
-        except INPUT_ERRORS as error:
+        except InputError as error:
             if not str(error).strip() or "\n" in str(error):
                 raise FindingError(f"no sentence on one line: {str(error)!r}") from error
 
@@ -368,7 +365,6 @@ def _keys(package: str, application: str) -> list[str]:
 def _call(folder: Path, package: str, application: str, arguments: list[str]) -> None:
     """Run an entry point on arguments with its check as its work."""
     errors = io.StringIO()
-    package_errors = {"htc": htc.errors.InputError, "rlkl": rlkl.errors.InputError}[package]
     {"htc": htc.experiment.config, "rlkl": rlkl.commands.config}[package].register()
 
     def task(config: DictConfig) -> None:
@@ -384,7 +380,6 @@ def _call(folder: Path, package: str, application: str, arguments: list[str]) ->
                 task,
                 application=package,
                 config=application,
-                bad_input=(package_errors,),
                 schema=SCHEMAS[package, application],
             )
     except SystemExit as stop:
@@ -394,7 +389,7 @@ def _call(folder: Path, package: str, application: str, arguments: list[str]) ->
         if stop.code == BAD_INPUT and (not told or "\n" in told):
             raise FindingError(f"no sentence on one line: {told!r}") from stop
         if stop.code == BAD_INPUT and not arguments_differ(arguments, package):
-            raise INPUT_ERRORS[0](told) from stop
+            raise InputError(told) from stop
     finally:
         os.chdir(here)
         logging.getLogger().handlers = handlers

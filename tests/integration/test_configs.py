@@ -18,10 +18,10 @@ import htc.experiment.config
 import rlkl.commands.config
 import rlkl.commands.finetune
 from rlkl.commands.reproduce import axis_of, grid, names_of
-from rlkl.errors import InputError
 from rlkl.model.completion import check_positions
 from rlkl.model.language_model import packaged_models
 from rlkl.tasks.registry import task_named
+from rlkl_htc_common.errors import InputError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 HTC = {

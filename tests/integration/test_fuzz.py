@@ -9,13 +9,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from htc.datasets import load_custom, load_table
-from htc.errors import InputError as HtcInputError
 from htc.experiment.saved_model import load_model
-from rlkl.errors import InputError as RlklInputError
 from rlkl.model.completion import check_positions
 from rlkl.model.language_model import load_model as load_language_model
 from rlkl.tasks.registry import task_named
-from rlkl_htc_common.errors import InputError as CommonInputError
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import EncoderConfig, cached_features, load_encoder
 from rlkl_htc_common.runs.directory import RunDirectory
 from rlkl_htc_common.runs.tracking import Tracker, TrackingConfig
@@ -102,16 +100,16 @@ def test_configs_of_runs_of_all_kinds(parts):
 def test_json_that_python_does_not_read(line, problem, tmp_path):
     (tmp_path / "a.taxonomy").write_bytes(good.TAXONOMY)
     (tmp_path / "documents.jsonl").write_text(good.documents(1).decode() + line)
-    with pytest.raises(HtcInputError, match=problem):
+    with pytest.raises(InputError, match=problem):
         load_custom(tmp_path)
 
 
 def test_a_separator_of_several_characters(tmp_path):
     (tmp_path / "a.csv").write_text("sep=ab\ntextabarea\n")
-    with pytest.raises(HtcInputError, match=r"a.csv:1: sep= must name the one character that separates cells, not 'ab'"):
+    with pytest.raises(InputError, match=r"a.csv:1: sep= must name the one character that separates cells, not 'ab'"):
         load_table(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("sep=;\ntext;area\nx;A\n;A\n")
-    with pytest.raises(HtcInputError, match=r"a.csv:4: the text .* is empty"):
+    with pytest.raises(InputError, match=r"a.csv:4: the text .* is empty"):
         load_table(tmp_path / "a.csv")
 
 
@@ -149,7 +147,7 @@ def at(*keys, value):
 def test_a_saved_model_whose_config_was_changed(change, problem, tmp_path, monkeypatch):
     monkeypatch.setattr("htc.experiment.saved_model.load_encoder", lambda config: good.encoder())
     folder = changed(tmp_path, good.classifier_folder(), "config.json", change)
-    with pytest.raises(HtcInputError, match=problem):
+    with pytest.raises(InputError, match=problem):
         load_model(folder)
 
 
@@ -168,7 +166,7 @@ def test_an_encoder_whose_files_were_changed(name, content, tmp_path):
         changed(tmp_path, files, name, at("intermediate_size", value=[[]]))
     else:
         good.write({**files, name: content}, tmp_path)
-    with pytest.raises(CommonInputError, match=r"the encoder .* holds no model that transformers can load|cannot be used with"):
+    with pytest.raises(InputError, match=r"the encoder .* holds no model that transformers can load|cannot be used with"):
         load_encoder(EncoderConfig(name=str(tmp_path), max_length=16))
 
 
@@ -198,13 +196,13 @@ def test_damaged_features_are_computed_again(tmp_path, caplog):
 )
 def test_a_language_model_whose_files_were_changed(name, change, problem, tmp_path):
     folder = changed(tmp_path, good.language_model_folder(), name, change)
-    with pytest.raises(RlklInputError, match=problem) as caught:
+    with pytest.raises(InputError, match=problem) as caught:
         load_language_model(str(folder))
     assert "\n" not in str(caught.value)
 
 
 def test_a_billion_digits_are_refused_without_writing_them():
-    with pytest.raises(RlklInputError, match="positions and the model has 768"):
+    with pytest.raises(InputError, match="positions and the model has 768"):
         check_positions(task_named("addition"), 768, 10**9)
 
 
@@ -214,7 +212,7 @@ def test_a_billion_digits_are_refused_without_writing_them():
 )
 def test_a_run_whose_config_cannot_be_read(content, tmp_path):
     good.write({**good.run_folder(), "config.yaml": content}, tmp_path)
-    with pytest.raises(CommonInputError, match=r"config.yaml is damaged") as caught:
+    with pytest.raises(InputError, match=r"config.yaml is damaged") as caught:
         RunDirectory(tmp_path, good.RUN_CONFIG)
     assert "\n" not in str(caught.value)
 
@@ -222,7 +220,7 @@ def test_a_run_whose_config_cannot_be_read(content, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", 9000 * b"["])
 def test_a_result_that_cannot_be_read(content, tmp_path):
     good.write({**good.run_folder(), "result.json": content}, tmp_path)
-    with pytest.raises(CommonInputError, match=r"result.json .*; remove it to run this again"):
+    with pytest.raises(InputError, match=r"result.json .*; remove it to run this again"):
         RunDirectory(tmp_path, good.RUN_CONFIG).result()
 
 
@@ -238,7 +236,7 @@ def test_a_log_of_metrics_with_a_damaged_line(line, tmp_path, caplog):
     assert run.metrics() == [{"step": 1, "loss": 0.5}, {"step": 10, "loss": 0.2}]
     assert "metrics.jsonl:2 is damaged" in caplog.text
     run.metrics_file.write_bytes(first + b"{")
-    with pytest.raises(CommonInputError, match=r"metrics.jsonl:2 is damaged"):
+    with pytest.raises(InputError, match=r"metrics.jsonl:2 is damaged"):
         run.metrics()
 
 
@@ -260,7 +258,7 @@ def sign(folder):
 @pytest.mark.parametrize("content", ["[]", "{}", "1", "null", 9000 * "[", '{"state.pt": 1}', '[["state.pt", 1]]'])
 def test_checksums_that_are_none(content, tmp_path):
     (checkpoint(tmp_path) / "crc32.json").write_text(content)
-    with pytest.raises(CommonInputError, match=r"no checkpoint in .* can be read"):
+    with pytest.raises(InputError, match=r"no checkpoint in .* can be read"):
         targets._trainer(tmp_path).resume()
 
 
@@ -281,7 +279,7 @@ def test_a_checkpoint_of_another_training(key, value, tmp_path):
     state = torch.load(folder / "state.pt", weights_only=True)
     torch.save({**state, key: value}, folder / "state.pt")
     sign(folder)
-    with pytest.raises(CommonInputError, match="the last checkpoint does not fit this training"):
+    with pytest.raises(InputError, match="the last checkpoint does not fit this training"):
         targets._trainer(tmp_path).resume()
 
 
@@ -316,7 +314,7 @@ def told(folder, package, application, arguments):
     """What an entry point says of a command line."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(targets, "GIVEN", {package: arguments})
-        with pytest.raises(CommonInputError) as caught:
+        with pytest.raises(InputError) as caught:
             targets._call(folder, package, application, arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -331,8 +329,8 @@ def test_a_finding_is_a_finding(tmp_path):
         if content == b"key":
             raise KeyError("a")
         if content == b"lines":
-            raise CommonInputError("two\nlines")
-        raise HtcInputError("a sentence.")
+            raise InputError("two\nlines")
+        raise InputError("a sentence.")
 
     targets.run(reader, b"")
     with pytest.raises(KeyError):

@@ -15,14 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import htc.experiment.saved_model
 import rlkl.model.language_model
 from htc.datasets import load_custom
-from htc.errors import InputError as HtcInputError
 from htc.experiment.build import make_objective
 from htc.experiment.config import CustomConfig, HeadConfig, LossConfig, TrainConfig
 from htc.models.classifier import Classifier
-from rlkl.errors import InputError as RlklInputError
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common import manifest
-from rlkl_htc_common.errors import InputError as CommonInputError
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import EncoderConfig, cached_features
 
 from .fuzzing import good
@@ -56,8 +54,8 @@ def load_language_model(folder):
 
 
 SAVED = {
-    "htc": (save_classifier, htc.experiment.saved_model.load_model, HtcInputError),
-    "rlkl": (save_language_model, load_language_model, RlklInputError),
+    "htc": (save_classifier, htc.experiment.saved_model.load_model, InputError),
+    "rlkl": (save_language_model, load_language_model, InputError),
 }
 FILES = {
     "htc": {
@@ -157,7 +155,7 @@ def test_every_bit_of_a_manifest_counts(tmp_path):
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
         (tmp_path / "manifest.json").write_bytes(flipped)
-        with pytest.raises(CommonInputError, match=r"manifest\.json is damaged|damaged or was changed"):
+        with pytest.raises(InputError, match=r"manifest\.json is damaged|damaged or was changed"):
             manifest.check_manifest(tmp_path, ["config.json"])
 
 
@@ -275,7 +273,7 @@ def test_a_manifest_that_is_none(content, tmp_path, monkeypatch):
     good.write({"model/config.json": b"{}", "outside": b"{}", "model/manifest.json": content}, tmp_path)
     opened = []
     monkeypatch.setattr("rlkl_htc_common.manifest._digest", lambda file: opened.append(file) or "")
-    with pytest.raises(CommonInputError, match=r"manifest\.json is damaged|not named in manifest\.json") as caught:
+    with pytest.raises(InputError, match=r"manifest\.json is damaged|not named in manifest\.json") as caught:
         manifest.check_manifest(tmp_path / "model", ["config.json"])
     assert str(caught.value).isprintable()
     assert all(tmp_path / "model" in file.parents for file in opened)
@@ -291,7 +289,7 @@ def test_a_file_that_is_gone_is_missing_for_an_accepted_model_too(model):
 def test_no_device_is_read(tmp_path):
     good.write({"config.json": b"{}", "manifest.json": json.dumps({"sha256": {"endless": DIGEST}}).encode()}, tmp_path)
     (tmp_path / "endless").symlink_to("/dev/zero")
-    with pytest.raises(CommonInputError, match=r"endless, which manifest\.json names, is missing"):
+    with pytest.raises(InputError, match=r"endless, which manifest\.json names, is missing"):
         manifest.check_manifest(tmp_path, [])
 
 

@@ -29,7 +29,6 @@ from rlkl.commands.config import (
     PretrainConfig,
     PretrainingConfig,
 )
-from rlkl.errors import InputError
 from rlkl.finetuning import learner
 from rlkl.finetuning.learner import Learner
 from rlkl.model.language_model import load_model, task_of
@@ -39,6 +38,7 @@ from rlkl.report.reproduction import summarize, write_rl_report
 from rlkl.tasks import multiplication, subtraction
 from rlkl.tasks.addition import completion
 from rlkl.tasks.operands import Operands
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.errors import InputError as CommonInputError
 from rlkl_htc_common.runs.tracking import TrackingConfig
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rlkl.calibration import beta_for_share, rank_weights, ranks, share_below_half, sorted_certainties
 from rlkl.certainty import negentropy
-from rlkl.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 DISTINCT = st.lists(st.integers(1, 10_000), min_size=20, max_size=60, unique=True)
 

@@ -10,11 +10,11 @@ from rlkl import kl, weighting
 from rlkl.algorithms import a2c, grpo, ppo, rloo
 from rlkl.certainty import CERTAINTIES, max_probability, min_entropy, negentropy
 from rlkl.commands.config import AlgorithmConfig
-from rlkl.errors import InputError
 from rlkl.finetuning.experience import Scores, advantages_of, learn_from
 from rlkl.finetuning.learner import loss_terms
 from rlkl.model.sequences import Sequences, token_log_probs
 from rlkl.penalty import ESTIMATORS, Penalty
+from rlkl_htc_common.errors import InputError
 
 INF, NAN = math.inf, math.nan
 LOWEST = torch.finfo(torch.float32).min

@@ -3,10 +3,10 @@ import torch
 
 from rlkl import kl
 from rlkl.certainty import CERTAINTIES
-from rlkl.errors import InputError
 from rlkl.model.sequences import token_log_probs
 from rlkl.penalty import ESTIMATORS, NAMES, Penalty, adapted
 from rlkl.weighting import WEIGHTINGS, covariances, masked_mean, matched_mean, prioritized, shuffled, top_share, uniform
+from rlkl_htc_common.errors import InputError
 
 B, T, V = 3, 5, 7
 

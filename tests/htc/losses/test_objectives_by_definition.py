@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from htc import Hierarchy, InputError
-from htc.errors import UnsuitableTargetsError
 from htc.labels.distances import diameter, distance_to_closed_set, leaf_diameter, tree_distance_matrix
 from htc.losses import (
     BCE,
@@ -19,6 +18,7 @@ from htc.losses import (
     ParameterSharingSoftmax,
     recursive_regularization,
 )
+from htc.losses.base import UnsuitableTargetsError
 
 seeds = pytest.mark.parametrize("seed", range(4))
 

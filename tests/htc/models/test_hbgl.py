@@ -4,7 +4,7 @@ from torch import nn
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
 from htc import Hierarchy, InputError
-from htc.errors import UnsuitableTargetsError
+from htc.losses.base import UnsuitableTargetsError
 from htc.models import HBGL, Decoded, SpecialTokens, global_stage, name_rows
 from htc.models.hbgl import attention_blocks, run
 from htc.models.hbgl_global import global_loss, masked_targets, neighbours

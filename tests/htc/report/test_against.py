@@ -3,9 +3,9 @@ import math
 
 import pytest
 
-from htc.errors import InputError
 from htc.report.against import against_section, load_other
 from htc.report.labels import LABELS
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.errors import InputError as CommonInputError
 
 DATASET = {"train": 7, "dev": 1, "test": 2, "hierarchy_fingerprint": "f", "fingerprint": "d"}

@@ -6,8 +6,8 @@ import torch
 from rlkl.algorithms import a2c, grpo, ppo, rloo
 from rlkl.algorithms.by_name import ALGORITHMS
 from rlkl.commands.config import AlgorithmConfig
-from rlkl.errors import InputError
 from rlkl.penalty import Penalty
+from rlkl_htc_common.errors import InputError
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from rlkl.commands.config import AlgorithmConfig, FinetuneConfig
 from rlkl.commands.finetune import check_shares
-from rlkl.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 
 def finetune(folder, processes, *more):

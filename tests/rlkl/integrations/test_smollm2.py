@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 
-from rlkl.errors import InputError
 from rlkl.integrations import smollm2
+from rlkl_htc_common.errors import InputError
 
 
 def test_sums_have_four_examples_that_are_right_and_one_to_solve():

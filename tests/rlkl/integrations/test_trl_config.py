@@ -13,8 +13,8 @@ pytest.importorskip("trl", reason="the extra rlkl[trl] is not installed")
 from transformers import HfArgumentParser
 from trl import GRPOConfig
 
-from rlkl.errors import InputError
 from rlkl.integrations.trl import PrioritizedKLConfig, PrioritizedKLTrainer, versions
+from rlkl_htc_common.errors import InputError
 
 from .trl_runs import a_batch, parameters, prompts, settings, untrained
 

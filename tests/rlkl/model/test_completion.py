@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from rlkl.errors import InputError
 from rlkl.model import completion as evaluation
 from rlkl.model.completion import accuracy, check_positions, complete, completes_right, grades, sample
 from rlkl.model.language_model import load_model, task_of
@@ -10,6 +9,7 @@ from rlkl.model.texts import decode, encode, positions_needed, right_sequences
 from rlkl.tasks import addition, multiplication
 from rlkl.tasks.addition import Operands
 from rlkl.tasks.registry import TASKS
+from rlkl_htc_common.errors import InputError
 
 from ..conftest import tiny_model
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlkl.errors import InputError
 from rlkl.tasks import addition, multiplication, subtraction
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import TASKS, task_named
 from rlkl.tasks.scratchpad import CHARACTERS, FIELDS
+from rlkl_htc_common.errors import InputError
 
 EXAMPLES = {
     "addition": (

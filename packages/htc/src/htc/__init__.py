@@ -7,7 +7,7 @@ when it is first asked for, so that a command answers before torch is there.
 
 from typing import TYPE_CHECKING, Any
 
-from htc.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 if TYPE_CHECKING:
     from htc.labels.hierarchy import Hierarchy

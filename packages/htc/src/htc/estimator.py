@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from htc import metrics
 from htc.decoding.rules import top_down, top_down_threshold
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import as_label_sets, as_lists, as_numbers, as_rows
 from htc.labels.names import is_blank, no_text, read_name, read_paths, rows_of
@@ -41,6 +40,7 @@ from htc.losses import (
     suitable_objective,
 )
 from htc.scoring.evaluate_rules import ALL_RULES, check_rule
+from rlkl_htc_common.errors import InputError
 
 Decoder = Callable[[Tensor, Hierarchy], Tensor]
 MakeObjective = Callable[[Hierarchy, Tensor], Objective]

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from rlkl.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 
 def share_below_half(weights: Tensor, mask: Tensor) -> float:

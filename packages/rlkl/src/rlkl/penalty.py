@@ -11,7 +11,6 @@ from torch import Tensor
 from rlkl import kl
 from rlkl.certainty import CERTAINTIES
 from rlkl.distributions import at_least_float32
-from rlkl.errors import InputError
 from rlkl.model.sequences import token_log_probs
 from rlkl.weighting import (
     WEIGHTINGS,
@@ -23,6 +22,7 @@ from rlkl.weighting import (
     top_share_of_rows,
     weighted_mean,
 )
+from rlkl_htc_common.errors import InputError
 
 NAMES = (*WEIGHTINGS, "shuffled", "certain_tokens", "kl_cov")
 ESTIMATORS = ("k2", "k3", "exact")  # in the loss: not k1, whose gradient is zero in expectation

@@ -60,7 +60,6 @@ def run_application(
     config: str,
     schema: type | None = None,
     distribution: str | None = None,
-    bad_input: Sequence[type[Exception]] = (),
 ) -> NoReturn:
     """Compose `conf/<application>/<config>.yaml` with the command line, run the task on it, and exit.
 
@@ -70,7 +69,6 @@ def run_application(
         application, config: which config.
         schema: a dataclass with the config's keys; those that are texts are plain text on the command line.
         distribution: whose version `--version` tells; `application`, if not given.
-        bad_input: further exception types that mean bad input, beside common's InputError and Hydra's own.
 
     Exits with 0; with 2 and one sentence for bad input; with 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP. Any other
     exception is a bug: it keeps its traceback and exits with 1.
@@ -80,7 +78,7 @@ def run_application(
     sys.excepthook = show_traceback
     program = entry.program_name()
     entry.show_version_if_asked(distribution or application)
-    running = _Application(program, task, (InputError, *bad_input), {} if schema is None else text_keys(schema))
+    running = _Application(program, task, {} if schema is None else text_keys(schema))
     with interruption.answering(program):
         try:
             running.run(application, config)
@@ -96,16 +94,15 @@ def run_application(
 
 
 class _Application:
-    """A task and how it is called. Args: expected: what it raises for bad input; texts: keys that are plain text."""
+    """A task and how it is called. Args: texts: keys whose values are plain text."""
 
     def __init__(
         self,
         program: str,
         task: Callable[[DictConfig], object],
-        expected: tuple[type[Exception], ...],
         texts: dict[str, TextKey],
     ) -> None:
-        self.program, self.task, self.expected, self.texts = program, task, expected, texts
+        self.program, self.task, self.texts = program, task, texts
         self.composed = False
 
     def run(self, application: str, config: str) -> None:
@@ -162,7 +159,7 @@ class _Application:
 
     def _one_sentence(self, error: Exception) -> str | None:
         """What to tell of an error for which there is no bug to be blamed; None for any other."""
-        if isinstance(error, self.expected):
+        if isinstance(error, InputError):
             return str(error)
         if isinstance(error, OmegaConfBaseException):
             return _describe(error)

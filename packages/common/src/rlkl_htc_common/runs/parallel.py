@@ -47,7 +47,6 @@ def run_all(
     runs: Sequence[Run],
     jobs: int,
     what: str,
-    bad_input: type[Exception] = InputError,
 ) -> list[dict[str, Any]]:
     """Call a function on every run, several at a time, each on its share of the cores.
 
@@ -57,7 +56,6 @@ def run_all(
         runs: its arguments.
         jobs: processes, at most; no more than there are runs are started.
         what: the name of the progress bar.
-        bad_input: what, beside InputError, a run may fail with so that the others go on; any other exception stops them.
 
     Returns:
         The results, in the order of `runs`; none for none.
@@ -90,7 +88,7 @@ def run_all(
                 for future in as_completed(futures):
                     try:
                         results[futures[future]] = future.result()
-                    except (InputError, bad_input) as error:
+                    except InputError as error:
                         failed[futures[future]] = error
                         bar.set_postfix_str(f"{len(failed)} failed")
                     bar.update()

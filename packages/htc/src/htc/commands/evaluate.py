@@ -18,13 +18,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from htc.datasets import Dataset
-from htc.errors import InputError
 from htc.experiment.build import load_dataset
 from htc.experiment.config import EvaluateConfig, register
 from htc.experiment.saved_model import SavedModel, load_model
 from htc.labels.label_sets import documents_per_label
 from htc.scoring.evaluate_rules import evaluate, summary_table
 from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import cached_features
 from rlkl_htc_common.report.statistics import bootstrap
 from rlkl_htc_common.runs.directory import make_folder, write_json
@@ -99,7 +99,7 @@ def _task(config: DictConfig) -> None:
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="htc", config="evaluate", schema=EvaluateConfig, bad_input=(InputError,))
+    run_application(_task, application="htc", config="evaluate", schema=EvaluateConfig)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from safetensors.numpy import load_file
 
 from htc.commands.train import PER_DOCUMENT, check, check_select, check_targets, headline, train, warn_if_slow
 from htc.datasets import Dataset
-from htc.errors import InputError
 from htc.experiment.build import load_dataset, make_objective
 from htc.experiment.config import ReproduceConfig, TrainConfig, register
 from htc.experiment.saved_model import load_model
@@ -39,6 +38,7 @@ from htc.report.errors_section import errors_section
 from htc.report.labels import label
 from htc.report.reproduction import summarize, write_htc_report
 from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import cached_features, load_encoder
 from rlkl_htc_common.report.page import Section
 from rlkl_htc_common.report.run_list import list_runs
@@ -101,7 +101,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     other = None
     if config.against is not None:
         other = load_other(config.against, dataset.facts(), [loss.name for loss in config.losses], config.seeds)
-    results = run_all(partial(train, progress=False), runs, jobs, "training runs", InputError)
+    results = run_all(partial(train, progress=False), runs, jobs, "training runs")
     documents = documents_of(runs, results)
     summary = summarize(results)
     commands, folders = commands_of("htc-train", "train", runs), [result["run_dir"] for result in results]
@@ -168,7 +168,7 @@ def _task(config: DictConfig) -> None:
 def main() -> None:
     """The entry point."""
     register()
-    run_application(_task, application="htc", config="reproduce", schema=ReproduceConfig, bad_input=(InputError,))
+    run_application(_task, application="htc", config="reproduce", schema=ReproduceConfig)
 
 
 if __name__ == "__main__":

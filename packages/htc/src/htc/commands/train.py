@@ -29,17 +29,18 @@ from torch import Tensor
 
 from htc import decoding, metrics
 from htc.datasets import Dataset
-from htc.errors import InputError, UnsuitableTargetsError
 from htc.experiment.build import choose_loss, initial_bias, load_dataset, make_objective
 from htc.experiment.config import FinetuningConfig, TrainConfig, register
 from htc.experiment.inputs import Inputs, TokenInputs, VectorInputs
 from htc.experiment.saved_model import save_model
 from htc.labels.label_sets import documents_per_label
 from htc.losses import AUTO, Objective, recursive_regularization
+from htc.losses.base import UnsuitableTargetsError
 from htc.models.classifier import Classifier
 from htc.report.documents import worst_table
 from htc.scoring.evaluate_rules import ALL_RULES, SELECTABLE, decode, evaluate, rule_for, rules_for, score_rule, summary_table
 from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import TextEncoder, cached_features, load_encoder
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 from rlkl_htc_common.runs.tracking import Tracker, open_tracker, wandb_mode
@@ -327,7 +328,7 @@ def _task(config: DictConfig) -> dict[str, Any]:
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="htc", config="train", schema=TrainConfig, bad_input=(InputError,))
+    run_application(_task, application="htc", config="train", schema=TrainConfig)
 
 
 if __name__ == "__main__":

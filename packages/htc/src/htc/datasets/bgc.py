@@ -20,10 +20,10 @@ import torch
 
 from htc.datasets.dataset import Dataset
 from htc.datasets.jsonlines import Document, targets_of
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.taxonomy import ROOT
 from htc.labels.text_files import read_text
+from rlkl_htc_common.errors import InputError
 
 FILES = {split: f"BlurbGenreCollection_EN_{split}.txt" for split in ("train", "dev", "test")}
 TRAINING_FILE = FILES["train"]

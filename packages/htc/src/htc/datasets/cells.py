@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from htc.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n]*?)"?(?:\r\n?|\n|$)', re.IGNORECASE)  # Excel's way to say what separates cells
 UNNAMED = re.compile(r"(Unnamed: \d+(\.\d+)?)?")  # pandas names so what has no name

@@ -8,8 +8,8 @@ import torch
 
 from htc.datasets.dataset import Dataset, split_by_group
 from htc.datasets.jsonlines import Document, read_documents, targets_of
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
+from rlkl_htc_common.errors import InputError
 
 log = logging.getLogger(__name__)
 

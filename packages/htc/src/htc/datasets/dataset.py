@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
+from rlkl_htc_common.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import re
 import warnings
 
 from htc.datasets.dataset import Dataset, split_by_group
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
+from rlkl_htc_common.errors import InputError
 
 SIDES_AND_ENCOUNTERS = re.compile(
     r"\b(right|left|bilateral|unilateral|unspecified|side|sides|both|eye|ear"

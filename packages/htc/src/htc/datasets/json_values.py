@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from htc.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 DECODER = json.JSONDecoder()
 WHITE = " \t\r\n"

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from htc.datasets.json_values import json_values
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.names import is_blank
 from htc.labels.text_files import decoded
+from rlkl_htc_common.errors import InputError
 
 
 @dataclass(frozen=True)

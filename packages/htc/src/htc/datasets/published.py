@@ -12,7 +12,7 @@ from pathlib import Path
 from htc.datasets.bgc import TRAINING_FILE, load_bgc
 from htc.datasets.custom import load_custom
 from htc.datasets.dataset import Dataset
-from htc.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 log = logging.getLogger(__name__)
 

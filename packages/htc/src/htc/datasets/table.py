@@ -23,11 +23,11 @@ import torch
 from htc.datasets.cells import Cells, read_cells
 from htc.datasets.dataset import Dataset, split_by_group
 from htc.datasets.paths_in_cells import mark_between_paths, separator_in, split_cell
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.names import clean
 from htc.labels.taxonomy import PATH_SEPARATOR
 from htc.labels.text_files import read_text
+from rlkl_htc_common.errors import InputError
 
 log = logging.getLogger(__name__)
 

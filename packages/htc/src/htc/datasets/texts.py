@@ -9,8 +9,8 @@ from typing import Any
 from htc.datasets.cells import read_cells
 from htc.datasets.json_values import json_values
 from htc.datasets.jsonlines import document_text
-from htc.errors import InputError
 from htc.labels.text_files import UTF16_MARKS, decoded
+from rlkl_htc_common.errors import InputError
 
 NAMES = {"lines": "lines", "json": "json", "jsonl": "json", "csv": "csv", "tsv": "tsv"}  # as given -> the format
 ENDINGS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "lines", "": "lines"}

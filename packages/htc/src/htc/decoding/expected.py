@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from htc.decoding.rules import argmax_leaf
-from htc.errors import InputError
 from htc.labels.distances import tree_distance_matrix
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import Scores, as_scores
+from rlkl_htc_common.errors import InputError
 
 CELLS = 2**24  # of nodes by depth, at a time; bounds memory
 CANDIDATES = 64  # nodes that are tried first

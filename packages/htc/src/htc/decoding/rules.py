@@ -22,11 +22,11 @@ Source: Plaud et al., CoNLL 2024, section 3.3.
 import torch
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy, spread
 from htc.labels.label_sets import LabelSets, Scores, as_label_sets, as_scores, in_parts
 from htc.metrics.counts import precision_recall_f
 from htc.metrics.ranking import curve_counts
+from rlkl_htc_common.errors import InputError
 
 
 def threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:

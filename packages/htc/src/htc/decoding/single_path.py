@@ -40,9 +40,9 @@ from torch import Tensor
 
 from htc.decoding.rules import argmax_leaf
 from htc.decoding.similarity_search import most_similar
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy, spread
 from htc.labels.label_sets import Scores, as_scores
+from rlkl_htc_common.errors import InputError
 
 
 def information(hierarchy: Hierarchy) -> Tensor:

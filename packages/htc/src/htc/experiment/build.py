@@ -5,10 +5,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from htc.datasets import Dataset, load_custom, load_icd10cm, load_published, load_table
-from htc.errors import InputError
 from htc.experiment.config import CustomConfig, DatasetConfig, Icd10cmConfig, LossConfig, PublishedConfig, TableConfig
 from htc.labels.hierarchy import Hierarchy
 from htc.losses import AUTO, OBJECTIVES, Objective, base_rate_log_odds, objective_by_name, suitable_objective
+from rlkl_htc_common.errors import InputError
 
 LOSSES = ("bce", "bce_prior_bias", *OBJECTIVES[1:])
 

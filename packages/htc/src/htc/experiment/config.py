@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from htc.errors import InputError
 from rlkl_htc_common.cli.plain_text import NULL_IS_TEXT
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import EncoderConfig
 from rlkl_htc_common.runs.tracking import TrackingConfig
 from rlkl_htc_common.training.trainer import TrainingConfig

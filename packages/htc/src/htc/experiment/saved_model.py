@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from htc.datasets import Dataset
-from htc.errors import InputError
 from htc.experiment.build import make_objective
 from htc.experiment.config import HeadConfig, LossConfig, TrainConfig
 from htc.experiment.inputs import VectorInputs
@@ -28,6 +27,7 @@ from htc.labels.hierarchy import Hierarchy
 from htc.losses import Objective
 from htc.models.classifier import Classifier
 from htc.scoring.evaluate_rules import check_rule
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.errors import InputError as ChangedError
 from rlkl_htc_common.manifest import check_manifest, sealed
 from rlkl_htc_common.models.encoders import EncoderConfig, TextEncoder, load_encoder

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from htc.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 
 def find_cycle(below: Mapping[str, Iterable[str]]) -> list[str]:

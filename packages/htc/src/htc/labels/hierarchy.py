@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.graph import breadth_first
 from htc.labels.names import clean, read_labels, read_name, read_pairs, read_path, rows_of
 from htc.labels.taxonomy import PATH_SEPARATOR, ROOT, read_taxonomy, write_taxonomy
+from rlkl_htc_common.errors import InputError
 
 Labels = Iterable[str] | Iterable[Iterable[str]]
 

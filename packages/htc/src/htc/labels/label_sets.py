@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.names import clean, is_blank, no_text, rows_of
+from rlkl_htc_common.errors import InputError
 
 LabelSets = Any
 """The labels of D documents:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from htc.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 UNSEEN = dict.fromkeys(map(ord, "\N{ZERO WIDTH SPACE}\N{WORD JOINER}\N{ZERO WIDTH NO-BREAK SPACE}\N{SOFT HYPHEN}"))
 SPACES = dict.fromkeys(map(ord, "\N{NO-BREAK SPACE}\N{FIGURE SPACE}\N{NARROW NO-BREAK SPACE}"), " ")

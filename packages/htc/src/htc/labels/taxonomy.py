@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from htc.errors import InputError
 from htc.labels.graph import find_cycle
 from htc.labels.names import clean
 from htc.labels.text_files import read_text
+from rlkl_htc_common.errors import InputError
 
 ROOT = "Root"
 PATH_SEPARATOR = " > "

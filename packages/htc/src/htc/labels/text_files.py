@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from htc.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 SAVE = "save its content as CSV, JSON or plain text in UTF-8."
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")

@@ -2,8 +2,17 @@
 
 from torch import Tensor, nn
 
-from htc.errors import UnsuitableTargetsError
 from htc.labels.hierarchy import Hierarchy
+from rlkl_htc_common.errors import InputError
+
+
+class UnsuitableTargetsError(InputError):
+    """An objective is not defined for the labels of a document. Args: document: its row; problem: what is wrong."""
+
+    def __init__(self, document: int, problem: str) -> None:
+        super().__init__(f"document {document}: {problem}")
+        self.document = document
+        self.problem = problem
 
 
 class Objective(nn.Module):

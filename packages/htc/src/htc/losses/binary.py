@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.distances import diameter, distance_to_closed_set
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import documents_per_label
 from htc.losses.base import Objective
+from rlkl_htc_common.errors import InputError
 
 REDUCTIONS = ("mean", "sum")
 

@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import labels_per_document
 from htc.losses.base import Objective
 from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal
 from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors, counted_priors
 from htc.losses.stop import StopEvent
+from rlkl_htc_common.errors import InputError
 
 SOFTMAX_OBJECTIVES = ("leaf_softmax", "parameter_sharing_softmax", "conditional_softmax", "conditional_softmax_la")
 OBJECTIVES = ("bce", "focal", "champ", "conditional_sigmoid", *SOFTMAX_OBJECTIVES)

@@ -5,9 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from htc.errors import UnsuitableTargetsError
 from htc.labels.hierarchy import Hierarchy
-from htc.losses.base import Objective
+from htc.losses.base import Objective, UnsuitableTargetsError
 
 STOP = "\N{END OF TEXT}stop"  # no label can be called so
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from htc.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import LabelSets, as_label_sets, both_label_sets, check_as_many
 from htc.metrics.counts import (
@@ -18,6 +17,7 @@ from htc.metrics.counts import (
     divide,
     precision_recall_f,
 )
+from rlkl_htc_common.errors import InputError
 
 
 def closed_label_sets(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many, in_parts, labels_per_document
 from htc.metrics.counts import check_average, divide
+from rlkl_htc_common.errors import InputError
 
 
 def precision_at_k(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, k: int = 1) -> float:

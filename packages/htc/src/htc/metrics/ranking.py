@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import CELLS, LabelSets, Scores, as_label_sets, as_scores, check_as_many, in_parts
 from htc.metrics.counts import count, divide, precision_recall_f
+from rlkl_htc_common.errors import InputError
 
 
 def hf1_auc(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> float:

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.distances import distance_through_common_ancestor
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many
 from htc.metrics.counts import divide
 from htc.metrics.hierarchical import closed_label_sets
+from rlkl_htc_common.errors import InputError
 
 
 def single_ends(sets: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:

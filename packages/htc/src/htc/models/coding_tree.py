@@ -32,9 +32,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.models.entropy_groups import Edge, partition
+from rlkl_htc_common.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from htc.errors import InputError, UnsuitableTargetsError
 from htc.labels.hierarchy import Hierarchy
+from htc.losses.base import UnsuitableTargetsError
 from htc.models.hgclr import init_as_bert
+from rlkl_htc_common.errors import InputError
 
 Bert = Any
 """A BertModel of transformers."""

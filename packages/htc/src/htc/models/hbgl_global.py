@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.models.hbgl import HBGL, Bert, check_bert, embed, run
 from htc.models.hgclr import MOST_LABELS
+from rlkl_htc_common.errors import InputError
 
 
 def global_stage(

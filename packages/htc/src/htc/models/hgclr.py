@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
+from rlkl_htc_common.errors import InputError
 
 INITIAL_STD = 0.02  # of new weights, as in BERT
 MOST_LABELS = 20_000  # (C, C) numbers are kept several times: 1.6 GB each

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from htc.errors import InputError
 from htc.models.coding_tree import CodingTree
+from rlkl_htc_common.errors import InputError
 
 Mixing = Literal["matrix", "scale"]
 Pooling = Literal["sum", "mean", "max", "root"]

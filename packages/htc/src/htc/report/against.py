@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from htc.errors import InputError
 from htc.report.labels import LABELS, MAIN_RULES, label
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.page import Section, Table
 from rlkl_htc_common.report.statistics import Interval, over_seeds
 from rlkl_htc_common.runs.directory import read_json

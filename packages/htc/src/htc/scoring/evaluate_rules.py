@@ -9,11 +9,11 @@ from torch import Tensor
 
 from htc import decoding, metrics
 from htc.decoding import expected
-from htc.errors import InputError
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import in_parts, labels_per_document
 from htc.metrics.single_path import leaf_heights
 from htc.scoring.error_analysis import f1_by_frequency
+from rlkl_htc_common.errors import InputError
 
 Rule = Callable[[Tensor, Hierarchy], Tensor]
 RULES: dict[str, Rule] = {

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from rlkl.distributions import at_least_float32, expectation
-from rlkl.errors import InputError
 from rlkl.weighting import masked_mean
+from rlkl_htc_common.errors import InputError
 
 
 def refuse_holes(mask: Tensor) -> None:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from rlkl.distributions import at_least_float32
-from rlkl.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 
 def in_groups(returns: Tensor, group_size: int) -> Tensor:

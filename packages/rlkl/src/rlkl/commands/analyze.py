@@ -28,13 +28,13 @@ from rlkl.analysis.critical_tokens import piece_at
 from rlkl.analysis.detection import detect
 from rlkl.analysis.drift import drift_by_digits
 from rlkl.commands.config import AnalyzeConfig, register
-from rlkl.errors import InputError
 from rlkl.model.completion import OPERANDS, check_positions, complete, sample
 from rlkl.model.language_model import check_reference, fingerprint, load_on_device, task_of
 from rlkl.report.analysis import QUESTIONS, write_analysis_report
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task, task_named
 from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.statistics import bootstrap
 from rlkl_htc_common.runs.directory import git_commit, make_folder, versions, write_json
 
@@ -202,7 +202,7 @@ def _task(config: DictConfig) -> None:
 def main() -> None:
     """The entry point."""
     register()
-    run_application(_task, application="rlkl", config="analyze", schema=AnalyzeConfig, bad_input=(InputError,))
+    run_application(_task, application="rlkl", config="analyze", schema=AnalyzeConfig)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from rlkl.algorithms.by_name import ALGORITHMS
-from rlkl.errors import InputError
 from rlkl.model.completion import KINDS
 from rlkl.penalty import Penalty
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.tracking import TrackingConfig
 from rlkl_htc_common.training.trainer import TrainingConfig
 

@@ -27,13 +27,13 @@ from transformers import GPT2LMHeadModel
 
 from rlkl.analysis.certainty_gaps import certainty_gaps, errors, scratchpads
 from rlkl.commands.config import EvaluateConfig, register
-from rlkl.errors import InputError
 from rlkl.model.completion import KINDS, check_positions, complete, grades, sample
 from rlkl.model.language_model import fingerprint, load_on_device, task_of
 from rlkl.model.texts import positions_needed
 from rlkl.report.scratchpad_view import to_terminal
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common.cli.application import print_as_is, print_result, run_application
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.statistics import bootstrap
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash, git_commit, make_folder, versions, write_json
 
@@ -185,7 +185,7 @@ def _task(config: DictConfig) -> None:
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="rlkl", config="evaluate", schema=EvaluateConfig, bad_input=(InputError,))
+    run_application(_task, application="rlkl", config="evaluate", schema=EvaluateConfig)
 
 
 if __name__ == "__main__":

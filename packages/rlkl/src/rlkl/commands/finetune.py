@@ -28,13 +28,13 @@ from transformers import GPT2LMHeadModel
 
 from rlkl.analysis.certainty_gaps import scratchpads
 from rlkl.commands.config import FinetuneConfig, register
-from rlkl.errors import InputError
 from rlkl.finetuning.learner import Learner
 from rlkl.model.completion import check_positions, complete, sample
 from rlkl.model.language_model import check_reference, fingerprint, load_model, save_model, task_of
 from rlkl.report.scratchpad_view import to_html
 from rlkl_htc_common.cli.application import print_result, run_application
 from rlkl_htc_common.cli.interruption import finishing
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 from rlkl_htc_common.runs.tracking import Tracker, open_tracker, wandb_mode
 from rlkl_htc_common.training.checkpoints import Checkpoints
@@ -253,7 +253,7 @@ def _task(config: DictConfig) -> dict[str, Any] | None:
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="rlkl", config="finetune", schema=FinetuneConfig, bad_input=(InputError,))
+    run_application(_task, application="rlkl", config="finetune", schema=FinetuneConfig)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,13 @@ from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
 from rlkl.commands.config import PretrainConfig, PretrainingConfig, register
-from rlkl.errors import InputError
 from rlkl.model.completion import accuracy, check_positions, sample
 from rlkl.model.language_model import new_model, save_model, task_of
 from rlkl.model.texts import right_sequences
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task, task_named
 from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 from rlkl_htc_common.runs.tracking import open_tracker, wandb_mode
 from rlkl_htc_common.training.checkpoints import Checkpoints
@@ -203,7 +203,7 @@ def _task(config: DictConfig) -> dict[str, Any]:
 def main() -> None:
     """The console entry point."""
     register()
-    run_application(_task, application="rlkl", config="pretrain", schema=PretrainConfig, bad_input=(InputError,))
+    run_application(_task, application="rlkl", config="pretrain", schema=PretrainConfig)
 
 
 if __name__ == "__main__":

@@ -29,12 +29,12 @@ from rlkl.analysis.drift import drift_by_digits
 from rlkl.commands.config import EvaluateConfig, FinetuneConfig, ReproduceConfig, register
 from rlkl.commands.evaluate import evaluate_setting, gather, settings
 from rlkl.commands.finetune import check, check_models, finetune, metrics_of
-from rlkl.errors import InputError
 from rlkl.model.language_model import load_on_device, packaged_models
 from rlkl.report.reproduction import summarize, write_rl_report
 from rlkl.report.start import Start
 from rlkl_htc_common.cli.application import print_result, run_application
 from rlkl_htc_common.cli.grammar import as_config, meaning_itself
+from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.run_list import list_runs
 from rlkl_htc_common.runs.commands import commands_of
 from rlkl_htc_common.runs.directory import make_folder, read_json, write_json
@@ -116,7 +116,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     output = Path(config.output)
     make_folder(output)
     starts = {name: evaluation_before(config, name, models[name], jobs) for name in before}
-    results = run_all(partial(finetune, progress=False), runs, jobs, "fine-tuning runs", InputError)
+    results = run_all(partial(finetune, progress=False), runs, jobs, "fine-tuning runs")
     drifts = run_all(drift_of, results, jobs, "drift")
     summary = summarize(starts, names_of(config), [result | {"drift": d} for result, d in zip(results, drifts, strict=True)])
     summary["compare"] = config.compare or [[names_of(config)[0], other] for other in names_of(config)[1:]]
@@ -181,7 +181,7 @@ def _task(config: DictConfig) -> None:
 def main() -> None:
     """The entry point."""
     register()
-    run_application(_task, application="rlkl", config="reproduce", schema=ReproduceConfig, bad_input=(InputError,))
+    run_application(_task, application="rlkl", config="reproduce", schema=ReproduceConfig)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from transformers import GPT2LMHeadModel
 from rlkl.algorithms import a2c, rloo
 from rlkl.algorithms.by_name import ALGORITHMS
 from rlkl.commands.config import AlgorithmConfig
-from rlkl.errors import InputError
 from rlkl.model.actor_critic import ActorCritic
 from rlkl.model.sequences import Sequences, next_token_logits, token_log_probs
 from rlkl.penalty import Penalty
 from rlkl.weighting import top_share
+from rlkl_htc_common.errors import InputError
 
 SMALLEST_DEVIATION = 0.1  # advantages are not scaled up beyond ten times, where nearly all episodes end alike
 

@@ -17,7 +17,6 @@ from rlkl.algorithms import a2c, ppo
 from rlkl.algorithms.by_name import ALGORITHMS
 from rlkl.analysis.comma_probabilities import CriticalProbabilities
 from rlkl.commands.config import AlgorithmConfig, FinetuneConfig
-from rlkl.errors import InputError
 from rlkl.finetuning.experience import Experience, Scores, learn_from, score
 from rlkl.model.actor_critic import ActorCritic
 from rlkl.model.completion import accuracy, grades, sample
@@ -28,6 +27,7 @@ from rlkl.penalty import Penalty, adapted
 from rlkl.rollout.engine import generate
 from rlkl.tasks.operands import Operands
 from rlkl.weighting import masked_mean
+from rlkl_htc_common.errors import InputError
 
 REWARD, PUNISHMENT = 1.0, -1.0  # as in the paper's public code
 BINS = 10  # of the histogram of weights

@@ -20,7 +20,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from rlkl.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 EXAMPLES = 4  # in a prompt

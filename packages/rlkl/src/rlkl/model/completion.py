@@ -8,13 +8,13 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from rlkl import rollout
-from rlkl.errors import InputError
 from rlkl.model.language_model import task_of
 from rlkl.model.sequences import next_token_logits
 from rlkl.model.texts import END_TOKEN, decode, encode, longest_completion, positions_needed, right_sequences
 from rlkl.rollout.engine import Rollouts
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task
+from rlkl_htc_common.errors import InputError
 
 OPERANDS = ("identical", "varying")  # kinds of operands by their digits: all have so many, or one has and the other at most
 KINDS = (*OPERANDS, "training_mix")  # what accuracy is measured on, see `sample`

@@ -13,9 +13,9 @@ from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model as save_weights
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from rlkl.errors import InputError
 from rlkl.tasks.registry import Task, task_named
 from rlkl.tasks.tokenizer import character_tokenizer
+from rlkl_htc_common.errors import InputError
 
 WEIGHTS = "model.safetensors"
 PRETRAINED = Path(__file__).parent / "pretrained"  # what comes with the package, by name

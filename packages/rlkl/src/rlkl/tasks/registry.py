@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from random import Random
 from typing import Protocol
 
-from rlkl.errors import InputError
 from rlkl.tasks import addition, multiplication, subtraction
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.scratchpad import Piece
+from rlkl_htc_common.errors import InputError
 
 
 class Task(Protocol):

@@ -12,8 +12,8 @@ from transformers import GenerationConfig
 from trl.trainer.utils import use_adapter
 
 from rlkl.calibration import beta_for_share, rank_weights, share_below_half, sorted_certainties
-from rlkl.errors import InputError
 from rlkl.integrations.trl.reference import sampled_completions
+from rlkl_htc_common.errors import InputError
 
 PROMPTS_AT_ONCE = 16  # fixed, so that what is sampled does not depend on the number of processes
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from trl import GRPOConfig
 
-from rlkl.errors import InputError
 from rlkl.integrations.trl.versions import fused_lm_head
 from rlkl.integrations.trl.weights import CERTAINTIES
+from rlkl_htc_common.errors import InputError
 
 BY_EXPONENT = ("prioritized", "matched_mean", "shuffled")
 BY_TOKEN_SHARE = ("certain_tokens", "top_entropy")

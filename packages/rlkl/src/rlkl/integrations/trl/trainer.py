@@ -19,7 +19,6 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from rlkl import kl
-from rlkl.errors import InputError
 from rlkl.integrations.trl.calibrate import Calibration, asked, calibrate
 from rlkl.integrations.trl.config import PrioritizedKLConfig
 from rlkl.integrations.trl.reference import completion_logits, give_entropies, in_parts, outputs_of, vocabulary_of
@@ -34,6 +33,7 @@ from rlkl.integrations.trl.weights import (
     to_the_end,
 )
 from rlkl.weighting import top_share_of_rows
+from rlkl_htc_common.errors import InputError
 
 logger = logging.getLogger(__name__)
 CALIBRATION_FILE = "kl_calibration.json"

@@ -3,7 +3,7 @@
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from rlkl.errors import InputError
+from rlkl_htc_common.errors import InputError
 
 OLDEST, NEWEST = (1, 12), (1, 16)  # releases of these and between, which the tests were run with
 
