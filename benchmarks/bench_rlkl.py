@@ -1,3 +1,4 @@
+from rlkl.model.sequences import from_samples
 """make benchmark: rollouts and updates on additions, on all cores, or on the GPU if there is one.
 
 Rollouts three ways: by rlkl's engine, by transformers' `generate` with its cache, and by one full forward per token, as the
@@ -21,7 +22,7 @@ from rlkl.commands.config import FinetuneConfig
 from rlkl.finetuning.learner import Learner
 from rlkl.model.completion import roll_out
 from rlkl.model.language_model import load_model, move, new_model
-from rlkl.model.sequences import from_rollouts, next_token_logits
+from rlkl.model.sequences import next_token_logits
 from rlkl.model.texts import END_TOKEN, encode, longest_completion, positions_needed
 from rlkl.rollout.decoders import DynamicDecoder, StaticDecoder, advance, static_cache
 from rlkl.rollout.engine import generate
@@ -157,14 +158,15 @@ def test_rollouts_by_transformers_generate(benchmark, model, operands):
 @torch.no_grad()
 def test_rollouts_without_a_cache(benchmark, model, operands):
     prompts, rollouts = roll_out(model, operands, 1.0, torch.Generator().manual_seed(0))
-    sequences = from_rollouts(prompts, rollouts, END_TOKEN).to(DEVICE)
+    sequences = from_samples(prompts, rollouts.samples(), END_TOKEN).to(DEVICE)
     start, steps = max(map(len, prompts)), rollouts.tokens.shape[1]
     taken = benchmark.pedantic(uncached_seconds, (model, sequences, start, steps), rounds=1, warmup_rounds=1)
     benchmark.extra_info["tokens_per_second"] = round(int(rollouts.lengths.sum()) / taken)
 
 
 def test_scoring_the_same_tokens_in_one_pass(benchmark, model, operands):
-    sequences = from_rollouts(*roll_out(model, operands, 1.0, torch.Generator().manual_seed(0)), END_TOKEN).to(DEVICE)
+    prompts, rollouts = roll_out(model, operands, 1.0, torch.Generator().manual_seed(0))
+    sequences = from_samples(prompts, rollouts.samples(), END_TOKEN).to(DEVICE)
 
     @torch.no_grad()
     def run():

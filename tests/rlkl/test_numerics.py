@@ -12,7 +12,8 @@ from rlkl.certainty import CERTAINTIES, max_probability, min_entropy, negentropy
 from rlkl.commands.config import AlgorithmConfig
 from rlkl.finetuning.experience import Scores, advantages_of, learn_from
 from rlkl.finetuning.learner import loss_terms
-from rlkl.model.sequences import Sequences, token_log_probs
+from rlkl.model.sequences import Sequences
+from rlkl.distributions import entropy, token_log_probs
 from rlkl.penalty import ESTIMATORS, Penalty
 from rlkl_htc_common.errors import InputError
 

@@ -50,7 +50,7 @@ def test_losses_by_hand():
     log_probs = torch.tensor([[-1.0, -2.0, -9.0]])
     assert a2c.policy_loss(log_probs, torch.tensor([[0.5, -1.0, 7.0]]), mask).item() == pytest.approx(-(-0.5 + 2.0) / 2)
     assert a2c.value_loss(torch.tensor([[1.0, 0.0, 9.0]]), torch.tensor([[0.0, 2.0, 0.0]]), mask).item() == pytest.approx(2.5)
-    assert a2c.entropy(torch.zeros(1, 1, 8)).item() == pytest.approx(math.log(8))
+    assert entropy(torch.zeros(1, 1, 8)).item() == pytest.approx(math.log(8))
 
 
 def test_gradients_by_finite_differences():

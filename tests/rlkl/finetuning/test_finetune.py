@@ -14,7 +14,9 @@ from rlkl.finetuning.experience import Experience, Scores, learn_from, score
 from rlkl.finetuning.learner import Learner, loss_terms
 from rlkl.model.actor_critic import ActorCritic
 from rlkl.model.completion import roll_out
-from rlkl.model.sequences import Sequences, from_rollouts, token_log_probs
+from rlkl.model.sequences import Sequences
+from rlkl.model.sequences import from_samples
+from rlkl.distributions import entropy, token_log_probs
 from rlkl.model.texts import END_TOKEN
 from rlkl.penalty import Penalty
 from rlkl.tasks.addition import Operands
@@ -75,7 +77,7 @@ def test_the_entropy_is_drawn_up(episode):
     logits = torch.tensor([[[0.0, 2.0, 0.0], [0.0, 0.0, 3.0]]], requires_grad=True)
     terms, _ = terms_of(episode, logits, torch.zeros(1, 2, V))
     stepped = logits.detach() - 10 * torch.autograd.grad(terms["entropy_loss"], logits)[0]
-    assert (a2c.entropy(stepped) > a2c.entropy(logits.detach())).all()
+    assert (entropy(stepped) > entropy(logits.detach())).all()
 
 
 @pytest.fixture
@@ -180,7 +182,7 @@ def test_a_token_of_weight_0_takes_nothing_off_the_reward(batch, name):
 )
 def test_no_kl_is_computed_that_nothing_is_taken_off_for(model, penalty, monkeypatch):
     prompts, rollouts = roll_out(model, [Operands(1, 23)], 1.0, torch.Generator().manual_seed(0))
-    sequences = from_rollouts(prompts, rollouts, END_TOKEN)
+    sequences = from_samples(prompts, rollouts.samples(), END_TOKEN)
     monkeypatch.setattr(Penalty, "divergence", None)
     assert not score(sequences, ActorCritic(model), model, penalty, 1.0).divergences.any()
 
@@ -238,7 +240,7 @@ def test_the_policy_learns_from_the_tokens_of_which_it_is_least_sure(batch):
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_updates_see_the_policy_that_acted(model, temperature):
     prompts, rollouts = roll_out(model, [Operands(1, 23), Operands(45, 6)], temperature, torch.Generator().manual_seed(0))
-    sequences = from_rollouts(prompts, rollouts, END_TOKEN)
+    sequences = from_samples(prompts, rollouts.samples(), END_TOKEN)
     logits, values = ActorCritic(model, initial_value=-0.5)(sequences)
     log_probs = token_log_probs(logits / temperature, sequences.targets)
     torch.testing.assert_close(log_probs[sequences.mask], rollouts.log_probs[rollouts.mask], atol=5e-5, rtol=1e-4)

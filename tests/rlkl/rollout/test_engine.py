@@ -3,7 +3,9 @@ import copy
 import pytest
 import torch
 
-from rlkl.model.sequences import from_rollouts, next_token_logits, token_log_probs
+from rlkl.model.sequences import next_token_logits
+from rlkl.model.sequences import from_samples
+from rlkl.distributions import token_log_probs
 from rlkl.rollout import engine
 from rlkl.rollout.engine import generate
 
@@ -50,7 +52,7 @@ def test_log_probs_are_those_of_uncached_teacher_forcing(model, temperature):
 
 def test_sequences_of_rollouts_say_the_same_in_one_pass(model):
     rollouts = sample(model)
-    sequences = from_rollouts(PROMPTS, rollouts, END)
+    sequences = from_samples(PROMPTS, rollouts.samples(), END)
     log_probs = token_log_probs(next_token_logits(model, sequences), sequences.targets)
     assert torch.equal(sequences.mask.sum(1), rollouts.lengths)
     torch.testing.assert_close(log_probs[sequences.mask], rollouts.log_probs[rollouts.mask], atol=2e-5, rtol=1e-4)
@@ -106,7 +108,7 @@ def test_greedy_draws_no_random_numbers(model):
 def test_log_probs_of_a_model_in_bfloat16_are_float32(model):
     low = copy.deepcopy(model).to(torch.bfloat16)
     rollouts = sample(low)
-    sequences = from_rollouts(PROMPTS, rollouts, END)
+    sequences = from_samples(PROMPTS, rollouts.samples(), END)
     log_probs = token_log_probs(next_token_logits(low, sequences), sequences.targets)
     sampled = rollouts.log_probs[rollouts.mask]
     assert sampled.dtype == torch.float32

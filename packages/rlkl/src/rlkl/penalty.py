@@ -1,8 +1,6 @@
 """The KL penalty: estimator, certainty, weighting and coefficient put together by name."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -10,8 +8,8 @@ from torch import Tensor
 
 from rlkl import kl
 from rlkl.certainty import CERTAINTIES
-from rlkl.distributions import at_least_float32
-from rlkl.model.sequences import token_log_probs
+from rlkl.distributions import at_least_float32, token_log_probs
+from rlkl.settings import PenaltySettings
 from rlkl.weighting import (
     WEIGHTINGS,
     at_least_one,
@@ -22,113 +20,13 @@ from rlkl.weighting import (
     top_share_of_rows,
     weighted_mean,
 )
-from rlkl_htc_common.errors import InputError
 
-NAMES = (*WEIGHTINGS, "shuffled", "certain_tokens", "kl_cov")
-ESTIMATORS = ("k2", "k3", "exact")  # in the loss: not k1, whose gradient is zero in expectation
 GAIN = 0.25  # of the adaptive coefficient
-PLACEMENTS = {"loss": ESTIMATORS, "reward": ("k1", *ESTIMATORS)}
 COUNTS: dict[str, Callable[[float], int]] = {"rounded": round, "at_least_one": at_least_one}
-CHOICES = {
-    "weighting": NAMES,
-    "placement": tuple(PLACEMENTS),
-    "certainty": tuple(CERTAINTIES),
-    "certainty_of": ("reference", "policy"),
-    "share_count": tuple(COUNTS),
-    "mean_over": ("all", "penalized"),
-    "anchor": ("reference", "acting"),
-    "correction": ("none", "importance"),
-}
-
-MEANINGLESS = (  # an option with another, and why
-    ("weighting", "kl_cov", "placement", "reward", "it needs advantages, which a KL in the reward comes before"),
-    ("mean_over", "penalized", "placement", "reward", "rewards are not averaged"),
-    ("anchor", "acting", "placement", "reward", "that KL is 0 when rewards are given"),
-    ("correction", "importance", "placement", "reward", "that ratio is 1 when rewards are given"),
-    ("anchor", "acting", "estimator", "exact", "of the policy that acted, the sampled tokens alone are kept"),
-    ("correction", "importance", "estimator", "exact", "it does not depend on which token was sampled"),
-)
 
 
-@dataclass
-class Penalty:
-    """A KL penalty to a reference model.
-
-    Attributes:
-        weighting: how much each token's KL counts: `none`, `standard`, `prioritized`; its controls `matched_mean` and
-            `shuffled`; `certain_tokens`, none on the `share` of each completion's tokens that are least certain and all of it
-            on the others (after Archer); `kl_cov`, only on the `share` of all tokens with the highest covariance of
-            log-probability and advantage (after KL-Cov).
-        alpha: the coefficient; with `target_kl`, where it starts.
-        estimator: `k2`, `k3` or `exact` (rlkl.kl); in rewards also `k1`.
-        placement: `loss`, a term of it; or `reward`, taken from the reward of each token, without a gradient of its own
-            (`rlkl.finetuning.experience.kl_ahead`). In both, alpha is in deviations of the task's reward, for a nat.
-        target_kl: the KL in nats per token that the coefficient is adapted to after each step; null to leave it.
-        certainty: `negentropy`, `min_entropy` or `max_probability` (rlkl.certainty).
-        certainty_temperature: of the reference, for its certainty.
-        beta: the exponent of the certainty.
-        share: of the tokens, see `weighting`.
-        certainty_of: who is certain, for `certain_tokens`: the `reference`, as in the paper's weights, or the `policy` that
-            acted, by its entropy, as in Archer (which cuts at a quantile, where tokens are counted here).
-        share_count: of `kl_cov`: the share `rounded`, which may be none; or `at_least_one`, and rounded down, as in KL-Cov.
-        mean_over: `all` tokens that count, those of weight 0 included, as in the paper; or the `penalized` ones, of another
-            weight, as in Archer.
-        anchor: what the KL is to: the `reference`, as in the paper, Archer and TRL; or the policy that was `acting` when the
-            tokens were sampled, as in KL-Cov (whose code takes the absolute log-ratio, and covariances within each step).
-        correction: `none`, as in the paper; or `importance`: times the ratio of the policy's probability of the token to that
-            which it was sampled with, with its gradient, as TRL does by default (the unbiased KL of DeepSeek-V3.2, arXiv
-            2512.02556).
-
-    Archer is Wang et al. 2025, arXiv 2507.15778 (see also `algorithm.clip_range_uncertain`); KL-Cov is Cui et al. 2025, arXiv
-    2505.22617. The defaults are the paper's method.
-    """
-
-    weighting: str = "prioritized"
-    alpha: float = 5.0
-    estimator: str = "k2"
-    placement: str = "loss"
-    target_kl: float | None = None
-    certainty: str = "negentropy"
-    certainty_temperature: float = 1.0
-    beta: float = 150.0
-    share: float = 0.2
-    certainty_of: str = "reference"
-    share_count: str = "rounded"
-    mean_over: str = "all"
-    anchor: str = "reference"
-    correction: str = "none"
-
-    def check(self) -> None:
-        """Raise InputError for values that no penalty can have."""
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise InputError(f"penalty.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}.")
-        if self.estimator not in PLACEMENTS[self.placement]:
-            known = PLACEMENTS[self.placement]
-            raise InputError(
-                f"penalty.estimator must be one of {', '.join(known)} where penalty.placement is {self.placement}, "
-                f"not {self.estimator!r}."
-            )
-        if not (0 <= self.alpha < math.inf and 0 <= self.beta < math.inf):
-            raise InputError(f"penalty.alpha and penalty.beta must not be negative, but are {self.alpha} and {self.beta}.")
-        if self.target_kl is not None and not (0 < self.target_kl < math.inf and self.alpha > 0):
-            raise InputError("penalty.target_kl and the penalty.alpha that it adapts must be positive.")
-        if not 0 < self.certainty_temperature < math.inf:
-            raise InputError(f"penalty.certainty_temperature must be positive, not {self.certainty_temperature}.")
-        if not 0 <= self.share <= 1:
-            raise InputError(f"penalty.share must be from 0 to 1, not {self.share}.")
-        self._check_together()
-
-    def _check_together(self) -> None:
-        """Refuse options that have no meaning together. Raises InputError."""
-        for name, value, other, its_value, why in MEANINGLESS:
-            if getattr(self, name) == value and getattr(self, other) == its_value:
-                raise InputError(f"penalty.{name}={value} has no meaning with penalty.{other}={its_value}: {why}. Change one.")
-        if self.anchor == "acting" and self.target_kl is not None:
-            raise InputError("penalty.target_kl is a KL to the reference: it has no meaning with penalty.anchor=acting.")
-        for name, value, weighting in (("certainty_of", "policy", "certain_tokens"), ("share_count", "at_least_one", "kl_cov")):
-            if getattr(self, name) == value and self.weighting != weighting:
-                raise InputError(f"penalty.{name}={value} is for penalty.weighting={weighting}, not for {self.weighting}.")
+class Penalty(PenaltySettings):
+    """A KL penalty to a reference model: what `PenaltySettings` says, done to tensors."""
 
     @property
     def is_absent(self) -> bool:

@@ -78,10 +78,11 @@ def run_application(
     sys.excepthook = show_traceback
     program = entry.program_name()
     entry.show_version_if_asked(distribution or application)
-    running = _Application(program, task, {} if schema is None else text_keys(schema))
+    global _running
+    _running = Application(program, task, {} if schema is None else text_keys(schema))
     with interruption.answering(program):
         try:
-            running.run(application, config)
+            _running.run(application, config)
         except KeyboardInterrupt:
             sys.exit(interruption.exit_code())
         except Exception:
@@ -93,7 +94,16 @@ def run_application(
         sys.exit(0 if sweeps.Sweep.folder is None else _finish(program, sweeps.Sweep.folder))
 
 
-class _Application:
+_running: "Application | None" = None
+
+
+def running() -> "Application":
+    """The application that runs in this process."""
+    assert _running is not None
+    return _running
+
+
+class Application:
     """A task and how it is called. Args: texts: keys whose values are plain text."""
 
     def __init__(
@@ -104,6 +114,10 @@ class _Application:
     ) -> None:
         self.program, self.task, self.texts = program, task, texts
         self.composed = False
+
+    def doing(self, job: Callable[[DictConfig], object]) -> "Application":
+        """The same with another task."""
+        return Application(self.program, job, self.texts)
 
     def run(self, application: str, config: str) -> None:
         """Compose and call the task, once or for each job of a sweep; exit at what is no bug."""
@@ -123,7 +137,7 @@ class _Application:
         except InputError as error:
             _exit(self.program, str(error), BAD_INPUT)
         except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
-            _exit(self.program, _describe(error), BAD_INPUT)
+            _exit(self.program, describe(error), BAD_INPUT)
         except Exception as error:
             if interruption.received() is not None:
                 raise
@@ -154,7 +168,7 @@ class _Application:
         return None
 
     def _checked(self, config: DictConfig) -> object:
-        _refuse_added_keys(config)
+        refuse_added_keys(config)
         return self.task(config)
 
     def _one_sentence(self, error: Exception) -> str | None:
@@ -162,7 +176,7 @@ class _Application:
         if isinstance(error, InputError):
             return str(error)
         if isinstance(error, OmegaConfBaseException):
-            return _describe(error)
+            return describe(error)
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             what = f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
             return f"{what}; mend that, then give the same command again."
@@ -183,15 +197,15 @@ def print_as_is(text: str) -> None:
         sys.exit(0)
 
 
-def _refuse_added_keys(config: DictConfig, prefix: str = "") -> None:
-    """Hydra lets `+key=value` add to a schema; what no schema knows, nothing reads."""
+def refuse_added_keys(config: DictConfig, prefix: str = "") -> None:
+    """Refuse what `+key=value` added to a schema: what no schema knows, nothing reads. Raises InputError."""
     schema = OmegaConf.get_type(config)
     known = {field.name for field in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else None
     for key in map(str, config):
         if known is not None and key not in known:
             raise InputError(f"unknown key {prefix + key!r}; known here: {', '.join(sorted(known))}.")
         if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
-            _refuse_added_keys(config[key], f"{prefix}{key}.")
+            refuse_added_keys(config[key], f"{prefix}{key}.")
 
 
 def _finish(program: str, folder: Path) -> int:
@@ -205,7 +219,7 @@ def _exit(program: str, message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """A Hydra or OmegaConf error on one line, with the nearest valid key where a key is unknown."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):

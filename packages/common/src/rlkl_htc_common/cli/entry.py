@@ -1,10 +1,11 @@
-"""How commands begin, before what takes seconds to import: signals are answered, and `--version` is.
+"""How commands begin, before what takes seconds to import: signals are answered, and so is `--version`.
 
-Console scripts call `run`; a module that is run by `python -m` calls `begin` above its other imports.
+Console scripts call `run`; other modules that are run by `python -m` call `begin` above their other imports.
 """
 
 import sys
 from importlib import import_module
+from typing import Any
 
 from rlkl_htc_common.cli import interruption
 
@@ -15,10 +16,33 @@ def begin(distribution: str) -> None:
     show_version_if_asked(distribution)
 
 
-def run(module: str, distribution: str) -> None:
-    """Be a console script. Args: module: whose `main` it is, imported here; distribution: that it comes with."""
+def run(distribution: str, command: str, configs: str) -> None:
+    """Be a command: compose its config, and only then import what does its work.
+
+    Args:
+        distribution: that it comes with, after which its folder of configs is called; its work is `task(config)` of the module
+            `DISTRIBUTION.commands.COMMAND`.
+        command: what its config is called.
+        configs: the module with the schemas of configs: `SCHEMAS`, by command, and `register`.
+    """
     begin(distribution)
-    import_module(module).main()
+    from rlkl_htc_common.cli.application import run_application  # here, for signals are answered by now
+
+    known = import_module(configs)
+    known.register()
+    run_application(
+        Later(f"{distribution}.commands.{command}"), application=distribution, config=command, schema=known.SCHEMAS[command]
+    )
+
+
+class Later:
+    """`task(config)` of a module that is imported when it is called. Args: module: its name."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    def __call__(self, config: Any) -> Any:
+        return import_module(self.module).task(config)
 
 
 def program_name() -> str:

@@ -1,11 +1,12 @@
 """The runs behind a report: how their configs differ, what they reached, and the command that runs each again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, TypedDict
 
 from rlkl_htc_common.report.page import Section, Table
 from rlkl_htc_common.runs.directory import NOT_HASHED, flatten
+
+GRID = "grid.json"  # of a grid: where its runs are, and what its report is to compare
 
 
 class ListedRun(TypedDict):
@@ -39,13 +40,13 @@ def metric_names(metrics: Sequence[Mapping[str, float]]) -> list[str]:
 
 def list_runs(
     names: Sequence[str],
-    configs: Sequence[Any],
+    configs: Sequence[Mapping[str, Any]],
     metrics: Sequence[dict[str, float]],
     commands: Sequence[str],
     folders: Sequence[str],
 ) -> list[ListedRun]:
-    """The runs of a grid, in its order. Args: configs: a dataclass for each; metrics: to be shown."""
-    settings = [flatten(asdict(config)) for config in configs]
+    """The runs of a grid, in its order. Args: configs: of their directories; metrics: to be shown."""
+    settings = [flatten(config) for config in configs]
     keys = [key for key in differences(settings) if key.split(".")[0] not in NOT_HASHED]
     chosen = [{key: each.get(key) for key in keys} for each in settings]
     return [

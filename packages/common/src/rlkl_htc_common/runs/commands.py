@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,23 +14,27 @@ from rlkl_htc_common.cli.plain_text import TextKey, read, text_keys
 from rlkl_htc_common.runs.directory import NOT_HASHED, flatten
 
 
-def commands_of(program: str, config: str, runs: Sequence[Any]) -> list[str]:
+def commands_of(program: str, config: str, runs: Sequence[Any], choices: Sequence[Mapping[str, str]]) -> list[str]:
     """The command for each run of a grid. To be called inside a Hydra application with the same folder of configs.
 
     Args:
         program: the entry point, such as `rlkl-finetune`.
-        config: the name of its config; where it has groups that the running application has too, their choices are taken over.
+        config: the name of its config.
         runs: a config of each run, as the dataclass that the entry point takes.
+        choices: of each run, by group; those of groups that the entry point has are told.
     """
     default = compose(config, return_hydra_config=True)
-    own, here = default.hydra.runtime.choices, HydraConfig.get().runtime.choices
-    chosen = [
-        f"{group}={choice}" for group, choice in here.items() if group in default and choice not in (None, own.get(group))
-    ]
-    base = OmegaConf.to_container(compose(config, chosen), resolve=True)
-    assert isinstance(base, dict)
-    plain = flatten({str(key): value for key, value in base.items()})
-    return [shlex.join([program, *chosen, *_arguments(plain, run)]) for run in runs]
+    own = default.hydra.runtime.choices
+    bases: dict[tuple[str, ...], dict[str, Any]] = {}
+    commands = []
+    for run, chosen in zip(runs, choices, strict=True):
+        told = tuple(f"{group}={choice}" for group, choice in chosen.items() if group in default and choice != own.get(group))
+        if told not in bases:
+            base = OmegaConf.to_container(compose(config, list(told)), resolve=True)
+            assert isinstance(base, dict)
+            bases[told] = flatten({str(key): value for key, value in base.items()})
+        commands.append(shlex.join([program, *told, *_arguments(bases[told], run)]))
+    return commands
 
 
 def _arguments(base: Mapping[str, Any], run: Any) -> list[str]:

@@ -76,7 +76,7 @@ class RunDirectory:
         if not file.exists() and others:
             raise InputError(f"{self.path} is not empty and holds no run; choose another run_dir.")
         if file.exists() and others:
-            self._refuse_other_config(_read_config(file))
+            self._refuse_other_config(read_config_file(file))
         else:  # nothing was started here, or nothing came of it
             self._write_config()
 
@@ -98,7 +98,7 @@ class RunDirectory:
                     f"another process is at work in {self.path}; wait for it or choose another run_dir."
                 ) from error
             if self._grows is not None:
-                self._refuse_other_config(_read_config(self.path / "config.yaml"))
+                self._refuse_other_config(read_config_file(self.path / "config.yaml"))
                 self._write_config()
             yield  # the file stays: to remove it would let two later processes lock two files of this name
 
@@ -133,7 +133,7 @@ class RunDirectory:
         for folder in self.path.parent.iterdir():
             if folder.name.startswith(stem):
                 with suppress(InputError):  # a damaged one is none of ours
-                    config = _read_config(folder / "config.yaml")
+                    config = read_config_file(folder / "config.yaml")
                     if self._has_more(key, config):
                         found.append(RunDirectory(folder, config))
         return sorted(found, key=lambda run: flatten(run.config)[key], reverse=True)
@@ -186,7 +186,7 @@ class RunDirectory:
         return result
 
 
-def _read_config(file: Path) -> dict[str, Any]:
+def read_config_file(file: Path) -> dict[str, Any]:
     """The config of a run. Raises InputError for a file that holds none."""
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
@@ -195,6 +195,11 @@ def _read_config(file: Path) -> dict[str, Any]:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{file} is damaged ({reason}); choose another run_dir or remove that run.") from error
     return dict(config)
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The config of a run, without what does not change its outcome. Raises InputError where it cannot be read."""
+    return {key: value for key, value in read_config_file(run / "config.yaml").items() if key not in NOT_HASHED}
 
 
 def read_json(file: Path, advice: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlkl_htc_common.cli import interruption
 from rlkl_htc_common.cli.plain_text import TextKey
 from rlkl_htc_common.runs.commands import override_for_people
+from rlkl_htc_common.runs.cores import start_quietly
 from rlkl_htc_common.runs.directory import write_json
 from rlkl_htc_common.terminal import PrintableFormatter
 
@@ -35,19 +36,11 @@ log = logging.getLogger(__name__)
 
 RECORD, LOG, STOP = "job.json", "job.log", ".stop"
 LOOK = 0.3  # seconds between looks for the file that stops jobs
+KILLED = ("BrokenProcessPool", "TerminatedWorkerError")  # what launchers raise where a worker was killed
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # whose jobs are done by the process that was started
 JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # whose jobs are done by its children
 Record = dict[str, Any]
 """`number`; `overrides`, key -> value; `command`; `run_dir`, `metrics` and `score`, or `error`."""
-
-
-def _jobs() -> int:
-    from rlkl_htc_common.runs.parallel import number_of_jobs
-
-    return number_of_jobs(None)
-
-
-OmegaConf.register_new_resolver("jobs", _jobs, replace=True)  # for conf/*/hydra/launcher
 
 
 class JobError(Exception):
@@ -69,20 +62,29 @@ class Sweep(Callback):
             yield
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Forget what was before: every job writes a record of its own, also one whose run is there already.
+        """See `jobs_of_one`."""
+        Sweep._interruption.enter_context(jobs_of_one(config))
 
-        Where jobs are processes of their own, an interruption makes them save and end, and is waited for.
-        """
-        folder = Sweep.folder = Path(config.hydra.sweep.dir)
-        for old in (*folder.glob(f"*/{RECORD}"), *folder.glob(f"*/{LOG}"), folder / STOP):
-            old.unlink(missing_ok=True)
-        launcher = config.hydra.launcher.get("_target_")
-        if launcher == JOBLIB:
-            _start_resource_trackers()
+
+@contextmanager
+def jobs_of_one(config: DictConfig) -> Iterator[None]:
+    """Inside, the jobs of a sweep are done. Args: config: what they have in common.
+
+    What was before is forgotten: every job writes a record of its own, also one whose run is there already. Where jobs are
+    processes of their own, an interruption makes them save and end, and is waited for.
+    """
+    folder = Sweep.folder = Path(config.hydra.sweep.dir)
+    for old in (*folder.glob(f"*/{RECORD}"), *folder.glob(f"*/{LOG}"), folder / STOP):
+        old.unlink(missing_ok=True)
+    launcher = config.hydra.launcher.get("_target_")
+    if launcher == JOBLIB:
+        _start_resource_trackers()
+    with ExitStack() as stack:
         if launcher != BASIC:
             what = "the jobs under way finish their step and save a checkpoint"
-            Sweep._interruption.enter_context(interruption.finishing(what, partial(_stop_jobs, folder)))
-            Sweep._interruption.enter_context(interruption.kept_from_children())
+            stack.enter_context(interruption.finishing(what, partial(_stop_jobs, folder)))
+            stack.enter_context(interruption.kept_from_children())
+        yield
 
 
 def _start_resource_trackers() -> None:
@@ -90,8 +92,6 @@ def _start_resource_trackers() -> None:
     from multiprocessing import resource_tracker
 
     from joblib.externals.loky.backend import resource_tracker as resource_tracker_of_joblib
-
-    from rlkl_htc_common.runs.parallel import start_quietly
 
     start_quietly(resource_tracker)
     start_quietly(resource_tracker_of_joblib)

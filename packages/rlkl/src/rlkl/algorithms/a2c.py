@@ -6,7 +6,7 @@ Shapes: (B, T) tokens of a batch of sequences; `mask` tells which were sampled b
 import torch
 from torch import Tensor
 
-from rlkl.distributions import at_least_float32, expectation
+from rlkl.distributions import at_least_float32
 from rlkl.weighting import masked_mean
 from rlkl_htc_common.errors import InputError
 
@@ -76,9 +76,3 @@ def policy_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor, total: Tens
 def value_loss(values: Tensor, returns: Tensor, mask: Tensor, total: Tensor | None = None) -> Tensor:
     """The mean squared error of the critic. Args: (B, T); total: see `masked_mean`. Returns: a scalar."""
     return masked_mean((at_least_float32(values) - at_least_float32(returns.detach())).square(), mask, total)
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """The entropy of the policy in nats. Args: logits (B, T, V), -inf for tokens without probability. Returns: (B, T)."""
-    log_probs = at_least_float32(logits).log_softmax(-1)
-    return -expectation(log_probs, log_probs)

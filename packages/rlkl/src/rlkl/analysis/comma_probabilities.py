@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from rlkl.analysis.critical_tokens import CriticalToken, critical_tokens
-from rlkl.model.sequences import Sequences, next_token_logits, token_log_probs
+from rlkl.distributions import token_log_probs
+from rlkl.model.sequences import Sequences, next_token_logits
 from rlkl.model.texts import right_sequences
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task

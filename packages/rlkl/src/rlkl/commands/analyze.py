@@ -5,12 +5,6 @@ rlkl-analyze                                  the embedded model, about two minu
 rlkl-analyze model=runs/rlkl/finetune/RUN/model reference=addition-n5 output=outputs/analysis
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
-    from rlkl_htc_common.cli.entry import begin
-
-    begin("rlkl")
-
-
 import math
 import shlex
 import sys
@@ -27,13 +21,13 @@ from rlkl.analysis.counterfactual import Outcome, counterfactuals, mean_by_probl
 from rlkl.analysis.critical_tokens import piece_at
 from rlkl.analysis.detection import detect
 from rlkl.analysis.drift import drift_by_digits
-from rlkl.commands.config import AnalyzeConfig, register
+from rlkl.commands.config import AnalyzeConfig
 from rlkl.model.completion import OPERANDS, check_positions, complete, sample
 from rlkl.model.language_model import check_reference, fingerprint, load_on_device, task_of
 from rlkl.report.analysis import QUESTIONS, write_analysis_report
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task, task_named
-from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.cli.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.statistics import bootstrap
 from rlkl_htc_common.runs.directory import git_commit, make_folder, versions, write_json
@@ -187,7 +181,8 @@ def _counterfactual_lines(result: dict[str, Any], longer: str) -> list[str]:
     return lines
 
 
-def _task(config: DictConfig) -> None:
+def task(config: DictConfig) -> None:
+    """rlkl-analyze."""
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, AnalyzeConfig)
     result = analyze(typed)
@@ -197,13 +192,3 @@ def _task(config: DictConfig) -> None:
         write_json(folder / "analysis.json", result)
         report = write_analysis_report(folder, result, shlex.join(["python", "-m", "rlkl.commands.analyze", *sys.argv[1:]]))
         print_result(f"\nreport: {report}")
-
-
-def main() -> None:
-    """The entry point."""
-    register()
-    run_application(_task, application="rlkl", config="analyze", schema=AnalyzeConfig)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,18 +6,11 @@ rlkl-evaluate digits=[5,6] operands=[varying] output=evaluation.json
 rlkl-evaluate digits=[5,6] operands=[training_mix] temperature=2    as the RL figures of the paper are evaluated
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
-    from rlkl_htc_common.cli.entry import begin
-
-    begin("rlkl")
-
-
 import logging
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,13 +19,13 @@ from tqdm import tqdm
 from transformers import GPT2LMHeadModel
 
 from rlkl.analysis.certainty_gaps import certainty_gaps, errors, scratchpads
-from rlkl.commands.config import EvaluateConfig, register
+from rlkl.commands.config import EvaluateConfig
 from rlkl.model.completion import KINDS, check_positions, complete, grades, sample
 from rlkl.model.language_model import fingerprint, load_on_device, task_of
 from rlkl.model.texts import positions_needed
 from rlkl.report.scratchpad_view import to_terminal
 from rlkl.tasks.registry import task_named
-from rlkl_htc_common.cli.application import print_as_is, print_result, run_application
+from rlkl_htc_common.cli.application import print_as_is, print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.statistics import bootstrap
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash, git_commit, make_folder, versions, write_json
@@ -95,13 +88,17 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
     return result
 
 
-def evaluate_setting(config: EvaluateConfig, runs: str, setting: Setting) -> dict[str, Any]:
-    """One row of an evaluation as a run of its own, for a pool of processes; a finished one is not run again."""
-    model = load_on_device(config.model)
-    identity = asdict(config) | setting._asdict() | {"model": fingerprint(model), "digits": setting.digits}
-    run = RunDirectory(
-        Path(runs) / "rlkl" / "evaluate" / f"{setting.operands}-{setting.digits}-{config_hash(identity)}", identity
-    )
+def row_directory(model: GPT2LMHeadModel, config: EvaluateConfig, setting: Setting, runs: str) -> RunDirectory:
+    """The directory of one row as a run of its own, below those of `runs`."""
+    how = {"examples": config.examples, "temperature": config.temperature, "seed": config.seed}
+    identity = {"model": fingerprint(model), **setting._asdict(), **how}
+    name = f"{setting.operands}-{setting.digits}-{config_hash(identity)}"
+    return RunDirectory(Path(runs) / "rlkl" / "evaluate" / name, identity)
+
+
+def evaluate_setting(model: GPT2LMHeadModel, config: EvaluateConfig, setting: Setting, runs: str) -> dict[str, Any]:
+    """One row of an evaluation, kept as a run of its own: a finished one is not run again."""
+    run = row_directory(model, config, setting, runs)
     with run.locked():
         result = run.result() or run.write_result(row=_evaluate_setting(model, config, setting, lambda done: None))
     return dict(result["row"])
@@ -173,20 +170,11 @@ def _shown(scratchpads: Sequence[dict[str, Any]]) -> str:
     return "\n".join(f"{'right' if pad['right'] else 'WRONG'}\n{to_terminal(pad, color)}" for pad in scratchpads)
 
 
-def _task(config: DictConfig) -> None:
+def task(config: DictConfig) -> None:
+    """rlkl-evaluate."""
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, EvaluateConfig)
     result = evaluate(typed)
     if result["scratchpads"]:
         print_as_is(_shown(result["scratchpads"]))  # with colours
     print_result(summary(result))
-
-
-def main() -> None:
-    """The console entry point."""
-    register()
-    run_application(_task, application="rlkl", config="evaluate", schema=EvaluateConfig)
-
-
-if __name__ == "__main__":
-    main()

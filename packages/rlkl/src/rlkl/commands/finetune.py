@@ -8,10 +8,10 @@ rlkl-finetune --multirun penalty=none,standard,prioritized,matched_mean seed=0,1
 torchrun --nproc-per-node 2 -m rlkl.commands.finetune         two processes (GPUs, where there are any), same episodes
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
-    from rlkl_htc_common.cli.entry import begin
+if __name__ == "__main__":  # by torchrun or python -m
+    from rlkl.commands import scripts
 
-    begin("rlkl")
+    scripts.finetune()
 
 
 import logging
@@ -27,12 +27,15 @@ from tqdm import tqdm
 from transformers import GPT2LMHeadModel
 
 from rlkl.analysis.certainty_gaps import scratchpads
-from rlkl.commands.config import FinetuneConfig, register
+from rlkl.commands.config import FinetuneConfig
 from rlkl.finetuning.learner import Learner
+from rlkl.finetuning.progress import Progress
 from rlkl.model.completion import check_positions, complete, sample
 from rlkl.model.language_model import check_reference, fingerprint, load_model, save_model, task_of
+from rlkl.penalty import Penalty
 from rlkl.report.scratchpad_view import to_html
-from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl.settings import AlgorithmSettings, PenaltySettings
+from rlkl_htc_common.cli.application import print_result
 from rlkl_htc_common.cli.interruption import finishing
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
@@ -50,9 +53,10 @@ EVALUATED = ("eval/", "critical/")  # what the names of an evaluation's metrics 
 
 def check(config: FinetuneConfig) -> None:
     """Refuse what could only fail later. Raises InputError."""
-    config.penalty.check()
-    config.algorithm.check()
-    config.algorithm.check_with(config.penalty)
+    penalty, algorithm = PenaltySettings(**vars(config.penalty)), AlgorithmSettings(**vars(config.algorithm))
+    penalty.check()
+    algorithm.check()
+    algorithm.check_with(penalty)
     config.evaluation.check()
     wandb_mode(config.tracking)
     for name in ("extra_digits", "evaluate_every", "evaluation_examples"):
@@ -60,11 +64,23 @@ def check(config: FinetuneConfig) -> None:
             raise InputError(f"{name} must be at least 1, not {getattr(config, name)}.")
 
 
-def check_shares(config: FinetuneConfig, processes: int) -> None:
+def settings_of(config: FinetuneConfig) -> tuple[Penalty, AlgorithmSettings]:
+    """The plainest penalty with the effect that a config asks for, and its algorithm. Args: config: `check`ed."""
+    penalty, algorithm = Penalty(**vars(config.penalty)), AlgorithmSettings(**vars(config.algorithm))
+    if algorithm.clip_range_uncertain is None:  # which asks for the tokens of weight 0
+        penalty = penalty.canonical()
+    return penalty, algorithm
+
+
+def identity(config: FinetuneConfig, penalty: Penalty, algorithm: AlgorithmSettings) -> dict[str, Any]:
+    """What a run is known by: all that has an effect on it. Args: see `settings_of`."""
+    return asdict(config) | {"penalty": penalty.effective(), "algorithm": algorithm.effective()}
+
+
+def check_shares(algorithm: AlgorithmSettings, processes: int) -> None:
     """Refuse steps in which a process would have nothing to do. Raises InputError."""
-    algorithm = config.algorithm
     fewest = min(
-        algorithm.episodes // algorithm.episodes_per_prompt,
+        algorithm.episodes // algorithm.group_size,
         algorithm.episodes % algorithm.minibatch_size or algorithm.minibatch_size,
     )
     if fewest < processes:
@@ -91,13 +107,14 @@ def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
     start, reference = load(config)
     if progress:
         warn_if_slow(start)
-    accelerator = make_accelerator(config.algorithm.precision)
-    check_shares(config, accelerator.num_processes)
-    identity = asdict(config) | {"model": fingerprint(start), "reference": fingerprint(reference)}
-    name = f"{config.algorithm.name}-{config.penalty.weighting}-seed{config.seed}-{config_hash(identity)}"
+    penalty, algorithm = settings_of(config)
+    accelerator = make_accelerator(algorithm.precision)
+    check_shares(algorithm, accelerator.num_processes)
+    known_by = identity(config, penalty, algorithm) | {"model": fingerprint(start), "reference": fingerprint(reference)}
+    name = f"{algorithm.name}-{penalty.weighting}-seed{config.seed}-{config_hash(known_by)}"
     with accelerator.main_process_first():
         folder = config.run_dir or Path(config.runs) / "rlkl" / "finetune" / name
-        run = RunDirectory(folder, identity, grows=GROWS)
+        run = RunDirectory(folder, known_by, grows=GROWS)
     with run.locked() if accelerator.is_main_process else nullcontext():
         result = run.result()
         if result is None and accelerator.is_main_process:
@@ -105,8 +122,16 @@ def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
         accelerator.wait_for_everyone()
         if result is None:
             try:
-                learner = Learner(config, start, accelerator, reference)
-                result = _finetune(run, learner, progress and accelerator.is_main_process)
+                learner = Learner(
+                    start,
+                    accelerator,
+                    penalty=penalty,
+                    algorithm=algorithm,
+                    extra_digits=config.extra_digits,
+                    seed=config.seed,
+                    reference=reference,
+                )
+                result = _finetune(run, config, learner, progress and accelerator.is_main_process)
             except InputError as error:
                 raise InputError(f"{run.path}: {error}") from error
         if accelerator.is_main_process:
@@ -146,11 +171,16 @@ def _take_over_a_shorter_run(run: RunDirectory) -> None:
                 return
 
 
-def _finetune(run: RunDirectory, learner: Learner, progress: bool) -> dict[str, Any]:
-    config, accelerator = learner.config, learner.accelerator
+def _finetune(run: RunDirectory, config: FinetuneConfig, learner: Learner, progress: bool) -> dict[str, Any]:
+    accelerator, algorithm = learner.accelerator, learner.algorithm
+    evaluation = Progress(learner.task, learner.trained_digits, learner.digits, config.evaluation_examples, config.evaluation)
     checkpoints = Checkpoints(run.checkpoints)
     start = _resume(run, learner)
-    total = config.algorithm.iterations
+    total = algorithm.iterations
+
+    def is_evaluated(done: int) -> bool:
+        return done == total or done % config.evaluate_every == 0
+
     bar = tqdm(total=total, initial=start or 0, desc="iterations", disable=not progress, leave=False)
     opened = open_tracker(
         run,
@@ -158,18 +188,18 @@ def _finetune(run: RunDirectory, learner: Learner, progress: bool) -> dict[str, 
         main=accelerator.is_main_process,
         job_type="finetune",
         resume_step=start,
-        forget=() if start is None or _is_evaluated(config, start) else EVALUATED,  # of what was the last iteration until now
+        forget=() if start is None or is_evaluated(start) else EVALUATED,  # of what was the last iteration until now
     )
     with opened as tracker, bar:
         if tracker is not None and start is None:
-            tracker.log(0, learner.evaluate())
+            tracker.log(0, evaluation.scores(learner.model.policy))
         with finishing() as interrupted:
             for number in range(start or 0, total):
                 metrics = learner.learn(number)
                 done = number + 1
                 if tracker is not None:
-                    if _is_evaluated(config, done):
-                        metrics |= learner.evaluate()
+                    if is_evaluated(done):
+                        metrics |= evaluation.scores(learner.model.policy)
                     tracker.log(done, metrics)
                     checkpoints.save(done, learner.model, {"iterations": done, **learner.state()})
                 bar.set_postfix_str(f"success {metrics['rollout/success']:.2f}")
@@ -181,8 +211,8 @@ def _finetune(run: RunDirectory, learner: Learner, progress: bool) -> dict[str, 
                 _log_scratchpads(tracker, learner)
             save_model(run.path / "model", learner.model.policy)
             run.write_result(
-                algorithm=config.algorithm.name,
-                penalty=config.penalty.weighting,
+                algorithm=algorithm.name,
+                penalty=learner.penalty.weighting,
                 model=config.model,
                 reference=config.anchor,
                 evaluation=asdict(config.evaluation) | {"examples": config.evaluation_examples},
@@ -205,11 +235,6 @@ def _log_scratchpads(tracker: Tracker, learner: Learner) -> None:
     tracker.page("scratchpads", f"<table>{''.join(rows)}</table>")
 
 
-def _is_evaluated(config: FinetuneConfig, done: int) -> bool:
-    """Whether the policy is evaluated after so many iterations."""
-    return done == config.algorithm.iterations or done % config.evaluate_every == 0
-
-
 def _resume(run: RunDirectory, learner: Learner) -> int | None:
     """Load the last checkpoint into the learner, of a killed run or of one that had ended with fewer iterations.
 
@@ -223,7 +248,7 @@ def _resume(run: RunDirectory, learner: Learner) -> int | None:
             with checkpoints.told_when_foreign():
                 learner.load_state(state)
                 done = int(state["iterations"])
-            log.info("continuing after iteration %d of %d", done, learner.config.algorithm.iterations)
+            log.info("continuing after iteration %d of %d", done, learner.algorithm.iterations)
             return done
     if (run.path / "result.json").exists():
         log.warning("%s is missing, where this run could be gone on with: its iterations are made again.", run.path / LAST)
@@ -236,7 +261,8 @@ def metrics_of(result: dict[str, Any]) -> dict[str, float]:
     return {key.removeprefix("eval/"): last[key] for key in last if key.startswith(("eval/", "rollout/success"))}
 
 
-def _task(config: DictConfig) -> dict[str, Any] | None:
+def task(config: DictConfig) -> dict[str, Any] | None:
+    """rlkl-finetune."""
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, FinetuneConfig)
     result = finetune(typed)
@@ -248,13 +274,3 @@ def _task(config: DictConfig) -> dict[str, Any] | None:
     print_result("\n".join([*lines, f"run: {result['run_dir']}"]))
     metrics = metrics_of(result)
     return {"run_dir": result["run_dir"], "metrics": metrics, "score": metrics["accuracy_longer"]}
-
-
-def main() -> None:
-    """The console entry point."""
-    register()
-    run_application(_task, application="rlkl", config="finetune", schema=FinetuneConfig)
-
-
-if __name__ == "__main__":
-    main()

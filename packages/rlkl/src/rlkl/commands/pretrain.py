@@ -6,10 +6,10 @@ rlkl-pretrain trained_digits=7 architecture=small
 rlkl-pretrain experiment=pretrain_paper            N = 7, 85M parameters; for a GPU
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
-    from rlkl_htc_common.cli.entry import begin
+if __name__ == "__main__":  # by torchrun or python -m
+    from rlkl.commands import scripts
 
-    begin("rlkl")
+    scripts.pretrain()
 
 
 import logging
@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
-from rlkl.commands.config import PretrainConfig, PretrainingConfig, register
+from rlkl.commands.config import PretrainConfig, PretrainingConfig
 from rlkl.model.completion import accuracy, check_positions, sample
 from rlkl.model.language_model import new_model, save_model, task_of
 from rlkl.model.texts import right_sequences
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task, task_named
-from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.cli.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 from rlkl_htc_common.runs.tracking import open_tracker, wandb_mode
@@ -190,7 +190,8 @@ def _evaluate(model: GPT2LMHeadModel, config: PretrainConfig) -> dict[str, float
     }
 
 
-def _task(config: DictConfig) -> dict[str, Any]:
+def task(config: DictConfig) -> dict[str, Any]:
+    """rlkl-pretrain."""
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, PretrainConfig)
     result = pretrain(typed)
@@ -198,13 +199,3 @@ def _task(config: DictConfig) -> dict[str, Any]:
     print_result(f"{scores}\nmodel: {Path(result['run_dir']) / 'model'}")
     metrics = {key.removeprefix("eval/"): value for key, value in result["kept"].items() if key.startswith("eval/")}
     return {"run_dir": result["run_dir"], "metrics": metrics, "score": metrics["accuracy_N"]}
-
-
-def main() -> None:
-    """The console entry point."""
-    register()
-    run_application(_task, application="rlkl", config="pretrain", schema=PretrainConfig)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,28 +1,32 @@
-"""The console scripts, which answer signals and `--version` before they import torch."""
+"""The console scripts."""
+
+from functools import partial
 
 from rlkl_htc_common.cli.entry import run
+
+_run = partial(run, "rlkl", configs="rlkl.commands.config")
 
 
 def pretrain() -> None:
     """rlkl-pretrain."""
-    run("rlkl.commands.pretrain", "rlkl")
+    _run("pretrain")
 
 
 def finetune() -> None:
     """rlkl-finetune."""
-    run("rlkl.commands.finetune", "rlkl")
+    _run("finetune")
 
 
 def evaluate() -> None:
     """rlkl-evaluate."""
-    run("rlkl.commands.evaluate", "rlkl")
+    _run("evaluate")
 
 
 def analyze() -> None:
     """rlkl-analyze."""
-    run("rlkl.commands.analyze", "rlkl")
+    _run("analyze")
 
 
 def reproduce() -> None:
     """rlkl-reproduce."""
-    run("rlkl.commands.reproduce", "rlkl")
+    _run("reproduce")

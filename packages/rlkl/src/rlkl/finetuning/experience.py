@@ -8,10 +8,11 @@ from transformers import GPT2LMHeadModel
 
 from rlkl.algorithms import a2c, rloo
 from rlkl.algorithms.by_name import ALGORITHMS
-from rlkl.commands.config import AlgorithmConfig
+from rlkl.distributions import entropy, token_log_probs
 from rlkl.model.actor_critic import ActorCritic
-from rlkl.model.sequences import Sequences, next_token_logits, token_log_probs
+from rlkl.model.sequences import Sequences, next_token_logits
 from rlkl.penalty import Penalty
+from rlkl.settings import AlgorithmSettings
 from rlkl.weighting import top_share
 from rlkl_htc_common.errors import InputError
 
@@ -78,7 +79,7 @@ def score(sequences: Sequences, model: ActorCritic, reference: GPT2LMHeadModel, 
         divergences = penalty.divergence(logits, reference_logits / temperature, sequences.targets)
     return Scores(
         token_log_probs(logits, sequences.targets),
-        a2c.entropy(logits),
+        entropy(logits),
         values,
         divergences,
         reference_logits,
@@ -91,7 +92,7 @@ def learn_from(
     scores: Scores,
     penalty: Penalty,
     alpha: float,
-    algorithm: AlgorithmConfig,
+    algorithm: AlgorithmSettings,
     generator: torch.Generator,
 ) -> Experience:
     """Advantages, and the weights of the KL.
@@ -112,7 +113,7 @@ def learn_from(
         weights = penalty.weights(scores.reference_logits, mask, entropies=scores.entropies, generator=generator)
         ahead = kl_ahead(alpha * weights, scores.divergences, mask, algorithm)
         advantages = advantages - ahead
-        if ALGORITHMS[algorithm.name].has_critic:
+        if algorithm.has_critic:
             returns = returns - scale * ahead
     else:
         weights = penalty.weights(
@@ -127,7 +128,7 @@ def learn_from(
     return Experience(sequences, scores.log_probs, advantages, returns, scores.reference_logits, weights, learns)
 
 
-def advantages_of(rewards: Tensor, values: Tensor, mask: Tensor, algorithm: AlgorithmConfig) -> tuple[Tensor, Tensor, float]:
+def advantages_of(rewards: Tensor, values: Tensor, mask: Tensor, algorithm: AlgorithmSettings) -> tuple[Tensor, Tensor, float]:
     """The advantages of tokens, and the returns that the critic should have expected, of the task's rewards alone.
 
     Advantages are measured in deviations of the episodes' rewards, GRPO's in those of each group: so one learning rate suits
@@ -152,11 +153,11 @@ def advantages_of(rewards: Tensor, values: Tensor, mask: Tensor, algorithm: Algo
     if of_group is None:
         advantages = a2c.gae(of_tokens, values, mask, algorithm.gamma, algorithm.gae_lambda)
         return advantages / scale, (values + advantages).masked_fill(~mask, 0.0), scale
-    of_members = of_group(of_episodes / scale, algorithm.episodes_per_prompt)  # (B,)
+    of_members = of_group(of_episodes / scale, algorithm.group_size)  # (B,)
     return of_members[:, None] * mask, torch.zeros_like(values), scale
 
 
-def kl_ahead(weights: Tensor, divergences: Tensor, mask: Tensor, algorithm: AlgorithmConfig) -> Tensor:
+def kl_ahead(weights: Tensor, divergences: Tensor, mask: Tensor, algorithm: AlgorithmSettings) -> Tensor:
     """What a KL in the reward takes off the advantage of each token: the weighted KL still to come.
 
     It is taken off after the task's rewards were divided by their deviation: divided with them, it would lose its coefficient
@@ -176,7 +177,7 @@ def kl_ahead(weights: Tensor, divergences: Tensor, mask: Tensor, algorithm: Algo
         (B, T), 0 outside the mask.
     """
     costs = (weights * divergences).masked_fill(~mask | (weights == 0), 0.0)
-    if ALGORITHMS[algorithm.name].has_critic:
+    if algorithm.has_critic:
         return a2c.gae(costs, torch.zeros_like(costs), mask, algorithm.gamma, algorithm.gae_lambda)
     to_come = a2c.gae(costs, torch.zeros_like(costs), mask, gamma=1.0, lam=1.0)
-    return rloo.advantages(to_come, algorithm.episodes_per_prompt).masked_fill(~mask, 0.0)
+    return rloo.advantages(to_come, algorithm.group_size).masked_fill(~mask, 0.0)

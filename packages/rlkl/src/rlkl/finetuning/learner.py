@@ -1,4 +1,4 @@
-"""A policy, its reference, and what is done with them: collect episodes, learn from them, look at what has become of it."""
+"""A policy, its reference, and what is done with them: collect episodes, and learn from them."""
 
 import copy
 import math
@@ -15,16 +15,16 @@ from transformers import GPT2LMHeadModel
 from rlkl import kl
 from rlkl.algorithms import a2c, ppo
 from rlkl.algorithms.by_name import ALGORITHMS
-from rlkl.analysis.comma_probabilities import CriticalProbabilities
-from rlkl.commands.config import AlgorithmConfig, FinetuneConfig
+from rlkl.distributions import entropy, token_log_probs
 from rlkl.finetuning.experience import Experience, Scores, learn_from, score
 from rlkl.model.actor_critic import ActorCritic
-from rlkl.model.completion import accuracy, grades, sample
+from rlkl.model.completion import grades
 from rlkl.model.language_model import move, task_of
-from rlkl.model.sequences import Sequences, from_samples, token_log_probs
+from rlkl.model.sequences import Sequences, from_samples
 from rlkl.model.texts import END_TOKEN, decode, encode, longest_completion
 from rlkl.penalty import Penalty, adapted
 from rlkl.rollout.engine import generate
+from rlkl.settings import AlgorithmSettings
 from rlkl.tasks.operands import Operands
 from rlkl.weighting import masked_mean
 from rlkl_htc_common.errors import InputError
@@ -39,7 +39,7 @@ def loss_terms(
     batch: Experience,
     penalty: Penalty,
     alpha: float,
-    algorithm: AlgorithmConfig,
+    algorithm: AlgorithmSettings,
     tokens: Tensor,
     learning_tokens: Tensor,
     kl_tokens: Tensor | None = None,
@@ -61,9 +61,9 @@ def loss_terms(
         "policy_loss": method.policy_loss(
             log_probs, batch.log_probs, batch.advantages, batch.learns, clip_range(batch, algorithm), learning_tokens
         ),
-        "entropy_loss": -algorithm.entropy_coefficient * masked_mean(a2c.entropy(logits), mask, tokens),
+        "entropy_loss": -algorithm.entropy_coefficient * masked_mean(entropy(logits), mask, tokens),
     }
-    if method.has_critic:
+    if algorithm.has_critic:
         terms["value_loss"] = algorithm.value_coefficient * a2c.value_loss(values, batch.returns, mask, tokens)
     if penalty.placement == "loss":
         total = tokens if penalty.mean_over == "all" else kl_tokens
@@ -72,7 +72,7 @@ def loss_terms(
 
 
 def _kl_loss(
-    logits: Tensor, batch: Experience, penalty: Penalty, alpha: float, algorithm: AlgorithmConfig, total: Tensor | None
+    logits: Tensor, batch: Experience, penalty: Penalty, alpha: float, algorithm: AlgorithmSettings, total: Tensor | None
 ) -> Tensor:
     if alpha == 0:  # times a KL of inf it would be NaN
         return logits.new_zeros(())
@@ -81,7 +81,7 @@ def _kl_loss(
     return alpha * penalty.loss(logits, reference_logits, targets, batch.weights, mask, total, batch.log_probs)
 
 
-def clip_range(batch: Experience, algorithm: AlgorithmConfig) -> float | Tensor:
+def clip_range(batch: Experience, algorithm: AlgorithmSettings) -> float | Tensor:
     """The clip range: one, or (B, T) with another on the tokens that the KL leaves free."""
     if algorithm.clip_range_uncertain is None:
         return algorithm.clip_range
@@ -95,31 +95,35 @@ class Learner:
     are those of a single process but for rounding.
 
     Args:
-        config: what to do.
         start: the model that the policy starts as a copy of.
         accelerator: device, precision and processes.
+        penalty, algorithm: what is learnt by.
+        extra_digits: the policy learns to calculate with so many more digits than it was pre-trained on.
+        seed: of problems, samples and the order of minibatches.
         reference: the model that the KL is to, and whose certainty weighs it; None for `start`.
     """
 
     def __init__(
         self,
-        config: FinetuneConfig,
         start: GPT2LMHeadModel,
         accelerator: Accelerator,
+        *,
+        penalty: Penalty,
+        algorithm: AlgorithmSettings,
+        extra_digits: int,
+        seed: int,
         reference: GPT2LMHeadModel | None = None,
     ) -> None:
-        self.config, self.accelerator = config, accelerator
+        self.accelerator, self.penalty, self.algorithm, self.seed = accelerator, penalty, algorithm, seed
         self.task = task_of(start)
         self.trained_digits: int = start.config.trained_digits
-        self.digits = self.trained_digits + config.extra_digits
-        self.alpha = config.penalty.alpha
-        torch.manual_seed(config.seed)
+        self.digits = self.trained_digits + extra_digits
+        self.alpha = penalty.alpha
+        torch.manual_seed(seed)
         self.model = ActorCritic(copy.deepcopy(start).requires_grad_(True)).to(accelerator.device)
         self._half: GPT2LMHeadModel | None = None  # the policy in bfloat16
         self.reference = move((start if reference is None else reference).requires_grad_(False), accelerator.device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.algorithm.learning_rate)
-        identical = sample(self.task, "identical", self.digits, config.evaluation_examples, seed=0)
-        self.critical = CriticalProbabilities(self.task, identical, self.trained_digits)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=algorithm.learning_rate)
 
     def learn(self, number: int) -> dict[str, float]:
         """One iteration, and what is learnt from it. Returns: what is to be logged."""
@@ -145,10 +149,10 @@ class Learner:
 
     def collect(self, number: int) -> tuple[Sequences, Tensor]:
         """Let the policy calculate, and grade it. Returns: the episodes, those of a prompt in a row, and (B,) their rewards."""
-        algorithm, device = self.config.algorithm, self.accelerator.device
-        rng = Random(f"{self.config.seed}-{number}")
-        group = algorithm.episodes_per_prompt
-        problems = [self.task.longer(self.trained_digits, self.digits, rng) for _ in range(algorithm.episodes // group)]
+        device = self.accelerator.device
+        rng = Random(f"{self.seed}-{number}")
+        group = self.algorithm.group_size
+        problems = [self.task.longer(self.trained_digits, self.digits, rng) for _ in range(self.algorithm.episodes // group)]
         samples = self._roll_out(problems, torch.Generator().manual_seed(rng.getrandbits(63)))
         operands = [pair for pair in problems for _ in range(group)]
         right = torch.tensor(grades(self.task, operands, decode(samples)))
@@ -158,7 +162,7 @@ class Learner:
     def _roll_out(self, problems: Sequence[Operands], generator: torch.Generator) -> list[list[int]]:
         """What the policy makes of prompts, each process of its share: whoever samples, samples the same."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        algorithm, group = self.config.algorithm, self.config.algorithm.episodes_per_prompt
+        group = self.algorithm.group_size
         prompts = encode(map(self.task.prompt, problems))
         longest = longest_completion(self.task, problems)
         noise = torch.rand(longest, len(prompts), group, dtype=torch.float64, generator=generator)  # (T, P, G)
@@ -167,7 +171,7 @@ class Learner:
             prompts[rank::processes],
             max_new_tokens=longest,
             end_token=END_TOKEN,
-            temperature=algorithm.temperature,
+            temperature=self.algorithm.temperature,
             noise=noise[:, rank::processes].flatten(1),
             samples_per_prompt=group,
         )
@@ -181,7 +185,7 @@ class Learner:
     @torch.no_grad()
     def acting(self) -> GPT2LMHeadModel:
         """The policy in the precision of rollouts: always the same model, which a compiled step is compiled for."""
-        if self.config.algorithm.precision == "fp32":
+        if self.algorithm.precision == "fp32":
             return self.model.policy
         if self._half is None:
             self._half = copy.deepcopy(self.model.policy).requires_grad_(False)
@@ -197,7 +201,7 @@ class Learner:
         whole: dict[str, Tensor] = {}
         for rows in mine.split(self._at_a_time):
             with self.accelerator.autocast():
-                part = score(episodes[rows], self.model, self.reference, self.config.penalty, self.config.algorithm.temperature)
+                part = score(episodes[rows], self.model, self.reference, self.penalty, self.algorithm.temperature)
             for name, values in vars(part).items():  # (b, t, ...)
                 shape = (*episodes.inputs.shape, *values.shape[2:])
                 whole.setdefault(name, values.new_zeros(shape))[rows, : values.shape[1]] = values
@@ -205,12 +209,12 @@ class Learner:
 
     @property
     def _at_a_time(self) -> int:
-        return self.config.algorithm.micro_batch_size or self.config.algorithm.minibatch_size
+        return self.algorithm.micro_batch_size or self.algorithm.minibatch_size
 
     def update(self, number: int, episodes: Sequences, rewards: Tensor) -> dict[str, float]:
         """Learn from an iteration. Returns: means over the steps."""
-        algorithm, penalty = self.config.algorithm, self.config.penalty
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
+        algorithm, penalty = self.algorithm, self.penalty
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         experience = learn_from(episodes, rewards, self.score(episodes), penalty, self.alpha, algorithm, generator)
         steps = [
             self._step(experience, rows, number)
@@ -226,7 +230,7 @@ class Learner:
         rows = rows.to(self.accelerator.device)
         batch = experience[rows]
         tokens, learning_tokens = batch.sequences.mask.sum(), batch.learns.sum()
-        kl_tokens = self.config.penalty.averaged_over(batch.weights, batch.sequences.mask)
+        kl_tokens = self.penalty.averaged_over(batch.weights, batch.sequences.mask)
         sums: dict[str, Tensor] = {}
         self.optimizer.zero_grad()
         for part in rows[rank::processes].split(self._at_a_time):
@@ -236,16 +240,16 @@ class Learner:
         totals = self.accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist()
         terms: dict[str, float] = dict(zip(sums, totals, strict=True))
         self._refuse_not_finite("loss", terms["loss"], number)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.algorithm.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.algorithm.max_grad_norm)
         self._refuse_not_finite("gradient", norm.item(), number)
         self.optimizer.step()
-        if self.config.penalty.target_kl is not None:
-            self.alpha = adapted(self.alpha, terms["kl"], self.config.penalty.target_kl)
+        if self.penalty.target_kl is not None:
+            self.alpha = adapted(self.alpha, terms["kl"], self.penalty.target_kl)
         return terms | {"grad_norm": norm.item()}
 
     def _differentiate(self, part: Experience, tokens: Tensor, learning_tokens: Tensor, kl_tokens: Tensor) -> dict[str, Tensor]:
         """Add the gradient of some episodes to that of the step. Returns: what they add to each of its terms."""
-        algorithm, penalty = self.config.algorithm, self.config.penalty
+        algorithm, penalty = self.algorithm, self.penalty
         with self.accelerator.autocast():
             logits, values = self.model(part.sequences)
         logits = logits / algorithm.temperature
@@ -255,13 +259,14 @@ class Learner:
         mask = part.sequences.mask
         with torch.no_grad():
             log_probs = token_log_probs(logits, part.sequences.targets)
-            beyond = ppo.beyond_clip_range(log_probs, part.log_probs, clip_range(part, algorithm))
             terms |= {
                 "loss": loss,
                 "kl": masked_mean(kl.exact(logits, part.reference_logits / algorithm.temperature), mask, tokens),
-                "entropy": masked_mean(a2c.entropy(logits), mask, tokens),
-                "clip_fraction": masked_mean(beyond.float(), mask, tokens),
+                "entropy": masked_mean(entropy(logits), mask, tokens),
             }
+            if algorithm.clips:
+                beyond = ppo.beyond_clip_range(log_probs, part.log_probs, clip_range(part, algorithm))
+                terms["clip_fraction"] = masked_mean(beyond.float(), mask, tokens)
         return {name: term.detach() for name, term in terms.items()}
 
     def _add_up_gradients(self) -> None:
@@ -276,22 +281,9 @@ class Learner:
     def _refuse_not_finite(self, what: str, value: float, number: int) -> None:
         if not math.isfinite(value):
             raise InputError(
-                f"the {what} became {value} in iteration {number + 1} of {self.config.algorithm.iterations}; the last "
+                f"the {what} became {value} in iteration {number + 1} of {self.algorithm.iterations}; the last "
                 "checkpoint is kept. Try a smaller algorithm.learning_rate."
             )
-
-    def evaluate(self) -> dict[str, float]:
-        """Accuracy on N and on more digits, and the probability of the right character on critical commas."""
-        policy, how = self.model.policy.eval(), self.config.evaluation
-        scores = {
-            f"eval/accuracy_{name}": accuracy(
-                policy,
-                sample(self.task, how.operands, digits, self.config.evaluation_examples, 0, self.trained_digits),
-                how.temperature,
-            )
-            for name, digits in (("N", self.trained_digits), ("longer", self.digits))
-        }
-        return scores | self.critical.scores(policy)
 
 
 def weight_statistics(weights: Tensor) -> dict[str, float]:

@@ -11,9 +11,6 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from rlkl.distributions import at_least_float32
-from rlkl.rollout.engine import Rollouts
-
 
 @dataclass(frozen=True)
 class Sequences:
@@ -60,11 +57,6 @@ def from_tokens(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence
     return from_samples(prompts, [[*completion, end_token] for completion in completions], end_token)
 
 
-def from_rollouts(prompts: Sequence[Sequence[int]], rollouts: Rollouts, end_token: int) -> Sequences:
-    """Sequences from B prompts and what was sampled after them."""
-    return from_samples(prompts, rollouts.samples(), end_token)
-
-
 def from_samples(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[int]], padding: int) -> Sequences:
     """Sequences from B prompts and the tokens that were sampled after them, their end tokens included."""
     rows = [torch.tensor([*prompt, *sample]) for prompt, sample in zip(prompts, samples, strict=True)]
@@ -76,8 +68,3 @@ def from_samples(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[in
 def next_token_logits(model: GPT2LMHeadModel, sequences: Sequences) -> Tensor:
     """(B, T, V) float32 logits of every prediction. Padding on the right needs no attention mask: nothing looks ahead."""
     return model(input_ids=sequences.inputs, use_cache=False).logits.float()
-
-
-def token_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
-    """The log-probability of each target. Args: logits (B, T, V); targets (B, T). Returns: (B, T), float32 or float64."""
-    return at_least_float32(logits).log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)

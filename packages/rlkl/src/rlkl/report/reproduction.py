@@ -1,6 +1,5 @@
 """The report on a reproduction: where models start, and what fine-tuning by several methods makes of them."""
 
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +9,73 @@ from rlkl.report.curves import axis_picture, comma_pictures, curve_pictures, wei
 from rlkl.report.drift import DRIFT_TEXT, drift_pictures, drift_table
 from rlkl.report.methods import Runs, comparison_table, curves_table, findings, result_table, steps_table, weights_text
 from rlkl.report.pools import pools_table
-from rlkl.report.start import Start, certainty_levels_table, digits_figure, levels_table, start_sections
+from rlkl.report.start import certainty_levels_table, digits_figure, levels_table, start_sections
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common.report.figures import to_svg
 from rlkl_htc_common.report.page import Picture, Section, Table, markdown_table, write_report
-from rlkl_htc_common.report.run_list import runs_section
+from rlkl_htc_common.report.run_list import GRID, list_runs, runs_section
 from rlkl_htc_common.report.statistics import told_over_seeds
-from rlkl_htc_common.runs.directory import write_atomically
+from rlkl_htc_common.runs.directory import read_config, read_json, write_atomically, write_json
 
 COMMAS_TEXT = (
     "The probability of the right character at the first critical comma of a list (figure 7): in the first scratchpad line "
     "that before digit N+1, in the second that before digit N, in the third that before digit N-1; measured on the same "
     "problems throughout, with the right text before it."
 )
-KEPT = ("history", "drift", "wall_seconds", "run_dir", "model", "reference", "evaluation", "trained_digits", "digits")
+KEPT = ("history", "wall_seconds", "model", "reference", "evaluation", "trained_digits", "digits")
+ADVICE = "remove it, and give the command of the reproduction again"
 
 
-def summarize(starts: dict[str, Start], methods: list[str], results: list[dict[str, Any]]) -> dict[str, Any]:
+def draw(folder: Path) -> Path:
+    """Draw the report of a reproduction from its run directories, into its folder. Returns: the report.
+
+    Raises:
+        InputError: where a part of it is missing or damaged.
+    """
+    grid = read_json(folder / GRID, ADVICE)
+    summary = summarize(grid)
+    write_json(folder / "summary.json", summary)
+    return write_rl_report(folder, grid["title"], summary, grid["command"])
+
+
+def summarize(grid: dict[str, Any]) -> dict[str, Any]:
     """Gather what the report shows.
 
     Args:
-        starts: what `rlkl.commands.evaluate.gather` says about each model that runs start from.
-        methods: their names.
-        results: result.json of each run: seed by seed, all methods in order.
+        grid: what `rlkl.commands.reproduce` left: `starts`, what is known of each model that runs start from; `runs`, of each
+            its method, seed, folder, metrics and command; and what the report is to compare.
 
     Returns:
-        `starts`, `seeds`, and `methods`: by method the list over seeds of what was logged.
+        `starts`, `seeds`, `methods`: by method the list over seeds of what was logged; `runs`, listed; and the rest of `grid`.
     """
-    runs: Runs = {name: [] for name in methods}
-    for name, result in zip(cycle(methods), results, strict=False):
-        runs[name].append({key: result[key] for key in KEPT})
-    return {
-        "starts": starts,
-        "seeds": list(dict.fromkeys(result["seed"] for result in results)),
-        "methods": runs,
-        **{fact: (results or list(starts.values()))[0][fact] for fact in ("git_commit", "versions")},
-    }
+    methods: Runs = {}
+    results, configs = [], []
+    for run in grid["runs"]:
+        folder = Path(run["run_dir"])
+        result = read_json(folder / "result.json", ADVICE)
+        drift = read_json(folder / f"drift-{result['history'][-1]['step']}.json", ADVICE)
+        kept = {key: result[key] for key in KEPT} | {"drift": drift, "run_dir": run["run_dir"]}
+        methods.setdefault(run["method"], []).append(kept)
+        results.append(result)
+        configs.append(read_config(folder) | {"model": result["model"], "reference": result["reference"]})
+    facts = (results or list(grid["starts"].values()))[0]
+    listed = list_runs(
+        [run["method"] for run in grid["runs"]],
+        configs,
+        [run["metrics"] for run in grid["runs"]],
+        [run["command"] for run in grid["runs"]],
+        [run["run_dir"] for run in grid["runs"]],
+    )
+    told = {key: grid[key] for key in ("starts", "compare", "steps", "pools", "axis", "wall_seconds")}
+    seeds = list(dict.fromkeys(run["seed"] for run in grid["runs"]))
+    return told | {"seeds": seeds, "methods": methods, "runs": listed, **{f: facts[f] for f in ("git_commit", "versions")}}
 
 
 def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: str) -> Path:
     """Write report.html, table.md and one SVG per figure into a folder.
 
     Args:
-        summary: what `summarize` gave, with `compare`, pairs of methods; `steps` between methods, or None; `pools` of
-            methods, or None; `axis`, a `key` and its `lines`, or None; `wall_seconds`.
+        summary: what `summarize` gave.
 
     Returns:
         The report.
