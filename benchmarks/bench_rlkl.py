@@ -1,4 +1,3 @@
-from rlkl.model.sequences import from_samples
 """make benchmark: rollouts and updates on additions, on all cores, or on the GPU if there is one.
 
 Rollouts three ways: by rlkl's engine, by transformers' `generate` with its cache, and by one full forward per token, as the
@@ -22,7 +21,7 @@ from rlkl.commands.config import FinetuneConfig
 from rlkl.finetuning.learner import Learner
 from rlkl.model.completion import roll_out
 from rlkl.model.language_model import load_model, move, new_model
-from rlkl.model.sequences import next_token_logits
+from rlkl.model.sequences import from_samples, next_token_logits
 from rlkl.model.texts import END_TOKEN, encode, longest_completion, positions_needed
 from rlkl.rollout.decoders import DynamicDecoder, StaticDecoder, advance, static_cache
 from rlkl.rollout.engine import generate

@@ -1,5 +1,6 @@
 """HierarchicalClassifier: scikit-learn's own checks, and what it promises besides."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -225,6 +226,35 @@ def test_frames():
         HierarchicalClassifier(h).fit(X, frame.rename(columns={"Film": "Films"}))
     ragged = pandas.DataFrame([labels[0] for labels in h.decode(metrics.as_label_sets(y, h))])  # filled up with None
     np.testing.assert_allclose(HierarchicalClassifier(h).fit(X, ragged).coef_, expected)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["Arts > Music", "Arts > Film"],
+        [["Arts > Music"], ["Arts > Film"]],
+        ["Arts/Music", "Arts/Film", "Science/Physics", "Science/Biology"],
+        ["['Arts', 'Music']", "['Arts', 'Film']"],
+        ["('Arts', 'Music')", "('Arts', 'Film')"],
+        np.array([["Arts|Music"], ["Arts|Film"], ["Science|Physics"], ["Science|Biology"]]),
+    ],
+)
+def test_several_labels_in_one_text_are_told_where_there_is_no_hierarchy(texts):
+    X = np.eye(len(texts))
+    with pytest.warns(
+        UserWarning, match=r"looks like several labels in one text, but is taken for one class; give a path as a"
+    ):
+        model = HierarchicalClassifier().fit(X, texts)
+    assert len(model.classes_) == len(texts)
+
+
+@pytest.mark.parametrize(
+    "names", [["and/or", "either/or"], ["R&B", "Soul"], ["(none)", "(other)"], [1, 2], [["a", "b"], ["a"]]]
+)
+def test_ordinary_names_are_no_news(names):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        HierarchicalClassifier().fit(np.eye(len(names)), names)
 
 
 def test_numbers_that_overflow_are_told():

@@ -18,13 +18,13 @@ from safetensors.torch import load_file
 
 import htc.experiment.config
 from htc.commands.train import train
-from rlkl.commands.config import AlgorithmConfig, ArchitectureConfig, FinetuneConfig, PretrainConfig, PretrainingConfig
+from rlkl.commands.config import ArchitectureConfig, PretrainConfig, PretrainingConfig
 from rlkl.commands.finetune import finetune
 from rlkl.commands.pretrain import pretrain
-from rlkl.penalty import Penalty
 from rlkl_htc_common.cli.application import conf_dir
 from rlkl_htc_common.runs.tracking import TrackingConfig
 
+from ..rlkl import recipes
 from .htc_runs import common_arguments, place
 
 __all__ = ["place"]  # a fixture
@@ -38,9 +38,9 @@ PRETRAIN = PretrainConfig(
     evaluation_examples=2,
     tracking=OFF,
 )
-FINETUNE = FinetuneConfig(
-    penalty=Penalty("prioritized", beta=10.0),
-    algorithm=AlgorithmConfig(episodes=6, iterations=30, minibatch_size=3, learning_rate=1e-3),
+FINETUNE = recipes.finetuning(
+    penalty=recipes.penalty("prioritized", beta=10.0),
+    algorithm=recipes.algorithm(episodes=6, iterations=30, minibatch_size=3, learning_rate=1e-3),
     evaluate_every=7,
     evaluation_examples=2,
     tracking=OFF,

@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from htc.models.classifier import Classifier
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common import manifest
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.models.encoders import EncoderConfig, cached_features
+from rlkl_htc_common.models.encoders import EncoderConfig, cached_features, load_encoder
 
 from .fuzzing import good
 
@@ -257,6 +259,58 @@ def test_a_model_with_its_encoder_elsewhere(tmp_path, monkeypatch):
     digests = json.loads((tmp_path / "model/manifest.json").read_text())["sha256"]
     assert digests.keys() == {name for name in FILES["htc"] if "/" not in name}
     htc.experiment.saved_model.load_model(tmp_path / "model")
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An encoder's folder, and the folder of a model that was trained on it, kept frozen."""
+    folder, load = tmp_path / "tiny", htc.experiment.saved_model.load_encoder
+    good.encoder().save_pretrained(folder)
+    encoder = load_encoder(EncoderConfig(name=str(folder), max_length=16))
+    monkeypatch.setattr(good, "encoder", lambda: encoder)
+    monkeypatch.setattr("htc.experiment.saved_model.load_encoder", lambda config: load(replace(config, name=str(folder))))
+    monkeypatch.chdir(tmp_path)
+    save_classifier(tmp_path / "model", 0, frozen=True)
+    return folder, tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
+def test_every_flipped_bit_of_an_encoder_elsewhere_is_noticed(name, elsewhere):
+    encoder, folder = elsewhere
+    right = htc.experiment.saved_model.load_model(folder).encoder.embed(["Text ."])
+    content, generator = (encoder / name).read_bytes(), random.Random(name)
+    for bit in [0, 8 * len(content) - 1, *(generator.randrange(8 * len(content)) for _ in range(20))]:
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (encoder / name).write_bytes(flipped)
+        if name == "model.safetensors":  # whose metadata is of no account
+            with suppress(InputError, InputError):
+                assert torch.equal(htc.experiment.saved_model.load_model(folder).encoder.embed(["Text ."]), right)
+        else:
+            assert f"{name} was damaged or changed" in refused("htc", folder, "the encoder 'tiny' is not as it was")
+    (encoder / name).write_bytes(content)
+    htc.experiment.saved_model.load_model(folder)
+
+
+def test_an_encoder_elsewhere_that_was_changed_on_purpose_is_accepted_as_is_told(elsewhere):
+    encoder, folder = elsewhere
+    with (encoder / "tokenizer_config.json").open("a") as file:
+        file.write("\n")
+    assert "take encoder_files out of" in refused("htc", folder, "tokenizer_config.json was damaged or changed")
+    config = json.loads((folder / "config.json").read_text())
+    del config["encoder_files"]  # as in models of before they were kept
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "changed: config.json" in manifest.accept(folder)
+    htc.experiment.saved_model.load_model(folder)
+
+
+def test_features_of_an_encoder_that_was_changed_are_not_taken_from_the_cache(elsewhere, tmp_path):
+    encoder, _ = elsewhere
+    for _ in range(2):
+        with (encoder / "tokenizer_config.json").open("a") as file:
+            file.write("\n")
+        cached_features(load_encoder(EncoderConfig(name=str(encoder), max_length=16)), ["Text"], tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 DIGEST = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # of {}

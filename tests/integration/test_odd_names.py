@@ -79,6 +79,17 @@ def test_a_reproduction_of_htc_names_commands_that_lead_to_its_runs(table, place
     assert out.splitlines()[-1] == f"run: {run['where']}"
 
 
+def test_a_sweep_in_folders_of_such_names(place, tmp_path, monkeypatch, capsys):
+    (tmp_path / ODD).mkdir()
+    monkeypatch.chdir(tmp_path / ODD)
+    told = ["--multirun", "hydra/launcher=basic", *common_arguments(place), "training.epochs=1", "seed=0,1"]
+    for arguments, where in (([], "outputs/multirun/*"), ([f'hydra.sweep.dir="sweep {ODD}"'], "sweep *")):
+        called(train_app, [*told, *arguments], monkeypatch, capsys)
+        (folder,) = Path().glob(where)
+        assert [json.loads((folder / n / "job.json").read_text())["error"] for n in "01"] == [None, None]
+    assert folder.name == f"sweep {ODD}"
+
+
 @pytest.fixture
 def model(pretrained, tmp_path):
     """A model in a folder of that name."""

@@ -16,10 +16,7 @@ from rlkl.commands import finetune as finetune_app
 from rlkl.commands import pretrain as pretrain_app
 from rlkl.commands import reproduce as reproduce_app
 from rlkl.commands.config import (
-    AccuracyConfig,
-    AlgorithmConfig,
     ArchitectureConfig,
-    FinetuneConfig,
     PretrainConfig,
     PretrainingConfig,
 )
@@ -27,13 +24,14 @@ from rlkl.finetuning.learner import Learner
 from rlkl.model.completion import accuracy, sample
 from rlkl.model.language_model import load_model, task_of
 from rlkl.model.sequences import next_token_logits
-from rlkl.penalty import Penalty
 from rlkl.report.methods import result_table
+from rlkl.settings import AccuracySettings
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import RunDirectory
 from rlkl_htc_common.runs.tracking import TrackingConfig
 from rlkl_htc_common.training.checkpoints import Checkpoints
 
+from ..rlkl import recipes
 from .entry_points import call
 
 OFF = TrackingConfig("disabled")
@@ -57,10 +55,10 @@ def pretrained(tmp_path_factory):
 @pytest.fixture
 def small(pretrained, tmp_path):
     """A fine-tuning that takes seconds; where it runs is open."""
-    return FinetuneConfig(
+    return recipes.finetuning(
         model=str(pretrained / "model"),
-        penalty=Penalty("prioritized", beta=10.0),
-        algorithm=AlgorithmConfig(episodes=6, iterations=4, minibatch_size=3, learning_rate=1e-3),
+        penalty=recipes.penalty("prioritized", beta=10.0),
+        algorithm=recipes.algorithm(episodes=6, iterations=4, minibatch_size=3, learning_rate=1e-3),
         evaluate_every=3,
         evaluation_examples=3,
         runs=str(tmp_path / "runs"),
@@ -104,9 +102,9 @@ def same(a, b):
         {"evaluate_every": 100},
         {"algorithm": {"name": "ppo", "passes": 2}},
         {"algorithm": {"name": "grpo", "group_size": 2}},
-        {"penalty": Penalty("standard", target_kl=1e-9)},
-        {"penalty": Penalty("shuffled", beta=2.0)},
-        {"evaluation": AccuracyConfig("training_mix", 2.0)},
+        {"penalty": recipes.penalty("standard", target_kl=1e-9)},
+        {"penalty": recipes.penalty("shuffled", beta=2.0)},
+        {"evaluation": AccuracySettings("training_mix", 2.0)},
     ],
 )
 def test_more_collects_go_on_to_the_numbers_of_all_at_once(small, place, changes, tmp_path, monkeypatch):
@@ -185,7 +183,7 @@ def test_without_its_last_state_a_run_is_made_again_and_says_so(small, tmp_path,
     ("change", "message"),
     [
         ({"seed": 5}, r"different: algorithm.iterations, seed\); choose another run_dir"),
-        ({"penalty": Penalty("standard")}, r"different: algorithm.iterations, penalty"),
+        ({"penalty": recipes.penalty("standard")}, r"different: algorithm.iterations, penalty"),
         ({"extra_digits": 2}, r"different: algorithm.iterations, extra_digits\)"),
     ],
 )
@@ -290,7 +288,7 @@ def test_accuracy_is_measured_as_the_config_says(small):
     model = load_model(small.model)
     task = task_of(model)
     for operands, temperature in (("varying", 0.0), ("identical", 0.0), ("training_mix", 2.0)):
-        config = replace(small, evaluation=AccuracyConfig(operands, temperature), evaluation_examples=40)
+        config = replace(small, evaluation=AccuracySettings(operands, temperature), evaluation_examples=40)
         scores = Learner(config, load_model(small.model), finetune_app.make_accelerator()).evaluate()
         for name, digits in (("N", 1), ("longer", 2)):
             problems = sample(task, operands, digits, 40, 0, 1)
@@ -306,10 +304,10 @@ def table_rows(lines):
     "changes",
     [
         {},
-        {"evaluation": AccuracyConfig("training_mix", 2.0)},
-        {"evaluation": AccuracyConfig("identical"), "evaluation_examples": 5},
+        {"evaluation": AccuracySettings("training_mix", 2.0)},
+        {"evaluation": AccuracySettings("identical"), "evaluation_examples": 5},
         {"extra_digits": 2},
-        {"penalty": Penalty("none"), "algorithm": AlgorithmConfig(name="grpo", episodes=5)},
+        {"penalty": recipes.penalty("none"), "algorithm": recipes.algorithm(name="grpo", episodes=5)},
     ],
 )
 def test_a_model_that_does_not_change_is_the_same_before_and_after(small, changes):

@@ -21,11 +21,9 @@ from rlkl.commands import finetune as finetune_app
 from rlkl.commands import pretrain as pretrain_app
 from rlkl.commands import reproduce as reproduce_app
 from rlkl.commands.config import (
-    AlgorithmConfig,
     AnalyzeConfig,
     ArchitectureConfig,
     EvaluateConfig,
-    FinetuneConfig,
     PretrainConfig,
     PretrainingConfig,
 )
@@ -33,7 +31,7 @@ from rlkl.finetuning import learner
 from rlkl.finetuning.learner import Learner
 from rlkl.model.language_model import load_model, task_of
 from rlkl.model.texts import END_TOKEN, encode
-from rlkl.penalty import NAMES, Penalty
+from rlkl.penalty import NAMES
 from rlkl.report.reproduction import summarize, write_rl_report
 from rlkl.tasks import multiplication, subtraction
 from rlkl.tasks.addition import completion
@@ -42,6 +40,7 @@ from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.errors import InputError as CommonInputError
 from rlkl_htc_common.runs.tracking import TrackingConfig
 
+from ..rlkl import recipes
 from .dashboard_panels import metrics_named, undocumented
 from .entry_points import call
 
@@ -68,10 +67,10 @@ def pretrained(tmp_path_factory):
 @pytest.fixture
 def small(pretrained, tmp_path):
     """A fine-tuning that takes seconds."""
-    return FinetuneConfig(
+    return recipes.finetuning(
         model=str(pretrained / "model"),
-        penalty=Penalty("prioritized", beta=10.0),
-        algorithm=AlgorithmConfig(episodes=6, iterations=4, minibatch_size=3, learning_rate=1e-3),
+        penalty=recipes.penalty("prioritized", beta=10.0),
+        algorithm=recipes.algorithm(episodes=6, iterations=4, minibatch_size=3, learning_rate=1e-3),
         evaluate_every=2,
         evaluation_examples=3,
         run_dir=str(tmp_path / "run"),
@@ -139,7 +138,9 @@ def test_rows_begin_at_random_positions_and_often_at_the_first():
 @pytest.mark.parametrize("weighting", NAMES)
 @pytest.mark.parametrize("estimator", ["k2", "exact"])
 def test_every_penalty_trains(small, weighting, estimator, tmp_path):
-    result = finetune_app.finetune(replace(small, penalty=Penalty(weighting, estimator=estimator, beta=2.0)), progress=False)
+    result = finetune_app.finetune(
+        replace(small, penalty=recipes.penalty(weighting, estimator=estimator, beta=2.0)), progress=False
+    )
     first, last = result["history"][0], result["history"][-1]
     assert [line["step"] for line in result["history"]] == [0, 1, 2, 3, 4]
     assert {"eval/accuracy_N", "eval/accuracy_longer", "critical/comma"} <= set(first)
@@ -154,7 +155,7 @@ def test_every_penalty_trains(small, weighting, estimator, tmp_path):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 @pytest.mark.parametrize(
-    "penalty", [Penalty("standard", placement="reward", estimator="k1"), Penalty("standard", target_kl=1e-9)]
+    "penalty", [recipes.penalty("standard", placement="reward", estimator="k1"), recipes.penalty("standard", target_kl=1e-9)]
 )
 def test_every_algorithm_trains_with_every_place_of_the_penalty(small, name, penalty):
     algorithm = replace(small.algorithm, name=name, group_size=2 if name in ("grpo", "rloo") else None, passes=2)
@@ -228,8 +229,8 @@ def test_the_policy_stays_where_a_strong_exact_kl_holds_it(small):
         history = finetune_app.finetune(config, progress=False)["history"]
         return abs(history[-1]["losses/kl"])
 
-    held = moved(Penalty("standard", alpha=1000.0, estimator="exact"), small.run_dir + "-held")
-    free = moved(Penalty("none", estimator="exact"), small.run_dir + "-free")
+    held = moved(recipes.penalty("standard", alpha=1000.0, estimator="exact"), small.run_dir + "-held")
+    free = moved(recipes.penalty("none", estimator="exact"), small.run_dir + "-free")
     assert held < 0.5 * free
 
 

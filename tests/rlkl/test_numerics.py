@@ -8,14 +8,18 @@ import torch
 
 from rlkl import kl, weighting
 from rlkl.algorithms import a2c, grpo, ppo, rloo
+from rlkl.calibration import beta_for_share, rank_weights, share_below_half, sorted_certainties
 from rlkl.certainty import CERTAINTIES, max_probability, min_entropy, negentropy
-from rlkl.commands.config import AlgorithmConfig
+from rlkl.distributions import entropy, token_log_probs
 from rlkl.finetuning.experience import Scores, advantages_of, learn_from
 from rlkl.finetuning.learner import loss_terms
 from rlkl.model.sequences import Sequences
-from rlkl.distributions import entropy, token_log_probs
-from rlkl.penalty import ESTIMATORS, Penalty
+from rlkl.penalty import Penalty
+from rlkl.settings import ESTIMATORS
+from rlkl.settings import WEIGHTINGS as PENALTIES
 from rlkl_htc_common.errors import InputError
+
+from . import recipes
 
 INF, NAN = math.inf, math.nan
 LOWEST = torch.finfo(torch.float32).min
@@ -53,7 +57,7 @@ def test_what_is_left_out_adds_nothing(name, estimator, left_out):
     logits, reference, targets = two_tokens(*FAR[name])
     mask = torch.tensor([[True, left_out == "by weight"]])
     weights = torch.tensor([[1.0, 1.0 if left_out == "by mask" else 0.0]])
-    penalty, two = Penalty("standard", estimator=estimator), torch.tensor(2)
+    penalty, two = recipes.penalty("standard", estimator=estimator), torch.tensor(2)
     loss = penalty.loss(logits, reference, targets, weights, mask, two)
     gradient = torch.autograd.grad(loss, logits)[0]
     alone = logits.detach()[:, :1].requires_grad_()
@@ -68,7 +72,7 @@ def test_no_penalty_depends_on_no_estimator(name, monkeypatch):
     logits, reference, targets = two_tokens(*FAR[name])
     mask = torch.ones(1, 2, dtype=torch.bool)
     monkeypatch.setattr(Penalty, "divergence", None)  # not even computed
-    penalty = Penalty("none")
+    penalty = recipes.penalty("none")
     loss = penalty.loss(logits, reference, targets, penalty.weights(reference, mask), mask)
     assert loss.item() == 0
     assert not torch.autograd.grad(loss, logits)[0].any()
@@ -77,13 +81,13 @@ def test_no_penalty_depends_on_no_estimator(name, monkeypatch):
 @pytest.mark.parametrize(
     "penalty",
     [
-        Penalty("prioritized", beta=1e6),  # J ** beta underflows
-        Penalty("prioritized", certainty="min_entropy", certainty_temperature=1e9),
-        Penalty("shuffled", beta=1e6),
-        Penalty("matched_mean", beta=1e6),
-        Penalty("certain_tokens", share=1.0),
-        Penalty("kl_cov", share=0.0),
-        Penalty("certain_tokens", share=1.0, mean_over="penalized", certainty_of="policy"),
+        recipes.penalty("prioritized", beta=1e6),  # J ** beta underflows
+        recipes.penalty("prioritized", certainty="min_entropy", certainty_temperature=1e9),
+        recipes.penalty("shuffled", beta=1e6),
+        recipes.penalty("matched_mean", beta=1e6),
+        recipes.penalty("certain_tokens", share=1.0),
+        recipes.penalty("kl_cov", share=0.0),
+        recipes.penalty("certain_tokens", share=1.0, mean_over="penalized", certainty_of="policy"),
     ],
 )
 def test_weights_that_are_all_0_leave_everything_out(penalty):
@@ -108,14 +112,57 @@ def test_with_a_coefficient_of_0_no_kl_counts():
     twice = Scores(*(values.expand(2, *values.shape[1:]) for values in vars(scores).values()))
     both = Sequences(tokens.expand(2, 3), torch.tensor([1, 1]), torch.tensor([3, 3]))
     for placement in ("loss", "reward"):
-        penalty = Penalty("standard", alpha=0.0, estimator="k3", placement=placement)
-        experience = learn_from(both, torch.tensor([1.0, 0.0]), twice, penalty, 0.0, AlgorithmConfig(), torch.Generator())
+        penalty = recipes.penalty("standard", alpha=0.0, estimator="k3", placement=placement)
+        experience = learn_from(both, torch.tensor([1.0, 0.0]), twice, penalty, 0.0, recipes.algorithm(), torch.Generator())
         assert experience.advantages.isfinite().all()
         batch, two = experience[torch.tensor([0])], torch.tensor(2)
-        terms = loss_terms(logits, torch.zeros(1, 2), batch, penalty, 0.0, AlgorithmConfig(), two, two)
+        terms = loss_terms(logits, torch.zeros(1, 2), batch, penalty, 0.0, recipes.algorithm(), two, two)
         assert sum(terms.values()).isfinite()
         assert terms.get("kl_loss", torch.tensor(0.0)).item() == 0
     assert episode.mask.all()
+
+
+def loss_and_gradients(penalty, algorithm, place=None, bad=0.0):
+    """Terms and gradients of two episodes, where logits or values of what does not count are bad."""
+    torch.manual_seed(0)
+    episodes = Sequences(torch.randint(0, 5, (2, 7)), torch.tensor([2, 3]), torch.tensor([7, 5]))
+    mask, shape = episodes.mask, episodes.mask.shape
+    said = {"logits": torch.randn(*shape, 5), "reference": torch.randn(*shape, 5), "values": torch.randn(shape)}
+    if place is not None:
+        said[place][~mask] = bad
+    logits, values = said["logits"].requires_grad_(), said["values"].requires_grad_()
+    with torch.no_grad():
+        divergences = penalty.divergence(logits, said["reference"], episodes.targets)
+        of_policy = token_log_probs(logits, episodes.targets) + 0.1, entropy(logits)
+        scores = Scores(*of_policy, values, divergences, said["reference"])
+    experience = learn_from(
+        episodes, torch.tensor([1.0, 0.0]), scores, penalty, 2.0, algorithm, torch.Generator().manual_seed(0)
+    )
+    terms = loss_terms(logits, values, experience, penalty, 2.0, algorithm, mask.sum(), experience.learns.sum())
+    gradients = torch.autograd.grad(sum(terms.values()), (logits, values), allow_unused=True)
+    return {name: term.item() for name, term in terms.items()}, [0 if found is None else found for found in gradients]
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("place", ["logits", "reference", "values"])
+@pytest.mark.parametrize(
+    "algorithm", [recipes.algorithm(), *(recipes.algorithm(name=n, group_size=2) for n in ("ppo", "grpo", "rloo"))]
+)
+def test_what_does_not_count_may_be_anything(algorithm, place, bad):
+    algorithm.policy_share = 0.5
+    tried = 0
+    for weighting_name in PENALTIES:
+        for estimator in ESTIMATORS:
+            for where in ("loss", "reward"):
+                penalty = recipes.penalty(weighting_name, estimator=estimator, placement=where)
+                if weighting_name == "kl_cov" and where == "reward":
+                    continue
+                terms, gradients = loss_and_gradients(penalty, algorithm)
+                found, others = loss_and_gradients(penalty, algorithm, place, bad)
+                assert found == terms
+                assert all(map(torch.equal, map(torch.as_tensor, others), map(torch.as_tensor, gradients)))
+                tried += 1
+    assert tried == 39
 
 
 # --- a probability of 0 ------------------------------------------------------------------------------------------------------
@@ -137,11 +184,11 @@ PROBABILITY_0 = [
     (max_probability, [0.0, -INF], 1.0),
     (max_probability, [0.0, 0.0, -INF], 0.5),
     (max_probability, [7.0], 1.0),
-    (a2c.entropy, [0.0, -INF], 0.0),
-    (a2c.entropy, [0.0, 0.0, -INF], math.log(2)),
-    (a2c.entropy, [0.0, 0.0, LOWEST], math.log(2)),
-    (a2c.entropy, [65504.0, -65504.0, 0.0], 0.0),
-    (a2c.entropy, [7.0], 0.0),
+    (entropy, [0.0, -INF], 0.0),
+    (entropy, [0.0, 0.0, -INF], math.log(2)),
+    (entropy, [0.0, 0.0, LOWEST], math.log(2)),
+    (entropy, [65504.0, -65504.0, 0.0], 0.0),
+    (entropy, [7.0], 0.0),
     (exact_to([1.0, 0.0, 0.0]), [0.0, 0.0, -INF], 0.35830),
     (exact_to([0.0, 0.0, -INF]), [0.0, 0.0, -INF], 0.0),
     (exact_to([0.0, 0.0, -INF]), [0.0, 0.0, LOWEST], 0.0),  # each suppressed in a way of its own
@@ -165,7 +212,7 @@ def test_tokens_without_probability(function, logits, expected, dtype):
 def test_gradients_are_those_without_the_token_that_has_no_probability():
     torch.manual_seed(0)
     some, reference = torch.randn(4, 5).double(), torch.randn(4, 5).double()
-    for function in (a2c.entropy, lambda logits: kl.exact(logits, reference[:, : logits.shape[1]])):
+    for function in (entropy, lambda logits: kl.exact(logits, reference[:, : logits.shape[1]])):
         alone = some[:, :4].clone().requires_grad_()
         padded = some.clone().index_fill(1, torch.tensor([4]), -INF).requires_grad_()
         reference[:, 4] = -INF
@@ -204,7 +251,7 @@ def functions_of_tensors():
         **weightings,
         **{name: (f, "TT") for name, f in kl.SAMPLED.items()},
         "exact": (kl.exact, "VV"),
-        "entropy": (a2c.entropy, "V"),
+        "entropy": (entropy, "V"),
         "token_log_probs": (lambda x: token_log_probs(x, targets), "V"),
         "J ** 150": (lambda x: weighting.prioritized(negentropy(x), mask, 150.0), "V"),
         "masked_mean": (lambda x: weighting.masked_mean(x, mask), "T"),
@@ -217,14 +264,15 @@ def functions_of_tensors():
         "value_loss": (lambda x, y: a2c.value_loss(x, y, mask), "TT"),
         "ppo": (lambda x, y: ppo.policy_loss(x, y, x, mask), "TT"),
         "beyond": (lambda x, y: ppo.beyond_clip_range(x, y).float(), "TT"),
+        "rank_weights": (lambda x, y: rank_weights(x, sorted_certainties(y, mask), 0.3), "PP"),
         "grpo": (lambda x: grpo.advantages(x[:, 0], 2), "T"),
         "rloo": (lambda x: rloo.advantages(x[:, 0], 2), "T"),
         **{
             f"{penalty.weighting}, {penalty.estimator}": (lambda x, y, p=penalty: loss_of(p, x, y, targets, mask), "VV")
             for penalty in (
-                Penalty(estimator="k2"),
-                Penalty("standard", estimator="k3"),
-                Penalty("standard", estimator="exact"),
+                recipes.penalty(estimator="k2"),
+                recipes.penalty("standard", estimator="k3"),
+                recipes.penalty("standard", estimator="exact"),
             )
         },
     }
@@ -312,7 +360,7 @@ def test_groups_that_compare_nothing_are_refused(advantages, episodes, group, me
 
 def test_a_single_episode_has_no_deviation():
     with pytest.raises(InputError, match="give at least 2 episodes, not 1"):
-        advantages_of(torch.ones(1), torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool), AlgorithmConfig())
+        advantages_of(torch.ones(1), torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool), recipes.algorithm())
 
 
 HOLES = [
@@ -337,3 +385,11 @@ def test_a_reward_needs_a_token():
         a2c.at_last_token(torch.ones(3), mask)
     assert a2c.at_last_token(torch.tensor([1.0, 2.0]), mask[[0, 2]]).tolist() == [[0.0, 1.0], [0.0, 2.0]]
     assert not a2c.gae(torch.zeros(3, 2), torch.ones(3, 2), mask)[1].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_masks_of_integers_choose_tokens_and_are_no_indices(dtype):
+    torch.manual_seed(0)
+    certainty, mask = torch.rand(4, 9), torch.rand(4, 9) < 0.6
+    for measure in (share_below_half, sorted_certainties, lambda *given: beta_for_share(*given, 0.3)):
+        assert torch.equal(torch.as_tensor(measure(certainty, mask.to(dtype))), torch.as_tensor(measure(certainty, mask)))

@@ -4,9 +4,13 @@ import torch
 from rlkl import kl
 from rlkl.certainty import CERTAINTIES
 from rlkl.distributions import token_log_probs
-from rlkl.penalty import ESTIMATORS, NAMES, Penalty, adapted
+from rlkl.penalty import adapted
+from rlkl.settings import ESTIMATORS
+from rlkl.settings import WEIGHTINGS as NAMES
 from rlkl.weighting import WEIGHTINGS, covariances, masked_mean, matched_mean, prioritized, shuffled, top_share, uniform
 from rlkl_htc_common.errors import InputError
+
+from . import recipes
 
 B, T, V = 3, 5, 7
 
@@ -24,9 +28,12 @@ def batch():
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_weight_one_is_the_standard_kl_bit_for_bit(batch, estimator):
     logits, reference, targets, mask = batch
-    divergence = Penalty(estimator=estimator).divergence(logits, reference, targets)
+    divergence = recipes.penalty(estimator=estimator).divergence(logits, reference, targets)
     standard = masked_mean(divergence, mask)
-    for penalty in (Penalty("standard", estimator=estimator), Penalty("prioritized", estimator=estimator, beta=0.0)):
+    for penalty in (
+        recipes.penalty("standard", estimator=estimator),
+        recipes.penalty("prioritized", estimator=estimator, beta=0.0),
+    ):
         weights = penalty.weights(reference, mask)
         assert torch.equal(penalty.loss(logits, reference, targets, weights, mask), standard)
         ours = torch.autograd.grad(penalty.loss(logits, reference, targets, weights, mask), logits, retain_graph=True)[0]
@@ -37,7 +44,7 @@ def test_weight_one_is_the_standard_kl_bit_for_bit(batch, estimator):
 @pytest.mark.parametrize("weighting", NAMES)
 def test_masked_tokens_get_no_gradient(batch, estimator, weighting):
     logits, reference, targets, mask = batch
-    penalty = Penalty(weighting, estimator=estimator)
+    penalty = recipes.penalty(weighting, estimator=estimator, share=0.2)
     weights = penalty.weights(reference, mask, log_probs=token_log_probs(logits, targets), advantages=torch.randn(B, T))
     penalty.loss(logits, reference, targets, weights, mask).backward()
     assert not logits.grad[~mask].any()
@@ -55,7 +62,7 @@ def test_the_loss_by_hand(batch):
     logits, reference, targets, mask = batch
     certainty = CERTAINTIES["min_entropy"](reference, 2.0)
     terms = certainty**10 * kl.k2(token_log_probs(logits, targets), token_log_probs(reference, targets))
-    penalty = Penalty("prioritized", certainty="min_entropy", certainty_temperature=2.0, beta=10.0)
+    penalty = recipes.penalty("prioritized", certainty="min_entropy", certainty_temperature=2.0, beta=10.0)
     loss = penalty.loss(logits, reference, targets, penalty.weights(reference, mask), mask)
     assert loss.item() == pytest.approx(terms[mask].mean().item(), rel=1e-5)
 
@@ -82,10 +89,10 @@ def test_weights_are_constants_of_the_loss(batch):
         ({"weighting": "prioritised"}, "penalty.weighting must be one of none, standard"),
         ({"estimator": "k1"}, "penalty.estimator must be one of k2"),
         ({"certainty": "entropy"}, "penalty.certainty must be one of negentropy"),
-        ({"alpha": -1.0}, "must not be negative"),
-        ({"alpha": float("nan")}, "must not be negative"),
-        ({"beta": -1.0}, "must not be negative"),
-        ({"share": 1.5}, "penalty.share must be from 0 to 1"),
+        ({"alpha": -1.0}, "must be a number of at least 0"),
+        ({"alpha": float("nan")}, "must be a number of at least 0"),
+        ({"beta": -1.0}, "must be a number of at least 0"),
+        ({"weighting": "certain_tokens", "share": 1.5}, "penalty.share must be from 0 to 1"),
         ({"placement": "both"}, "penalty.placement must be one of loss, reward"),
         ({"weighting": "kl_cov", "placement": "reward"}, "needs advantages"),
         ({"target_kl": 0.0}, "must be positive"),
@@ -108,7 +115,7 @@ def test_weights_are_constants_of_the_loss(batch):
 )
 def test_bad_values(change, message):
     with pytest.raises(InputError, match=message):
-        Penalty(**change).check()
+        recipes.penalty(**change).check()
 
 
 def test_shuffled_weights_are_the_same_on_other_tokens(batch):
@@ -133,7 +140,7 @@ def test_the_top_share_holds_the_highest_values(batch, share):
 
 def test_no_kl_where_the_reference_is_least_certain(batch):
     _, reference, _, mask = batch
-    weights = Penalty("certain_tokens", share=0.3).weights(reference, mask)
+    weights = recipes.penalty("certain_tokens", share=0.3).weights(reference, mask)
     certainty = CERTAINTIES["negentropy"](reference)
     for row in range(B):
         free, bound = mask[row] & (weights[row] == 0), mask[row] & (weights[row] == 1)
@@ -146,7 +153,7 @@ def test_covariances_are_those_of_the_definition(batch):
     found = covariances(log_probs, advantages, mask)[mask]
     expected = torch.stack([log_probs[mask], advantages[mask]]).cov(correction=0)[0, 1]
     torch.testing.assert_close(found.mean(), expected)
-    weights = Penalty("kl_cov", share=0.3).weights(batch[1], mask, log_probs=log_probs, advantages=advantages)
+    weights = recipes.penalty("kl_cov", share=0.3).weights(batch[1], mask, log_probs=log_probs, advantages=advantages)
     assert found[weights[mask] == 1].min() >= found[weights[mask] == 0].max()
 
 
@@ -160,7 +167,10 @@ def test_the_coefficient_goes_where_the_target_is():
 def test_the_mean_over_the_penalized_tokens(batch):
     """Archer's normaliser: the sum over the certain tokens, divided by how many they are."""
     logits, reference, targets, mask = batch
-    ours, theirs = Penalty("certain_tokens", share=0.4), Penalty("certain_tokens", share=0.4, mean_over="penalized")
+    ours, theirs = (
+        recipes.penalty("certain_tokens", share=0.4),
+        recipes.penalty("certain_tokens", share=0.4, mean_over="penalized"),
+    )
     weights = ours.weights(reference, mask)
     divergence = kl.k2(token_log_probs(logits, targets), token_log_probs(reference, targets))
     certain = mask & (weights == 1)
@@ -171,14 +181,14 @@ def test_the_mean_over_the_penalized_tokens(batch):
 def test_certain_tokens_by_the_entropy_of_the_policy(batch):
     _, reference, _, mask = batch
     entropies = torch.rand(B, T)
-    weights = Penalty("certain_tokens", share=0.5, certainty_of="policy").weights(reference, mask, entropies=entropies)
+    weights = recipes.penalty("certain_tokens", share=0.5, certainty_of="policy").weights(reference, mask, entropies=entropies)
     for row in range(B):
         free, bound = mask[row] & (weights[row] == 0), mask[row] & (weights[row] == 1)
         assert free.sum() == round(0.5 * int(mask[row].sum()))
         if free.any() and bound.any():
             assert entropies[row][free].min() >= entropies[row][bound].max()
     with pytest.raises(ValueError, match="needs entropies"):
-        Penalty("certain_tokens", certainty_of="policy").weights(reference, mask)
+        recipes.penalty("certain_tokens", certainty_of="policy").weights(reference, mask)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +197,7 @@ def test_certain_tokens_by_the_entropy_of_the_policy(batch):
 def test_how_many_tokens_kl_cov_takes(share, rounded, published):
     log_probs, advantages, mask = torch.randn(1, 10), torch.randn(1, 10), torch.ones(1, 10, dtype=torch.bool)
     for count, expected in (("rounded", rounded), ("at_least_one", published)):
-        penalty = Penalty("kl_cov", share=share, share_count=count)
+        penalty = recipes.penalty("kl_cov", share=share, share_count=count)
         penalty.check()
         weights = penalty.weights(torch.zeros(1, 10, V), mask, log_probs=log_probs, advantages=advantages)
         assert weights.sum() == expected
@@ -197,7 +207,7 @@ def test_how_many_tokens_kl_cov_takes(share, rounded, published):
 def test_the_kl_to_the_policy_that_acted(batch, estimator):
     logits, reference, targets, mask = batch
     acting, ones = -torch.rand(B, T), torch.ones(B, T)
-    penalty = Penalty("standard", anchor="acting", estimator=estimator)
+    penalty = recipes.penalty("standard", anchor="acting", estimator=estimator)
     expected = masked_mean(kl.SAMPLED[estimator](token_log_probs(logits, targets), acting), mask)
     torch.testing.assert_close(penalty.loss(logits, reference, targets, ones, mask, acting_log_probs=acting), expected)
     unmoved = token_log_probs(logits, targets).detach()
@@ -211,7 +221,7 @@ def test_the_corrected_kl_has_the_gradient_of_the_kl_whoever_sampled():
     torch.manual_seed(0)
     logits = torch.randn(1, 1, V, dtype=torch.float64, requires_grad=True)
     reference, acting = torch.randn(1, 1, V).double(), torch.randn(V).double().log_softmax(0)
-    penalty = Penalty("standard", estimator="k3", correction="importance")
+    penalty = recipes.penalty("standard", estimator="k3", correction="importance")
     found = sum(
         acting[token].exp()
         * penalty.loss(
@@ -236,7 +246,7 @@ def test_the_corrected_kl_has_the_gradient_of_the_kl_whoever_sampled():
 def test_variants_leave_out_what_has_weight_0(batch, estimator, options):
     logits, reference, targets, mask = batch
     acting, weights = torch.full((B, T), -torch.inf), torch.zeros(B, T)
-    penalty = Penalty("standard", estimator=estimator, mean_over="penalized", **options)
+    penalty = recipes.penalty("standard", estimator=estimator, mean_over="penalized", **options)
     penalty.check()
     loss = penalty.loss(logits, reference, targets, weights, mask, acting_log_probs=acting)
     assert loss.item() == 0

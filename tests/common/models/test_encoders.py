@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
@@ -73,4 +75,14 @@ def test_wrong_settings(config, message):
 
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(InputError, match="holds no model that transformers can load"):
+        load_encoder(EncoderConfig(name=str(tmp_path)))
+
+
+def test_a_tokenizer_that_cannot_read_texts_is_told(minilm, tmp_path):
+    minilm.save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    model = json.loads(file.read_text())
+    model["model"] = {"type": "WordLevel", "vocab": {"x": 0}, "unk_token": "[UNK]"}
+    file.write_text(json.dumps(model))
+    with pytest.raises(InputError, match=r"Missing \[UNK\] token from the vocabulary"):
         load_encoder(EncoderConfig(name=str(tmp_path)))

@@ -55,6 +55,18 @@ def test_wandb_reads_an_offline_run_back(tmp_path, monkeypatch):
     assert json.loads(table.read_text()) == {"columns": ["document", "hF1"], "data": [["a text", "0.10"]]}
 
 
+def test_control_characters_of_texts_and_labels_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    odd, shown = "\x1b]0;x\x07<b>\u202eé", r"\x1b]0;x\x07<b>\u202eé"
+    with Tracker(RunDirectory(tmp_path, {}), TrackingConfig(), job_type="train", name="test") as tracker:
+        tracker.table("worst documents", ["document", "true"], [[odd, odd]])
+        tracker.page("scratchpads", f"<pre>{odd}</pre>")
+    (page,) = tmp_path.glob("wandb/offline-run-*/files/media/html/*.html")
+    assert f"<pre>{shown}</pre>" in page.read_text()
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/worst documents*.json")
+    assert json.loads(table.read_text())["data"] == [[shown, shown]]
+
+
 def test_online_without_a_key_is_offline_with_a_warning(tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

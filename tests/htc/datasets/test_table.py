@@ -157,7 +157,20 @@ def test_several_labels_in_one_cell(tmp_path):
         (in_cells(" > "), {"path": "text"}, "the column 'text' is given twice"),
         (in_cells("", cells=["A > B", ""]), {"path": "category"}, ":3: the row has no label"),
         (in_cells("", cells=["A > B", " > "]), {"path": "category"}, ":3: the row has no label"),
-        (in_cells("", cells=["['Arts', 'Music']", "['Arts']"]), {}, "are lists, such as .* write paths as Arts > Music"),
+        *(
+            (in_cells("", cells=cells), arguments, "are lists, such as .* write paths as Arts > Music")
+            for cells in (
+                ["['Arts', 'Music']", "['Arts']"],
+                ["('Arts', 'Music')", "('Arts',)"],
+                ["{{'Arts', 'Music'}}", "{{'Arts'}}"],
+                ["{{'Arts': 1.0}}", "{{'Music': 1.0}}"],
+                ["{{Arts,Music}}", "{{Arts,Film}}"],
+                ["['Arts' 'Music']", "['Arts']"],
+                ["[np.str_('Arts')]", "['Arts']"],
+            )
+            for arguments in ({}, {"path": "category"}, {"path": "category", "separator": ","})
+        ),
+        (in_cells("\n"), {}, r"dataset.path=category dataset.separator=\$'\\n', several"),
         ("text,area,topic\n" + 'A {},X,"p > 0.05"\n' * 12, {}, ":2: the label 'p > 0.05' .column 'topic'. looks like several"),
         (
             "text,id,area\n" + "".join(f"A,{n},X\n" for n in range(12)),
@@ -169,6 +182,26 @@ def test_several_labels_in_one_cell(tmp_path):
 def test_labels_that_are_more_than_one(tmp_path, content, arguments, message):
     with pytest.raises(InputError, match=message):
         load_table(write(tmp_path, content), **arguments)
+
+
+@pytest.mark.parametrize("missing", ["nan", "NaN", "NaT", "<NA>"])
+def test_what_pandas_writes_for_a_missing_value_is_no_label_and_no_text(tmp_path, missing):
+    for content, arguments in (
+        (f"text,area,topic\nA,X,Y\nB,X,{missing}\n", {}),
+        (f"text,category\nA,X/Y\nB,X/{missing}\n", {"path": "category", "separator": "/"}),
+        (f"text,category\nA,X;Y\nB,X;{missing}\n", {"path": "category", "separator": "", "path_separator": ";"}),
+    ):
+        with pytest.raises(InputError, match=f":3: a label is '{missing}', as pandas writes what is missing"):
+            load_table(write(tmp_path, content), **arguments)
+    with pytest.raises(InputError, match=f":2: the text .column 'text'. is '{missing}', as pandas writes what is missing"):
+        load_table(write(tmp_path, f"text,area\n{missing},X\n"))
+
+
+@pytest.mark.parametrize("name", ["NA", "N/A", "#N/A", "None", "NULL", "null"])
+def test_a_name_that_may_stand_for_none_is_told(tmp_path, name, caplog):
+    table = "text,area,topic\n" + "".join(f"A {n},X,{name if n % 2 else 'Y'}\n" for n in range(20))
+    assert load_table(write(tmp_path, table)).hierarchy.names == ("X", "Y", name)
+    assert f"{name!r} is taken for a label; if it stands for none" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -193,6 +226,11 @@ def plain(number, text, area, topic):
 READ = {  # tables that people have -> the file and what is given beside it
     "an index": (lines(",text,area,topic", lambda n, *cells: ",".join([str(n), *cells])), {}),
     "an index that was shuffled": (lines(",text,area,topic", lambda n, *cells: ",".join([str(97 * n % 31), *cells])), {}),
+    "indices of tables put together": (lines(",text,area,topic", lambda n, *cells: ",".join([str(n % 15), *cells])), {}),
+    "an index of names": (lines(",text,area,topic", lambda n, *cells: ",".join([f"report-{n}", *cells])), {}),
+    "an index of dates": (lines(",text,area,topic", lambda n, *cells: ",".join([f"2024-01-{n + 1:02}", *cells])), {}),
+    "an index whose name nobody sees": (lines("\u200b,text,area,topic", lambda n, *cells: ",".join([str(n), *cells])), {}),
+    "names of columns with what nobody sees": (lines("\u200btext\xa0,area,topic\u2060", plain), {"levels": ["area", "topic"]}),
     "an index that pandas named": (lines("Unnamed: 0,text,area,topic", lambda n, *cells: ",".join([f"{n}", *cells])), {}),
     "two of them": (lines("Unnamed: 0.1,Unnamed: 0,text,area,topic", lambda n, *c: ",".join([f"{n},{n}", *c])), {}),
     "an index with decimals": (lines(",text,area,topic", lambda n, *cells: ",".join([f"{n}.0", *cells])), {}),
@@ -245,6 +283,7 @@ def test_tables_that_people_have(kind, tmp_path):
             {},
             ":1: .*each its own, but column 3 has none",
         ),
+        (lines("text,area,,topic", lambda n, *c: ",".join([*c[:2], f"{n % 3}", c[2]])), {}, ":1: .*but column 3 has none"),
         (lines("text,area,topic", lambda n, *cells: ",".join([*cells, "x"])), {}, ":2: the row has 4 cells, but there are 3"),
         (lines("text,area,topic,note", plain), {}, ":2: the row has 3 cells, but there are 4 columns"),
         (

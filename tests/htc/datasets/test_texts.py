@@ -53,6 +53,8 @@ READ = {  # what people have -> a file's name, its content, what is given beside
     "lines": ("a.txt", "\n".join(ONE_LINE), {}),
     "lines without an ending": ("a", "\n".join(ONE_LINE) + "\n", {}),
     "lines of Windows with a mark": ("a.txt", "\ufeff" + "\r\n".join(ONE_LINE) + "\r\n\r\n", {}),
+    "lines of old Macs": ("a.txt", "\r".join(ONE_LINE) + "\r", {}),
+    "lines of old Macs in UTF-16": ("a.txt", "\r".join(ONE_LINE).encode("utf-16"), {}),
     "lines in UTF-16": ("a.txt", "\r\n".join(ONE_LINE).encode("utf-16"), {}),
     "lines with blank ones": ("a.txt", "\n\n" + "\n \n".join(ONE_LINE) + "\n\n", {}),
     "lines by another name": ("a.log", "\n".join(ONE_LINE), {"input_format": "lines"}),
@@ -65,7 +67,7 @@ def read(folder, monkeypatch, name, content, given, from_stdin=False, column="te
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         return list(read_texts(PredictConfig(**given), column))
     (folder / name).write_bytes(content)
-    return list(read_texts(PredictConfig(input=str(folder / name), **given), column))
+    return list(read_texts(PredictConfig(**{"input": str(folder / name), **given}), column))
 
 
 @pytest.mark.parametrize("kind", READ)
@@ -103,6 +105,15 @@ NOT_LINES = {  # content that is no plain text -> what it looks like
     ),
     "a table whose text goes on": ('body,label\n"a song\nand more",Arts\n', "a table with the columns 'body', 'label'"),
     "a table without a header": ('"a song\nand more",Arts\n', "a table, in which a quoted text goes on in the next line"),
+    "rows that end in labels": (
+        "A song is sung.,Arts,Music\nAn atom is split.,Science,Physics\n",
+        "a table with ',' between its cells",
+    ),
+    "rows that end in numbers of classes": ("A song is sung.;1\nAn atom is split.;0\n", "a table with ';' between its cells"),
+    "AG News": (
+        '"3","A song, sung.","A long one."\n"4","An atom.","A small one, split."\n',
+        "a table with ',' between its cells",
+    ),
     "ids and texts": ("17\ta song\n", "a table with tabs"),
     "JSON lines": ('{"text": "a song"}\n', "JSON"),
     "a JSON array": ('[{"text": "a song"}]\n', "JSON"),
@@ -112,6 +123,11 @@ NOT_LINES = {  # content that is no plain text -> what it looks like
     "a web page": ("<!DOCTYPE html>\n<html>\n", "XML or HTML"),
     "XML": ('<?xml version="1.0"?>\n<book>\n', "XML or HTML"),
     "the Blurb Genre Collection": ('<book date="2018" xml:lang="en">\n<title>T</title>\n', "XML or HTML"),
+    "fastText's format": (
+        "__label__Arts a song\n__label__Science an atom\n",
+        "fastText's format, in which labels stand before",
+    ),
+    "a table of Excel": ("sep=;\nbody;label\na song;Arts\n", "a table of Excel, whose first line says"),
     "JSON after blank lines": ('\n\n{ "text": "a song"}\n', "JSON"),
 }
 
@@ -152,6 +168,9 @@ def test_what_is_no_plain_text_is_not_taken_for_it(kind, from_stdin, tmp_path, m
             "a\rb",
             "x" * 200_000,
             "$5,000 lost",
+            "It cost 5,000",
+            "a song,an atom, a film",
+            '"Yes","no," he said',
         ),
     ],
 )
@@ -193,6 +212,12 @@ BROKEN = {  # what cannot be read -> a file's name, its content, what is given b
     "a table in Latin-1": ("a.csv", "text\ncafé\n".encode("latin-1"), {}, "a.csv:2: the table is not UTF-8 text"),
     "JSON in Latin-1": ("a.jsonl", '"fine"\n"café"\n'.encode("latin-1"), {}, "a.jsonl:2: the line is not UTF-8 text"),
     "an empty text in a table": ("a.csv", "text,label\na,b\n ,b\n", {}, "a.csv:3: the text .column 'text'. is empty"),
+    "a missing text in a table": (
+        "a.csv",
+        "text,label\na,b\nnan,b\n",
+        {},
+        "a.csv:3: the text .column 'text'. is 'nan', as pandas",
+    ),
     "an empty text in JSON": ("a.jsonl", '{"text": "a"}\n{"text": " "}\n', {}, "a.jsonl:2: the document's text is empty"),
     "an empty text in an array": ("a.json", '["a",\n""]', {}, "a.json:2: the document's text is empty"),
     "no text in JSON": ("a.json", '[{"text": "a"},\n {"label": []}]', {}, "a.json:2: the document has neither"),
@@ -212,6 +237,12 @@ BROKEN = {  # what cannot be read -> a file's name, its content, what is given b
     "another format": ("a.txt", "a", {"input_format": "xml"}, "input_format must be one of lines, json, jsonl, csv, tsv"),
     "a column of plain text": ("a.txt", "a", {"text_column": "b"}, "text_column is for tables, but .*a.txt is read as lines"),
     "a text beside it": ("a.txt", "a", {"text": "b"}, "text and input are both given"),
+    "a column beside a text": (
+        "a.txt",
+        "a",
+        {"text": "b", "input": None, "text_column": "c"},
+        "text and text_column are both given",
+    ),
 }
 
 

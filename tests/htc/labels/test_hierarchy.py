@@ -1,4 +1,5 @@
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 
@@ -159,6 +160,9 @@ def test_what_is_no_hierarchy():
         Hierarchy.from_paths(["Arts", "Music"])
     with pytest.raises(InputError, match="parents must be positions of nodes, from 0 to 1"):
         Hierarchy(["A", "B"], [[], [5]])
+    for parents in ([-1, 0], [None, [0]], np.array([-1, 0])):
+        with pytest.raises(InputError, match=r"parents must be a list for each node, \[\] for a root, but one is"):
+            Hierarchy(["A", "B"], parents)
     with pytest.raises(InputError, match="parents must be positions of nodes"):
         Hierarchy(["A", "B"], [[-1], [0]])
     with pytest.raises(InputError, match="pair 0: labels are texts, but 1 is a number"):

@@ -8,7 +8,8 @@ import pytest
 import scipy.sparse
 import torch
 
-from htc import InputError, metrics
+from htc import Hierarchy, InputError, metrics
+from htc.labels.label_sets import as_scores
 from htc.metrics import as_label_sets
 
 from ..conftest import random_dag, random_tree
@@ -66,6 +67,44 @@ def test_arrays_in_all_their_forms(small):
         warnings.simplefilter("error")
         for form in (backwards, fixed, array.astype(object), list(array), [list(row) for row in array.astype(bool)]):
             assert torch.equal(as_label_sets(form, small), expected)
+
+
+@pytest.mark.parametrize("paths", [False, True])
+@pytest.mark.parametrize("several_lines", [False, True])
+def test_frames_with_a_column_for_each_node_in_any_order(paths, several_lines):
+    h = Hierarchy.from_paths([["Arts", "Film"], ["Arts", "Music"], ["Science", "Heat"]])
+    expected = h.encode([["Arts", "Film"], ["Science"]])
+    names = [path if paths else path[-1:] for path in h.paths]
+    columns = [(*name, "", float("nan"))[:3] if several_lines else " > ".join(name) for name in names]
+    frame = pandas.DataFrame(expected.int().numpy())
+    frame.columns = pandas.MultiIndex.from_tuples(columns) if several_lines else columns
+    for given in (frame, frame.iloc[:, ::-1]):
+        assert torch.equal(as_label_sets(given, h), expected)
+        assert torch.equal(as_scores(given / 2, h), expected.double() / 2)
+
+
+BLANK = [[1, 0, None], [0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda array: pandas.DataFrame(array).astype("Int64"),
+        lambda array: pandas.DataFrame(array).astype("boolean"),
+        lambda array: pandas.DataFrame(array).astype(object),
+        lambda array: array.astype(float),
+        lambda array: array.astype(float).tolist(),
+        lambda array: np.ma.masked_invalid(array.astype(float)),
+        lambda array: np.ma.array(np.ones(array.shape, int), mask=np.equal(array, None)),
+    ],
+)
+def test_a_blank_among_numbers_is_neither_0_nor_1(make):
+    flat = Hierarchy.from_paths([["Arts"], ["Film"], ["Science"]])
+    labels = make(np.array(BLANK, dtype=object))
+    with pytest.raises(InputError, match="y must hold 0 and 1 only, but document 0 has a blank"):
+        as_label_sets(labels, flat, "y")
+    with pytest.raises(InputError, match="y holds NaN for document 0"):
+        as_scores(labels, flat, "y")
 
 
 def test_names_and_paths_and_nothing(small):

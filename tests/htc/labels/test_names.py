@@ -73,6 +73,8 @@ FORMS = {
         ["\ufeffArts", "Film\xa0"],
         ["\u200bSci\u00adence\u2060"],
     ],
+    "marks of writing direction and joiners at the ends": lambda: [["\u200eArts", "Film\u200f"], ["\u061cScience\u200d\u200c"]],
+    "masked values": lambda: np.ma.array([["Arts", "Film"], ["Science", "Film"]], mask=[[False, False], [False, True]]),
     "NumPy's texts": lambda: [[np.str_("Arts"), np.str_("Film")], [np.array("Science")]],
 }
 
@@ -169,6 +171,8 @@ def test_lists_of_tensors_are_arrays():
         ("Arts", "\ufeffArts"),
         ("Arts", "\u3000Arts\u2003"),
         ("Cooperation", "Coop\u00aderation"),
+        ("فنون", "\u200fفنون\u200e"),
+        ("نیم\u200cفاصله", "\u200dنیم\u200cفاصله \u200c"),
     ],
 )
 def test_spellings_that_are_one_name(one, other, tmp_path):

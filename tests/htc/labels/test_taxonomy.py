@@ -25,8 +25,21 @@ def write(tmp_path, content):
         ("Root\tA\tB\t\t\nA\tC\t\n", "ABC"),
         ("A\tC\nB\tD\n", "ABCD"),
         ("A\tC\nRoot\tA\tB\n", "ABC"),
+        ("Root\tA\tB\rA\tC\r", "ABC"),
+        ("Root\tA\tB\rA\tC".encode("utf-16"), "ABC"),
     ],
-    ids=["plain", "CRLF", "BOM", "blank lines", "repeated", "trailing tabs", "several roots", "any order"],
+    ids=[
+        "plain",
+        "CRLF",
+        "BOM",
+        "blank lines",
+        "repeated",
+        "trailing tabs",
+        "several roots",
+        "any order",
+        "CR",
+        "CR in UTF-16",
+    ],
 )
 def test_files_that_are_fine(tmp_path, content, names):
     assert Hierarchy.from_taxonomy(write(tmp_path, content)).names == tuple(names)
@@ -104,7 +117,7 @@ def test_what_is_written_reads_back(tmp_path, seed):
 
 
 def test_what_cannot_be_written(tmp_path):
-    for name in ("Root", "A > B", "A\tB", "A\nB"):
+    for name in ("Root", "A > B", "A\tB", "A\nB", "A\rB"):
         with pytest.raises(InputError, match="a taxonomy file cannot hold the name"):
             Hierarchy.from_paths([[name]]).save_taxonomy(tmp_path / "h.taxonomy")
     with pytest.raises(InputError, match="needs a tree"):

@@ -5,9 +5,9 @@ import torch
 
 from rlkl.algorithms import a2c, grpo, ppo, rloo
 from rlkl.algorithms.by_name import ALGORITHMS
-from rlkl.commands.config import AlgorithmConfig
-from rlkl.penalty import Penalty
 from rlkl_htc_common.errors import InputError
+
+from .. import recipes
 
 
 @pytest.fixture
@@ -75,21 +75,21 @@ def test_leaving_out_is_the_mean_baseline_scaled():
         ({"policy_share": 1.2}, "must be from 0 to 1"),
         ({"micro_batch_size": 0}, "must be positive or null"),
         ({"passes": 0}, "algorithm.passes must be positive"),
-        ({"clip_range": -1.0}, "algorithm.clip_range must be positive"),
+        ({"name": "ppo", "clip_range": -1.0}, "algorithm.clip_range must be positive"),
         ({"name": "ppo", "clip_range_uncertain": 0.0}, "algorithm.clip_range_uncertain must be positive or null"),
         ({"name": "rloo", "clip_range_uncertain": 0.5}, "is for ppo and grpo; rloo clips nothing"),
     ],
 )
 def test_bad_values(change, message):
     with pytest.raises(InputError, match=message):
-        AlgorithmConfig(**change).check()
+        recipes.algorithm(**change).check()
 
 
 def test_a_clip_range_of_uncertain_tokens_needs_such_tokens():
     with pytest.raises(InputError, match=r"penalty.weighting is standard"):
-        AlgorithmConfig(name="grpo", clip_range_uncertain=0.5).check_with(Penalty("standard"))
+        recipes.algorithm(name="grpo", clip_range_uncertain=0.5).check_with(recipes.penalty("standard"))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_algorithm_has_groups_that_its_collect_divides_into(name):
-    AlgorithmConfig(name=name).check()
+def test_every_algorithm_has_groups_that_its_episodes_divide_into(name):
+    recipes.algorithm(name=name).check()

@@ -8,18 +8,18 @@ from accelerate import Accelerator
 
 from rlkl.algorithms import a2c
 from rlkl.algorithms.by_name import ALGORITHMS
-from rlkl.commands.config import AlgorithmConfig, FinetuneConfig
 from rlkl.commands.finetune import check
+from rlkl.distributions import entropy, token_log_probs
 from rlkl.finetuning.experience import Experience, Scores, learn_from, score
 from rlkl.finetuning.learner import Learner, loss_terms
 from rlkl.model.actor_critic import ActorCritic
 from rlkl.model.completion import roll_out
-from rlkl.model.sequences import Sequences
-from rlkl.model.sequences import from_samples
-from rlkl.distributions import entropy, token_log_probs
+from rlkl.model.sequences import Sequences, from_samples
 from rlkl.model.texts import END_TOKEN
 from rlkl.penalty import Penalty
 from rlkl.tasks.addition import Operands
+
+from .. import recipes
 
 V = 3
 
@@ -31,14 +31,14 @@ def episode():
 
 
 def terms_of(episode, logits, reference, reward=1.0, scale=0.5, name="a2c", **penalty):
-    algorithm = AlgorithmConfig(name=name, value_coefficient=0.1, entropy_coefficient=0.01)
+    algorithm = recipes.algorithm(name=name, value_coefficient=0.1, entropy_coefficient=0.01)
     values, weights = torch.tensor([[0.25, 0.5]], requires_grad=True), torch.tensor([[1.0, 0.5]])
     returns = torch.full((1, 2), reward)
     advantages = (returns - values.detach()) / scale
     old = token_log_probs(logits.detach(), episode.targets)
     batch = Experience(episode, old, advantages, returns, reference, weights, episode.mask)
     two = torch.tensor(2)
-    return loss_terms(logits, values, batch, Penalty("standard", **penalty), 2.0, algorithm, two, two), values
+    return loss_terms(logits, values, batch, recipes.penalty("standard", **penalty), 2.0, algorithm, two, two), values
 
 
 @pytest.mark.parametrize("name", ["a2c", "ppo"])
@@ -98,9 +98,9 @@ def learnt(batch, algorithm, penalty, alpha=2.0):
 
 def test_episodes_of_a_group_are_compared_with_each_other(batch):
     mask = batch[0].mask
-    rloo = learnt(batch, AlgorithmConfig(name="rloo", group_size=2), Penalty())
+    rloo = learnt(batch, recipes.algorithm(name="rloo", group_size=2), recipes.penalty())
     torch.testing.assert_close(rloo.advantages, torch.tensor([2.0, -2.0, 0.0, 0.0])[:, None] * mask)  # rewards deviate by 1
-    grpo = learnt(batch, AlgorithmConfig(name="grpo", group_size=2), Penalty())
+    grpo = learnt(batch, recipes.algorithm(name="grpo", group_size=2), recipes.penalty())
     expected = torch.tensor([1.0, -1.0, 0.0, 0.0])[:, None] * mask / math.sqrt(2)
     torch.testing.assert_close(grpo.advantages, expected, rtol=1e-3, atol=1e-6)
 
@@ -109,9 +109,9 @@ def test_episodes_of_a_group_are_compared_with_each_other(batch):
 def test_a_kl_in_the_reward_is_taken_off_what_is_to_come(batch, name):
     sequences, _, scores = batch
     rewards = torch.tensor([1.0, -1.0, 2.0, 1.0])  # they deviate by 1.26
-    algorithm = AlgorithmConfig(name=name, group_size=None if ALGORITHMS[name].has_critic else 2, gamma=1.0, gae_lambda=1.0)
-    with_kl = learnt((sequences, rewards, scores), algorithm, Penalty("standard", placement="reward", estimator="k1"))
-    without = learnt((sequences, rewards, scores), algorithm, Penalty("none"))
+    algorithm = recipes.algorithm(name=name, group_size=1 if ALGORITHMS[name].has_critic else 2, gamma=1.0, gae_lambda=1.0)
+    with_kl = learnt((sequences, rewards, scores), algorithm, recipes.penalty("standard", placement="reward", estimator="k1"))
+    without = learnt((sequences, rewards, scores), algorithm, recipes.penalty("none"))
     kl = scores.divergences.masked_fill(~sequences.mask, 0.0)
     to_come = torch.stack([kl[:, place:].sum(1) for place in range(3)], 1)
     expected = to_come if ALGORITHMS[name].has_critic else to_come - to_come[[1, 0, 3, 2]]  # the other one of the prompt
@@ -126,8 +126,10 @@ def test_with_a_critic_the_kl_is_a_part_of_the_rewards(batch, lam):
     """The generalised advantage is linear: the same as rewards that are divided first and have the KL taken off then."""
     sequences, _, scores = batch
     mask, scale = sequences.mask, 0.1  # all rewards the same: the least deviation
-    algorithm = AlgorithmConfig(gamma=0.9, gae_lambda=lam)
-    found = learnt((sequences, torch.ones(4), scores), algorithm, Penalty("standard", placement="reward", estimator="k1"))
+    algorithm = recipes.algorithm(gamma=0.9, gae_lambda=lam)
+    found = learnt(
+        (sequences, torch.ones(4), scores), algorithm, recipes.penalty("standard", placement="reward", estimator="k1")
+    )
     of_tokens = a2c.at_last_token(torch.ones(4), mask) / scale - 2.0 * scores.divergences
     torch.testing.assert_close(found.advantages, a2c.gae(of_tokens, scores.values / scale, mask, 0.9, lam))
     torch.testing.assert_close(found.returns[mask], (scores.values + scale * found.advantages)[mask])
@@ -144,11 +146,11 @@ def test_a_kl_in_the_reward_counts_as_its_coefficient_says(name, reward, noise):
     scores = Scores(
         -torch.rand(shape), torch.rand(shape), torch.rand(shape), noise * torch.randn(shape), 5 * torch.randn(*shape, V)
     )
-    algorithm, rewards = AlgorithmConfig(name=name), torch.full((10,), reward)
+    algorithm, rewards = recipes.algorithm(name=name), torch.full((10,), reward)
     found = {}
     for alpha in (0.0, 1e-3, 0.01, 1.0, 100.0):
         for weighting in ("standard", "prioritized"):
-            penalty = Penalty(weighting, placement="reward", estimator="k1", alpha=alpha, beta=2.0)
+            penalty = recipes.penalty(weighting, placement="reward", estimator="k1", alpha=alpha, beta=2.0)
             found[weighting, alpha] = learnt((sequences, rewards, scores), algorithm, penalty, alpha).advantages.double()
     for weighting in ("standard", "prioritized"):
         one = found[weighting, 1.0] - found[weighting, 0.0]
@@ -162,23 +164,28 @@ def test_a_kl_in_the_reward_counts_as_its_coefficient_says(name, reward, noise):
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_token_of_weight_0_takes_nothing_off_the_reward(batch, name):
     sequences, rewards, scores = batch
-    algorithm = AlgorithmConfig(name=name, group_size=2)
+    algorithm = recipes.algorithm(name=name, group_size=2)
     for far in (math.inf, -math.inf, math.nan):
         divergences = torch.full_like(scores.divergences, far)
         spoilt = Scores(scores.log_probs, scores.entropies, scores.values, divergences, scores.reference_logits)
-        expected = learnt((sequences, rewards, spoilt), algorithm, Penalty("none")).advantages
+        expected = learnt((sequences, rewards, spoilt), algorithm, recipes.penalty("none")).advantages
         for penalty in (
-            Penalty("none", placement="reward"),
-            Penalty("prioritized", placement="reward", beta=1e30),
-            Penalty("certain_tokens", placement="reward", share=1.0),
+            recipes.penalty("none", placement="reward"),
+            recipes.penalty("prioritized", placement="reward", beta=1e30),
+            recipes.penalty("certain_tokens", placement="reward", share=1.0),
         ):
             assert torch.equal(learnt((sequences, rewards, spoilt), algorithm, penalty).advantages, expected)
-        standard = Penalty("standard", placement="reward")
+        standard = recipes.penalty("standard", placement="reward")
         assert torch.equal(learnt((sequences, rewards, spoilt), algorithm, standard, alpha=0.0).advantages, expected)
 
 
 @pytest.mark.parametrize(
-    "penalty", [Penalty("none", placement="reward"), Penalty("standard", placement="reward", alpha=0.0), Penalty("standard")]
+    "penalty",
+    [
+        recipes.penalty("none", placement="reward"),
+        recipes.penalty("standard", placement="reward", alpha=0.0),
+        recipes.penalty("standard"),
+    ],
 )
 def test_no_kl_is_computed_that_nothing_is_taken_off_for(model, penalty, monkeypatch):
     prompts, rollouts = roll_out(model, [Operands(1, 23)], 1.0, torch.Generator().manual_seed(0))
@@ -190,12 +197,12 @@ def test_no_kl_is_computed_that_nothing_is_taken_off_for(model, penalty, monkeyp
 @pytest.mark.parametrize("name", ["ppo", "grpo"])
 def test_uncertain_tokens_have_a_clip_range_of_their_own(episode, name):
     """Archer: the second token, without KL, is clipped at 1.5, the first at 1.2."""
-    algorithm = AlgorithmConfig(name=name, clip_range=0.2, clip_range_uncertain=0.5, entropy_coefficient=0.0)
+    algorithm = recipes.algorithm(name=name, clip_range=0.2, clip_range_uncertain=0.5, entropy_coefficient=0.0)
     logits, two = torch.zeros(1, 2, V), torch.tensor(2)
     old = token_log_probs(logits, episode.targets) - math.log(1.4)
     ones, weights = torch.ones(1, 2), torch.tensor([[1.0, 0.0]])
     batch = Experience(episode, old, ones, ones, logits, weights, episode.mask)
-    penalty = Penalty("certain_tokens")
+    penalty = recipes.penalty("certain_tokens")
     algorithm.check()
     algorithm.check_with(penalty)
     terms = loss_terms(logits, ones, batch, penalty, 2.0, algorithm, two, two)
@@ -213,13 +220,9 @@ def test_uncertain_tokens_have_a_clip_range_of_their_own(episode, name):
 )
 def test_published_variants_learn_the_same_in_parts(model, algorithm, penalty):
     def learner(**change):
-        config = FinetuneConfig(
-            algorithm=AlgorithmConfig(**{"episodes": 4, "minibatch_size": 4} | algorithm | change),
-            penalty=Penalty(**penalty),
-            evaluation_examples=2,
-        )
-        check(config)
-        return Learner(config, model, Accelerator(cpu=True))
+        how = recipes.algorithm(**{"episodes": 4, "minibatch_size": 4} | algorithm | change)
+        check(recipes.finetuning(penalty=recipes.penalty(**penalty), algorithm=how))
+        return a_learner(model, how, recipes.penalty(**penalty))
 
     whole, parts = learner(), learner(micro_batch_size=1)
     episodes, _ = whole.collect(0)
@@ -231,10 +234,10 @@ def test_published_variants_learn_the_same_in_parts(model, algorithm, penalty):
 
 def test_the_policy_learns_from_the_tokens_of_which_it_is_least_sure(batch):
     sequences, _, scores = batch
-    found = learnt(batch, AlgorithmConfig(policy_share=0.34), Penalty()).learns
+    found = learnt(batch, recipes.algorithm(policy_share=0.34), recipes.penalty()).learns
     assert found.sum() == 3  # of nine
     assert scores.entropies[found].min() >= scores.entropies[sequences.mask & ~found].max()
-    assert torch.equal(learnt(batch, AlgorithmConfig(), Penalty()).learns, sequences.mask)
+    assert torch.equal(learnt(batch, recipes.algorithm(), recipes.penalty()).learns, sequences.mask)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
@@ -247,11 +250,12 @@ def test_updates_see_the_policy_that_acted(model, temperature):
     assert torch.equal(values, torch.full_like(values, -0.5))
 
 
+def a_learner(model, algorithm, penalty):
+    return Learner(model, Accelerator(cpu=True), penalty=penalty, algorithm=algorithm, extra_digits=1, seed=0)
+
+
 def learner_of(model, **algorithm):
-    config = FinetuneConfig(
-        algorithm=AlgorithmConfig(**{"episodes": 4, "minibatch_size": 4} | algorithm), evaluation_examples=2
-    )
-    return Learner(config, model, Accelerator(cpu=True))
+    return a_learner(model, recipes.algorithm(**{"episodes": 4, "minibatch_size": 4} | algorithm), recipes.penalty())
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
@@ -260,7 +264,6 @@ def test_before_the_first_step_policy_and_reference_agree(model, temperature):
     metrics = learner.learn(0)
     assert metrics["losses/kl"] == 0.0
     assert metrics["losses/kl_loss"] == 0.0
-    assert metrics["losses/clip_fraction"] == 0.0
     assert learner.model.policy.lm_head.weight is learner.model.policy.transformer.wte.weight
     assert not any(parameter.grad is not None for parameter in learner.reference.parameters())
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlkl.commands.config import AlgorithmConfig, FinetuneConfig
 from rlkl.commands.finetune import check_shares
 from rlkl_htc_common.errors import InputError
+
+from .. import recipes
 
 
 def finetune(folder, processes, *more):
@@ -42,7 +43,7 @@ def test_two_processes_sample_the_same_and_come_to_the_same_weights(algorithm, t
 
 
 def test_processes_without_work_are_refused():
-    config = FinetuneConfig(algorithm=AlgorithmConfig(episodes=7, minibatch_size=3))
-    check_shares(config, 1)
+    algorithm = recipes.algorithm(episodes=7, minibatch_size=3)
+    check_shares(algorithm, 1)
     with pytest.raises(InputError, match="2 processes were started, and a step has as few as 1 episodes"):
-        check_shares(config, 2)
+        check_shares(algorithm, 2)

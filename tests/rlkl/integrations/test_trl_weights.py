@@ -47,6 +47,13 @@ def test_renyi2_is_one_minus_an_entropy():
     assert (middle <= certainty.min_entropy(logits, 2.0) + 1e-6).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_renyi2_of_half_precision_and_of_one_token(dtype):
+    logits = (4 * torch.randn(3, 5, 41)).to(dtype)
+    assert torch.equal(renyi2(logits, 0.7), renyi2(logits.float(), 0.7))
+    assert renyi2(logits[..., :1]).eq(1).all()
+
+
 @pytest.fixture
 def batch_of(trl_model, tmp_path):
     """The batch of the first step, whose completions are the same for every weighting."""
@@ -315,3 +322,18 @@ def moved(trainer, batch):
             trainer.model, ids, attention, batch["completion_ids"].shape[1]
         )
     return log_probs - batch["ref_per_token_logps"]
+
+
+@pytest.mark.parametrize("far", [-200.0, 200.0, -math.inf], ids=["unlikely", "likely", "excluded"])
+@pytest.mark.parametrize("name", ["trl", "k2", "k3", "exact"])
+def test_a_token_of_weight_0_adds_nothing_where_its_kl_is_not_finite(trl_model, tmp_path, name, far):
+    trainer = untrained(trl_model, tmp_path, kl_estimator=name, weight_exponent=1.0, beta=1.0)
+    batch = off_policy(trainer)
+    batch["kl_weights"][:, 0] = 0.0
+    expected = gradient(trainer, batch)
+    batch["ref_per_token_logps"][:, 0] -= far
+    if name == "exact":
+        batch["ref_logits"][:, 0, 1:] = -math.inf
+    exactly = {} if name == "trl" else {"rtol": 0, "atol": 0}  # TRL's own sum is of the same terms in another order
+    torch.testing.assert_close(gradient(trainer, batch), expected, **exactly)
+    assert expected.isfinite().all()

@@ -55,7 +55,7 @@ def check_manifest(folder: Path, required: Iterable[str]) -> None:
             "%s has no %s, so that a damaged file in it goes unnoticed; if the model is as it should be, write one: %s",
             folder,
             MANIFEST,
-            _command(folder),
+            accepting(folder),
         )
         return
     digests = _read(folder)
@@ -140,10 +140,11 @@ def _digest(file: Path) -> str:
 
 
 def _advice(folder: Path) -> str:
-    return f"Take it from a copy, or make it again; if it was changed on purpose, accept it as it is: {_command(folder)}"
+    return f"Take it from a copy, or make it again; if it was changed on purpose, accept it as it is: {accepting(folder)}"
 
 
-def _command(folder: Path) -> str:
+def accepting(folder: Path) -> str:
+    """What accepts the model in a folder as it is, for people to copy."""
     return f"python -m rlkl_htc_common.manifest {shlex.quote(str(folder))}"
 
 

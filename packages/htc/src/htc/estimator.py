@@ -9,6 +9,7 @@ A linear model with an L2 penalty, trained on all documents at once by L-BFGS: n
 For deep encoders there is htc-train.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 from warnings import warn
@@ -25,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from htc import metrics
+from htc.datasets.paths_in_cells import LIST, separator_in
 from htc.decoding.rules import top_down, top_down_threshold
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import as_label_sets, as_lists, as_numbers, as_rows
@@ -136,6 +138,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         if self._as_given == "classes":
             check_classification_targets(labels)
         if self.hierarchy is None:
+            _warn_of_paths_in_names(self._as_given, labels)
             self.hierarchy_, self.classes_ = _smallest_hierarchy(self._as_given, labels)
         else:
             self.hierarchy_, self.classes_ = self.hierarchy, _classes_of(self.hierarchy)
@@ -314,6 +317,20 @@ def _read(y: Any, hierarchy: Hierarchy | None) -> tuple[str, Any]:
     if all(isinstance(value, str) and not is_blank(value) for value in rows_of(y, "y")):
         return "classes", np.array([read_name(value) for value in rows_of(y, "y")])
     return "label sets", as_lists(y, "y")
+
+
+def _warn_of_paths_in_names(form: str, labels: Any) -> None:
+    """Warn of texts, one for each document, that look like paths or lists: they are classes without levels."""
+    paths = _paths(labels) if form == "label sets" else [(str(label),) for label in labels] if form == "classes" else []
+    names = Counter(path[0] for path in paths if len(path) == 1)
+    mark = PATH_SEPARATOR if any(PATH_SEPARATOR in name for name in names) else separator_in(names)
+    shown = next((name for name in names if (mark is not None and mark in name) or LIST.fullmatch(name)), None)
+    if shown is not None:
+        warn(
+            f"y: the name {shown!r} looks like several labels in one text, but is taken for one class; give a path as a list "
+            "of names, ['Arts', 'Music'], or the hierarchy.",
+            stacklevel=3,
+        )
 
 
 def _smallest_hierarchy(form: str, labels: Any) -> tuple[Hierarchy, np.ndarray]:

@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor
 
+from rlkl.distributions import at_least_float32
 from rlkl_htc_common.errors import InputError
 
 
@@ -25,7 +26,7 @@ def share_below_half(weights: Tensor, mask: Tensor) -> float:
         weights: (B, T)
         mask: (B, T) bool, the tokens that count; at least one.
     """
-    return float((weights[mask] < 0.5).float().mean())
+    return float((weights[mask.bool()] < 0.5).float().mean())
 
 
 def beta_for_share(certainty: Tensor, mask: Tensor, share: float) -> float:
@@ -65,7 +66,7 @@ def ranks(certainty: Tensor, measured: Tensor) -> Tensor:
         (...) from 0 to 1, without a gradient.
     """
     places = torch.searchsorted(measured, certainty.detach().to(measured.dtype).contiguous(), right=True)
-    return (places / len(measured)).to(certainty.dtype)
+    return (places / len(measured)).to(at_least_float32(certainty).dtype)
 
 
 def rank_weights(certainty: Tensor, measured: Tensor, share: float) -> Tensor:
@@ -90,7 +91,7 @@ def sorted_certainties(certainty: Tensor, mask: Tensor) -> Tensor:
     Raises:
         InputError: there is none.
     """
-    ordered = certainty.detach()[mask].sort().values
+    ordered = certainty.detach()[mask.bool()].sort().values
     if not len(ordered):
         raise InputError("No token counts, so that there is no certainty to measure.")
     return ordered

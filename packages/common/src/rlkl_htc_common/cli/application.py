@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from rlkl_htc_common.cli import entry, interruption
-from rlkl_htc_common.cli.plain_text import TextKey, as_override, text_keys
+from rlkl_htc_common.cli.plain_text import FOLDERS_OF_HYDRA, TextKey, as_override, text_keys
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs import sweeps
 from rlkl_htc_common.terminal import printable, show_traceback
@@ -79,7 +79,7 @@ def run_application(
     program = entry.program_name()
     entry.show_version_if_asked(distribution or application)
     global _running
-    _running = Application(program, task, {} if schema is None else text_keys(schema))
+    _running = Application(program, task, FOLDERS_OF_HYDRA | ({} if schema is None else text_keys(schema)))
     with interruption.answering(program):
         try:
             _running.run(application, config)

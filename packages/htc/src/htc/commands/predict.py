@@ -79,9 +79,9 @@ def read_texts(config: PredictConfig, column: str = "text") -> Iterator[str]:
     """
     named = None if config.input_format is None else format_named(config.input_format)
     if config.text is not None:
-        if config.input is not None or named is not None:
-            other = "input" if config.input is not None else "input_format"
-            raise InputError(f"text and {other} are both given; give one of them.")
+        for other in ("input", "input_format", "text_column"):
+            if getattr(config, other) is not None:
+                raise InputError(f"text and {other} are both given; give one of them.")
         if not config.text.strip():
             raise InputError("text is empty.")
         return iter([config.text])

@@ -3,14 +3,17 @@
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 
+from htc.labels.names import clean
 from rlkl_htc_common.errors import InputError
 
 SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n]*?)"?(?:\r\n?|\n|$)', re.IGNORECASE)  # Excel's way to say what separates cells
+FEW = 10  # rows, of which no more is said
+MISSING = ("nan", "NaN", "NaT", "<NA>")  # as NumPy and pandas write what is missing
 UNNAMED = re.compile(r"(Unnamed: \d+(\.\d+)?)?")  # pandas names so what has no name
 
 
@@ -22,7 +25,7 @@ class Cells:
         source: the file, or what it is called in errors.
         delimiter: what separates cells.
         line: where the header ends.
-        header: the names of the columns, as they are there: some may be empty, or be there twice.
+        header: the names of the columns, read as `htc.labels.names` reads names: some may be empty, or be there twice.
         rows: for each row that is not blank the line where it ends, and its cells, stripped; fewer than columns where the row
             is short.
     """
@@ -35,7 +38,7 @@ class Cells:
 
     def column(self, name: str, key: str) -> int:
         """The number of a column. Args: key: the option that names it. Raises InputError if not one column is called so."""
-        place, wanted = f"{self.source}:{self.line}", _composed(name.strip())
+        place, wanted = f"{self.source}:{self.line}", clean(name)
         if self.header.count(wanted) == 1:
             return self.header.index(wanted)
         if wanted in self.header:
@@ -49,8 +52,8 @@ class Cells:
     def other_columns(self, taken: Sequence[int]) -> list[int]:
         """All columns with names but those that are taken.
 
-        Columns without a name are passed over where they are empty (a separator at the end of each line) or number the rows
-        (an index); any other may be meant.
+        Columns without a name are passed over where they are empty (a separator at the end of each line) or an index: they
+        number the rows, or name each otherwise. Any other may be meant.
 
         Raises:
             InputError: for a column without a name that may be meant, or two of one name.
@@ -70,7 +73,20 @@ class Cells:
 
     def _is_empty_or_index(self, column: int) -> bool:
         found = [cells[column] for _, cells in self.rows if column < len(cells) and cells[column]]
-        return all(re.fullmatch(r"\d+(\.0)?", cell) for cell in found) and len(set(found)) == len(found)
+        numbers = [int(float(cell)) for cell in found if re.fullmatch(r"\d{1,15}(\.0)?", cell)]
+        if len(numbers) < len(found):
+            return len(set(found)) == len(found) >= FEW
+        starts = [after for before, after in pairwise([-1, *numbers]) if after != before + 1]
+        counts_up = len(numbers) > FEW * len(starts) and not any(starts)  # once for each table that was put below another
+        return counts_up or len(set(found)) == len(found)
+
+    def text(self, line: int, cells: Sequence[str], column: int) -> str:
+        """The text of a row. Raises InputError for one that is empty, or is what pandas writes for one that is missing."""
+        cell = cells[column]
+        if cell and cell not in MISSING:
+            return cell
+        problem = f"is {cell!r}, as pandas writes what is missing; leave such rows out" if cell else "is empty"
+        raise InputError(f"{self.source}:{line}: the text (column {self.header[column]!r}) {problem}.")
 
     def refuse_short_rows(self, columns: Sequence[int]) -> None:
         """Raise InputError for a row that ends before one of these columns."""
@@ -101,7 +117,7 @@ def read_cells(content: str, source: str, tabs: bool = False) -> Cells:
     for number, cells in rows:
         if any(cells[len(header) :]):
             raise InputError(_ragged(f"{source}:{number}", cells, header, delimiter))
-    return Cells(source, delimiter, line, [_composed(name) for name in header], rows)
+    return Cells(source, delimiter, line, list(map(clean, header)), rows)
 
 
 def _ragged(place: str, cells: list[str], header: list[str], delimiter: str) -> str:
@@ -138,7 +154,3 @@ def _rows(content: str, source: str, delimiter: str) -> Iterator[tuple[int, list
                 yield reader.line_num, [cell.strip() for cell in cells]
     except csv.Error as error:
         raise InputError(f"{source}:{begins}: the row that begins here is malformed: {error}; is a quote left open?") from error
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

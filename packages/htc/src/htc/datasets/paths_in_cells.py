@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
+LIST = re.compile(r"\[.*\]|[({].*['\",].*[)}]", re.DOTALL)  # a list, a set, a tuple or a dictionary, as Python writes it
 MOST = 20  # marks that are looked at
 HYPHENS = "-–—"
 COMMAS = ",،、，"
@@ -92,7 +93,7 @@ def _separates(mark: str, labels: Counter[str]) -> bool:
     in_lists = sum(alone.issuperset(path) or any(part in firsts and part in later for part in path) for path in paths)
     if in_lists * 2 > len(paths) and in_lists > 2:
         return True
-    if mark in COMMAS:
+    if mark in COMMAS and (mark != "," or any(", " in label for label in parts)):
         return False
     share = sum(labels[label] for label in parts) / labels.total()
     if mark in NO_OTHER_USE or len(mark.strip()) > 1:

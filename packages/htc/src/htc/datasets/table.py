@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 
-from htc.datasets.cells import Cells, read_cells
+from htc.datasets.cells import FEW, MISSING, Cells, read_cells
 from htc.datasets.dataset import Dataset, split_by_group
-from htc.datasets.paths_in_cells import mark_between_paths, separator_in, split_cell
+from htc.datasets.paths_in_cells import LIST, mark_between_paths, separator_in, split_cell
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.names import clean
 from htc.labels.taxonomy import PATH_SEPARATOR
@@ -31,7 +31,7 @@ from rlkl_htc_common.errors import InputError
 
 log = logging.getLogger(__name__)
 
-FEW = 10  # rows, of which no more is said
+MAY_BE_MISSING = ("NA", "N/A", "n/a", "#N/A", "None", "NULL", "null")  # as R, Excel, Python and SQL write it; or names
 SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
 
 
@@ -78,9 +78,7 @@ def load_table(
     texts, places, named = [], [], []
     for line, cells in table.rows:
         place = f"{file}:{line}"
-        if not cells[text_column]:
-            raise InputError(f"{place}: the text (column {table.header[text_column]!r}) is empty.")
-        texts.append(cells[text_column])
+        texts.append(table.text(line, cells, text_column))
         places.append(place)
         if split_column is not None:
             named.append(_split(place, cells[split_column]))
@@ -88,6 +86,7 @@ def load_table(
         labels = _paths_over_columns(table, label_columns, separator, chosen=levels is not None)
     else:
         labels = _paths_in_cells(table, label_columns[0], separator, path_separator)
+    _refuse_missing(places, labels)
     hierarchy = Hierarchy.from_paths(each for paths in labels for each in paths)
     if split_column is None:
         splits = split_by_group(texts, dev_fraction, test_fraction, split_seed)
@@ -133,16 +132,31 @@ def _paths_over_columns(table: Cells, columns: list[int], separator: str | None,
     return [[path] for path in paths]
 
 
-def _refuse_paths(table: Cells, column: int, name: str) -> None:
-    """Refuse labels that look like paths. Raises InputError with the options that read them, or take them as they are."""
-    labels = Counter(cells[column] for _, cells in table.rows if cells[column])
-    lists = sum(count for label, count in labels.items() if label.startswith("[") and label.endswith("]"))
-    if lists * 2 > labels.total():
+def _refuse_missing(places: list[str], labels: list[list[list[str]]]) -> None:
+    """Refuse labels that are none, and warn of those that may be none. Args: labels: the paths of each row."""
+    known = {label for paths in labels for path in paths for label in path}
+    for missing in (each for each in MISSING if each in known):
+        place = next(place for place, paths in zip(places, labels, strict=True) for path in paths if missing in path)
+        raise InputError(f"{place}: a label is {missing!r}, as pandas writes what is missing; leave it out.")
+    for label in sorted(known.intersection(MAY_BE_MISSING)):
+        log.warning("%r is taken for a label; if it stands for none, leave it out of the table", label)
+
+
+def _refuse_lists(labels: Counter[str], table: Cells, name: str) -> None:
+    """Raise InputError for cells that are lists as Python or JSON writes them."""
+    lists = [label for label in labels if LIST.fullmatch(label)]
+    if sum(labels[label] for label in lists) * 2 > labels.total():
         raise InputError(
-            f"{table.source}: the labels in the column {name!r} are lists, such as {next(iter(labels))!r}; write paths as "
+            f"{table.source}: the labels in the column {name!r} are lists, such as {lists[0]!r}; write paths as "
             f"Arts{PATH_SEPARATOR}Music and read them with {_option('path', name)}, or take a folder with JSON lines "
             "(dataset=custom)."
         )
+
+
+def _refuse_paths(table: Cells, column: int, name: str) -> None:
+    """Refuse labels that look like paths. Raises InputError with the options that read them, or take them as they are."""
+    labels = Counter(cells[column] for _, cells in table.rows if cells[column])
+    _refuse_lists(labels, table, name)
     whole = next((label for label in labels if PATH_SEPARATOR in label), None)
     mark = separator_in(labels) if whole is None else PATH_SEPARATOR.strip()
     if mark is None:
@@ -159,6 +173,8 @@ def _refuse_paths(table: Cells, column: int, name: str) -> None:
 def _paths_in_cells(table: Cells, column: int, separator: str | None, path_separator: str | None) -> list[list[list[str]]]:
     """The paths of each row, that stand in one cell."""
     name, several = table.header[column], path_separator or None
+    if separator:
+        _refuse_lists(Counter(cells[column] for _, cells in table.rows if cells[column]), table, name)
     found = []
     for line, cells in table.rows:
         place = f"{table.source}:{line}"
@@ -232,4 +248,7 @@ def _given_splits(file: Path, named: list[str]) -> dict[str, torch.Tensor]:
 
 def _option(key: str, value: str) -> str:
     """An option as it is typed into a shell."""
-    return shlex.quote(f"dataset.{key}={value}")
+    if not set(value).intersection("\n\t\r"):
+        return shlex.quote(f"dataset.{key}={value}")
+    escapes = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\t": "\\t", "\r": "\\r"})
+    return f"dataset.{key}=$'{value.translate(escapes)}'"

@@ -6,16 +6,17 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from htc.datasets.cells import read_cells
+from htc.datasets.cells import SEPARATOR_LINE, read_cells
 from htc.datasets.json_values import json_values
 from htc.datasets.jsonlines import document_text
-from htc.labels.text_files import UTF16_MARKS, decoded
+from htc.labels.text_files import UTF16_MARKS, decoded, lines_of
 from rlkl_htc_common.errors import InputError
 
 NAMES = {"lines": "lines", "json": "json", "jsonl": "json", "csv": "csv", "tsv": "tsv"}  # as given -> the format
 ENDINGS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "lines", "": "lines"}
 READABLE = "tables (.csv, .tsv), JSON (.json, .jsonl) and plain text with one text a line (.txt)"
 COLUMN_NAME = re.compile(r"[^\W\d]([\w .-]{0,38}\w)?")
+CLASS_NUMBER = re.compile(r"\d{1,3}")
 MARKUP_BEGINS = re.compile(r"<(\?xml|!|[a-z][\w:.-]*(\s[^<>]*)?/?>)", re.IGNORECASE)
 JSON_BEGINS = re.compile(r'\{\s*("|$)|\[\s*(["{\[]|$)')
 
@@ -64,9 +65,7 @@ def _of_table(content: str, source: str, name: str, tabs: bool) -> Iterator[str]
     column = table.column(name, "text_column")
     table.refuse_short_rows([column])
     for line, cells in table.rows:
-        if not cells[column]:
-            raise InputError(f"{source}:{line}: the text (column {name!r}) is empty.")
-        yield cells[column]
+        yield table.text(line, cells, column)
 
 
 def _of_json(content: str, source: str) -> Iterator[str]:
@@ -104,9 +103,9 @@ def _numbered(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str]]:
     lines = iter(lines)
     first = next(lines, b"")
     if first.startswith(UTF16_MARKS):  # whose lines end otherwise
-        yield from enumerate(decoded(first + b"".join(lines), source, "the text").split("\n"), start=1)
+        yield from enumerate(lines_of(decoded(first + b"".join(lines), source, "the text")), start=1)
         return
-    yield 1, decoded(first, source, "the line")
+    yield from enumerate(lines_of(decoded(first, source, "the line")), start=1)  # several where none ends in a line feed
     for number, line in enumerate(lines, start=2):
         try:
             text = line.decode("utf-8-sig")
@@ -124,8 +123,12 @@ def _other_form(head: list[str], column: str) -> str | None:
         return "JSON"
     if MARKUP_BEGINS.match(first):
         return "XML or HTML"
+    if first.startswith("__label__"):
+        return "fastText's format, in which labels stand before a text"
     if "\t" in first:
         return "a table with tabs between its cells"
+    if SEPARATOR_LINE.fullmatch(first):
+        return "a table of Excel, whose first line says what separates cells"
     if first.startswith('"') and first.count('"') % 2:
         return "a table, in which a quoted text goes on in the next line"
     for mark in ",;|":
@@ -136,7 +139,19 @@ def _other_form(head: list[str], column: str) -> str | None:
             return f"a table with a column {column!r}"
         if len(cells) > 1 and goes_on and not in_prose and all(map(COLUMN_NAME.fullmatch, cells)):
             return "a table with the columns " + ", ".join(map(repr, cells))
+        if len(head) == 2 and _are_rows(list(map(_unquoted, head)), mark):
+            return f"a table with {mark!r} between its cells and without a header"
     return None
+
+
+def _are_rows(lines: list[str], mark: str) -> bool:
+    """Whether lines look like rows that end in a label or in a quoted text. Args: lines: without what is quoted."""
+    counts = {line.count(mark) for line in lines}
+    if counts == {0} or len(counts) > 1 or any(f"{mark} " in line for line in lines):
+        return False
+    befores, _, ends = zip(*(line.rpartition(mark) for line in lines), strict=True)
+    labels = all(not end or COLUMN_NAME.fullmatch(end) or CLASS_NUMBER.fullmatch(end) for end in ends)
+    return labels and not any(before[-1:].isdigit() and end[:1].isdigit() for before, end in zip(befores, ends, strict=True))
 
 
 def _unquoted(line: str) -> str:

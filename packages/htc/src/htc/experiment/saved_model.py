@@ -4,7 +4,7 @@ config.json            objective, sizes of the head, use of the encoder, dataset
 hierarchy.json         the label hierarchy
 head.safetensors       the weights of the head
 encoder/               the fine-tuned encoder, as transformers' AutoModel loads it; absent where it was frozen: then it is
-                       loaded by name, and its weights must be those that the head was trained on
+                       loaded by name, and its weights, config and tokenizer must be those that the head was trained on
 manifest.json          a digest of each of these files, see `rlkl_htc_common.manifest`; written last
 """
 
@@ -29,8 +29,8 @@ from htc.models.classifier import Classifier
 from htc.scoring.evaluate_rules import check_rule
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.errors import InputError as ChangedError
-from rlkl_htc_common.manifest import check_manifest, sealed
-from rlkl_htc_common.models.encoders import EncoderConfig, TextEncoder, load_encoder
+from rlkl_htc_common.manifest import accepting, check_manifest, sealed
+from rlkl_htc_common.models.encoders import EncoderConfig, TextEncoder, load_encoder, settings_digests
 from rlkl_htc_common.runs.directory import write_json
 
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
@@ -81,6 +81,7 @@ def save_model(
     settings = {
         "encoder": asdict(config.encoder),
         "encoder_fingerprint": encoder.fingerprint() if config.encoder.frozen else None,
+        "encoder_files": encoder.settings if config.encoder.frozen else None,
         "head": asdict(config.head),
         "loss": asdict(config.loss),
         "dataset": asdict(config.dataset),
@@ -125,10 +126,12 @@ def load_model(folder: str | Path) -> SavedModel:
         decoder = str(config.get("decoder", "top_down"))  # models from before it was kept
         check_rule(decoder, objective.one_path)
         tuned_threshold, encoder_fingerprint = float(config["tuned_threshold"]), config["encoder_fingerprint"]
+        encoder_files = dict(config.get("encoder_files") or {})  # models from before they were kept have none
         dataset = dict(config["dataset"])
     except UNREADABLE as error:
         raise InputError(f"{folder}: the saved model is damaged ({type(error).__name__}: {error}); train it again.") from error
     if encoder_config.frozen:
+        _refuse_changed_settings(folder, encoder_config.name, encoder_files)
         encoder = load_encoder(encoder_config)
         if encoder.fingerprint() != encoder_fingerprint:
             raise InputError(f"{folder}: the encoder {encoder_config.name!r} is not the one that the model was trained with.")
@@ -152,6 +155,17 @@ def load_model(folder: str | Path) -> SavedModel:
         seen,
         dataset,
     )
+
+
+def _refuse_changed_settings(folder: Path, encoder: str, digests: dict[str, str]) -> None:
+    """Compare the config and the tokenizer of an encoder elsewhere with those of training. Raises InputError."""
+    changed = [name for name, digest in settings_digests(encoder).items() if digests.get(name, digest) != digest]
+    if changed:
+        raise InputError(
+            f"{folder}: the encoder {encoder!r} is not as it was when the model was trained: {', '.join(changed)} was damaged "
+            "or changed. Take it from a copy, or train again; if it was changed on purpose, accept it: take encoder_files out "
+            f"of {folder / 'config.json'}, then {accepting(folder)}"
+        )
 
 
 def _made(schema: type[Schema], values: dict[str, Any]) -> Schema:

@@ -15,6 +15,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,6 +59,9 @@ class Hierarchy:
             raise InputError("a hierarchy needs at least one node.")
         if len(names) != len(parents):
             raise ValueError(f"{len(names)} names but parents for {len(parents)} nodes.")
+        for above in parents:
+            if isinstance(above, int | np.integer) or above is None:
+                raise InputError(f"parents must be a list for each node, [] for a root, but one is {above}.")
         if not all(0 <= parent < len(names) for above in parents for parent in above):
             raise InputError(f"parents must be positions of nodes, from 0 to {len(names) - 1}; a root has none.")
         order, depth = breadth_first(names, parents)

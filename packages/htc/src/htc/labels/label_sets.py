@@ -9,13 +9,14 @@ from torch import Tensor
 
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.names import clean, is_blank, no_text, rows_of
+from htc.labels.taxonomy import PATH_SEPARATOR
 from rlkl_htc_common.errors import InputError
 
 LabelSets = Any
 """The labels of D documents:
 
 - a (D, N) array of 0 and 1, in the hierarchy's node order: of torch, NumPy or SciPy (sparse), nested lists, or a DataFrame,
-  whose columns are put in order where they are the names of the nodes;
+  whose columns are put in order where they are the names of the nodes or their paths, joined by " > ";
 - D label sets as `Hierarchy.resolve` takes them: a path, a set of names, or several paths; none for a document without labels;
 - D rows of names, filled up with "", None or NaN;
 - D names, blank for a document without labels.
@@ -28,7 +29,7 @@ CELLS = 2**21  # of documents by nodes, at a time: what a processor's cache hold
 NUMBERS = (int, float, np.number, np.bool_)
 Scores = Any
 """(D, N) probabilities or other scores of nodes: an array of torch or NumPy, nested lists, or a DataFrame, whose columns are
-put in order where they are the names of the nodes."""
+put in order where they are the names of the nodes or their paths, joined by " > "."""
 
 
 def as_label_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels") -> Tensor:
@@ -84,10 +85,22 @@ def as_numbers(labels: LabelSets, hierarchy: Hierarchy | None, name: str) -> np.
             raise InputError(f"{name}: the rows of numbers are not all of one length; {CLASS_NUMBERS}.") from error
     array = np.asarray(labels)
     if array.dtype.kind in "biuf":
-        return array
-    if array.dtype.kind == "O" and array.size and all(isinstance(value, NUMBERS) for value in array.flat):
-        return array.astype(float)
-    return None
+        return _filled(labels, array)
+    return _numbers_of(array)
+
+
+def _filled(given: Any, array: np.ndarray) -> np.ndarray:
+    """An array of numbers, with NaN for the masked ones of a masked array."""
+    return np.where(np.ma.getmaskarray(given), np.nan, array) if np.ma.is_masked(given) else array
+
+
+def _numbers_of(array: np.ndarray) -> np.ndarray | None:
+    """Numbers that are given as objects, with NaN for blanks; None for anything else."""
+    if array.dtype.kind != "O" or not any(isinstance(value, NUMBERS) and not is_blank(value) for value in array.flat):
+        return None
+    if not all(isinstance(value, NUMBERS) or (is_blank(value) and not isinstance(value, str)) for value in array.flat):
+        return None
+    return np.array([np.nan if is_blank(value) else float(value) for value in array.flat]).reshape(array.shape)
 
 
 def _first_value(labels: list[Any]) -> Any:
@@ -102,12 +115,13 @@ def _first_value(labels: list[Any]) -> Any:
 
 def _in_node_order(frame: Any, hierarchy: Hierarchy, name: str) -> Any:
     """A DataFrame with a column for each node, in node order; one of names, as it is."""
-    if len(frame.columns) != hierarchy.num_nodes or not all(isinstance(column, str) for column in frame.columns):
+    if len(frame.columns) != hierarchy.num_nodes or not all(isinstance(column, str | tuple) for column in frame.columns):
         return frame
-    position = {clean(column): number for number, column in enumerate(frame.columns)}
+    position = {_column_name(column): number for number, column in enumerate(frame.columns)}
     nodes = list(map(clean, hierarchy.names))
-    if position.keys() == set(nodes) and len(position) == len(nodes):
-        return np.asarray(frame)[:, [position[node] for node in nodes]]
+    for names in (nodes, [PATH_SEPARATOR.join(map(clean, path)) for path in hierarchy.paths]):
+        if position.keys() == set(names) and len(position) == len(names):
+            return np.asarray(frame)[:, [position[name] for name in names]]
     known = sorted(position.keys() & nodes, key=position.__getitem__)
     if known:
         raise InputError(
@@ -115,6 +129,13 @@ def _in_node_order(frame: Any, hierarchy: Hierarchy, name: str) -> Any:
             "for each node, or an array in node order."
         )
     return frame
+
+
+def _column_name(column: str | tuple[Any, ...]) -> str:
+    """A column by its name or path. Args: column: of a table with several lines of names, these from the top down."""
+    if isinstance(column, str):
+        return clean(column)
+    return PATH_SEPARATOR.join(clean(str(name)) for name in column if not is_blank(name))
 
 
 def as_lists(labels: LabelSets, name: str = "labels") -> list[Any]:
@@ -127,9 +148,15 @@ def _as_zero_one(array: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:
     _check_shape(array, hierarchy, name, f"; {CLASS_NUMBERS}")
     if array.dtype == torch.bool:
         return array
-    if not bool(((array == 0) | (array == 1)).all()):
+    missing = array.isnan()
+    if not bool(((array == 0) | (array == 1) | missing).all()):
         raise InputError(
             f"{name} must hold 0 and 1 only; decode probabilities into label sets first (htc.decoding.rules); {CLASS_NUMBERS}."
+        )
+    if bool(missing.any()):
+        document = int(missing.any(1).nonzero()[0])
+        raise InputError(
+            f"{name} must hold 0 and 1 only, but document {document} has a blank; say 0 where a label is not true."
         )
     return array.bool()
 
@@ -149,12 +176,13 @@ def _score_array(scores: Scores, hierarchy: Hierarchy, name: str) -> np.ndarray:
     if hasattr(scores, "columns"):
         scores = _in_node_order(scores, hierarchy, name)
     array = np.asarray(scores)
-    if array.dtype.kind == "O" and array.size and all(isinstance(value, NUMBERS) for value in array.flat):
-        return array.astype(float)
-    if array.dtype.kind not in "biuf":
-        value = next(iter(array.flat), None)
-        raise InputError(f"{name} must be an array of numbers, a column for each node, but {no_text(value)}.")
-    return array
+    numbers = _numbers_of(array)
+    if numbers is not None:
+        return numbers
+    if array.dtype.kind in "biuf":
+        return _filled(scores, array)
+    value = next(iter(array.flat), None)
+    raise InputError(f"{name} must be an array of numbers, a column for each node, but {no_text(value)}.")
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:

@@ -3,9 +3,10 @@
 - A name is a text. Numbers and bytes are refused with a sentence that says how to make texts of them: 3, "3" and "03" could
   each be meant, and an array of numbers is an array of 0 and 1 (`htc.labels.label_sets`).
 - White space around a name is no part of it. A non-breaking space is a space, and characters that nobody sees (zero-width
-  space, word joiner, byte order mark, soft hyphen) are left out.
+  space, word joiner, byte order mark, soft hyphen, marks of writing direction) are left out; so are joiners at its ends.
 - Composed and decomposed Unicode are one name (NFC). Upper and lower case, and spaces inside a name, are kept as they are.
-- None, NaN, pandas' NA and texts of white space only are no name: they fill up rows, and stand for the root as a parent.
+- None, NaN, pandas' NA, masked values of NumPy and texts of white space only are no name: they fill up rows, and stand for the
+  root as a parent.
 - A path is a row of names from the top down, filled up at its end or not; what is missing in its middle is an error.
 """
 
@@ -17,7 +18,14 @@ import numpy as np
 
 from rlkl_htc_common.errors import InputError
 
-UNSEEN = dict.fromkeys(map(ord, "\N{ZERO WIDTH SPACE}\N{WORD JOINER}\N{ZERO WIDTH NO-BREAK SPACE}\N{SOFT HYPHEN}"))
+UNSEEN = dict.fromkeys(
+    map(
+        ord,
+        "\N{ZERO WIDTH SPACE}\N{WORD JOINER}\N{ZERO WIDTH NO-BREAK SPACE}\N{SOFT HYPHEN}"
+        "\N{LEFT-TO-RIGHT MARK}\N{RIGHT-TO-LEFT MARK}\N{ARABIC LETTER MARK}",
+    )
+)
+JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"  # which say how the letters on both sides are drawn
 SPACES = dict.fromkeys(map(ord, "\N{NO-BREAK SPACE}\N{FIGURE SPACE}\N{NARROW NO-BREAK SPACE}"), " ")
 SHOWN = 80  # characters of a value in an error
 
@@ -30,15 +38,15 @@ def clean(text: str) -> str:
     """
     text = str.__str__(text)  # of NumPy's texts and of enumerations, the text itself
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text.translate(UNSEEN | SPACES))
+        text = unicodedata.normalize("NFC", text.translate(UNSEEN | SPACES)).strip().strip(JOINERS)
     return text.strip()
 
 
 def is_blank(value: object) -> bool:
-    """Whether a value stands for no name: None, NaN, NaT, pandas' NA, or a text of white space only."""
+    """Whether a value stands for no name: None, NaN, NaT, pandas' NA, a masked value, or a text of white space only."""
     if isinstance(value, str):
         return not clean(value)
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+    if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, float | np.floating | np.datetime64) and bool(np.isnan(value))
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from htc.labels.graph import find_cycle
 from htc.labels.names import clean
-from htc.labels.text_files import read_text
+from htc.labels.text_files import lines_of, read_text
 from rlkl_htc_common.errors import InputError
 
 ROOT = "Root"
@@ -53,7 +53,7 @@ def read_taxonomy(file: str | Path) -> list[tuple[str, ...]]:
 def _read_rows(file: Path) -> list[Row]:
     text = read_text(file, "the taxonomy")
     rows: list[Row] = []
-    for number, raw in enumerate(text.split("\n"), start=1):
+    for number, raw in enumerate(lines_of(text), start=1):
         cells = [clean(cell) for cell in raw.split("\t")]
         while cells and not cells[-1]:
             cells.pop()
@@ -174,7 +174,7 @@ def write_taxonomy(file: str | Path, paths: Sequence[tuple[str, ...]]) -> None:
     below: dict[tuple[str, ...], list[str]] = {(): []}
     for path in paths:
         name = path[-1]
-        if name == ROOT or any(mark in name for mark in (PATH_SEPARATOR, "\t", "\n")):
+        if name == ROOT or any(mark in name for mark in (PATH_SEPARATOR, "\t", "\n", "\r")):
             raise InputError(
                 f"a taxonomy file cannot hold the name {name!r}: {ROOT!r}, {PATH_SEPARATOR!r} and tabs mean more there."
             )

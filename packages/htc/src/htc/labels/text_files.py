@@ -38,6 +38,11 @@ def read_text(file: Path, what: str) -> str:
     return decoded(content, str(file), what)
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text, whose ends are line feeds, or carriage returns where there is no line feed."""
+    return text.split("\n" if "\n" in text else "\r")
+
+
 def decoded(content: bytes, source: str, what: str) -> str:
     """The text that bytes hold. Args: source: where they come from; what: see `read_text`. Raises InputError likewise."""
     for signature, kind in MARKED_UP:

@@ -16,6 +16,7 @@ from htc.scoring.error_analysis import Calibration, calibration_per_level, confu
 from htc.scoring.evaluate_rules import decode
 from rlkl_htc_common.report.figures import COLORS, new_figure, to_svg
 from rlkl_htc_common.report.page import Picture, Section, Table
+from rlkl_htc_common.terminal import printable
 
 NARROWEST = 0.0005  # of the figure's width: what is narrower is not drawn
 MAP = colormaps["cividis"]
@@ -116,7 +117,7 @@ def _icicle(hierarchy: Hierarchy, targets: Tensor, f1: Tensor) -> Figure:
         axes.broken_barh(spans, (-depth, 0.94), facecolors=colors, edgecolor="white", linewidth=0.3)
         for n, (start, width), color in zip(nodes, spans, colors, strict=True):
             if width > 0.05:
-                name = hierarchy.names[n]
+                name = printable(hierarchy.names[n], keep="")
                 fits = max(3, int(150 * width))
                 shown = name if len(name) <= fits else name[: fits - 1] + "…"
                 ink = "black" if sum(color[:3]) > 1.5 else "white"

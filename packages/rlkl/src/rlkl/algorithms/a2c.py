@@ -56,7 +56,7 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: 
     following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)  # 0 behind the last token, as it is masked
     errors = (rewards + gamma * following - values).masked_fill(~mask, 0.0)
     advantages = torch.zeros_like(values)
-    ahead = torch.zeros_like(values[:, 0])
+    ahead = values.new_zeros(len(values))
     for step in reversed(range(values.shape[1])):
         ahead = errors[:, step] + gamma * lam * ahead
         advantages[:, step] = ahead
@@ -75,4 +75,5 @@ def policy_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor, total: Tens
 
 def value_loss(values: Tensor, returns: Tensor, mask: Tensor, total: Tensor | None = None) -> Tensor:
     """The mean squared error of the critic. Args: (B, T); total: see `masked_mean`. Returns: a scalar."""
-    return masked_mean((at_least_float32(values) - at_least_float32(returns.detach())).square(), mask, total)
+    errors = (at_least_float32(values) - at_least_float32(returns.detach())).masked_fill(~mask, 0.0)
+    return masked_mean(errors.square(), mask, total)

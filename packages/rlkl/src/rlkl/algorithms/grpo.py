@@ -28,4 +28,6 @@ def advantages(returns: Tensor, group_size: int) -> Tensor:
     tokens of a step rather than first over those of each episode.
     """
     groups = in_groups(returns, group_size)
-    return ((groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + SMALLEST_DEVIATION)).flatten(0, 1)
+    alike = groups.amax(1, keepdim=True) == groups.amin(1, keepdim=True)  # no rounding of their mean is to be divided
+    above = (groups - groups.mean(1, keepdim=True)).masked_fill(alike, 0.0)
+    return (above / (groups.std(1, keepdim=True) + SMALLEST_DEVIATION)).flatten(0, 1)

@@ -53,8 +53,11 @@ def loss_terms(
         alpha: the coefficient of the KL.
         tokens, learning_tokens: how many the step has in all, and how many of them the policy learns from.
         kl_tokens: how many have a KL, where it is averaged over these (`Penalty.mean_over`); by default those of the batch.
+
+    Logits and values of tokens that do not count may be anything, also not finite, and get no gradient.
     """
     mask, targets = batch.sequences.mask, batch.sequences.targets
+    logits = logits.masked_fill(~mask[..., None], 0.0)
     method = ALGORITHMS[algorithm.name]
     log_probs = token_log_probs(logits, targets)
     terms = {

@@ -263,7 +263,8 @@ class PrioritizedKLTrainer(GRPOTrainer):
                 log_probs, *_ = self._get_per_token_logps_and_entropies(
                     self.model, ids, attention, mask.shape[1], batch_size=self.args.per_device_train_batch_size
                 )
-        moved = output["kl_weights"] * (log_probs - output["ref_per_token_logps"])
+        weights = output["kl_weights"]
+        moved = (weights * (log_probs - output["ref_per_token_logps"])).masked_fill(weights == 0, 0.0)
         if self.args.via == "future":
             moved = to_the_end(moved, mask)
         return output["advantages"][:, None] - self.beta * moved
@@ -303,23 +304,40 @@ class PrioritizedKLTrainer(GRPOTrainer):
             weights = weights.masked_fill(self._clipped(log_probs, mask, inputs), 0.0)
         for name, value in statistics(weights, divergence, mask, self.accelerator).items():
             self._metrics[self._mode][name].append(value)
-        return torch.zeros_like(divergence) if self.args.kl_weighting == "none" else weights * divergence
+        if self.args.kl_weighting == "none":
+            return torch.zeros_like(divergence)
+        left_out = weights == 0
+        if bool((left_out & ~divergence.isfinite()).any()):  # times 0 they would be NaN, and so would their gradient
+            divergence = self._divergence(log_probs, model, inputs, None, left_out)
+        return weights * divergence
 
-    def _divergence(self, log_probs: Tensor, model: Any, inputs: dict[str, Any], theirs: Tensor | None) -> Tensor:
-        """(B, T) the KL of each token by the estimator that was asked for, with its bias correction."""
-        if self.args.kl_estimator == "trl":
-            assert theirs is not None
-            return theirs
-        if self.args.kl_estimator == "exact":
+    def _divergence(
+        self, log_probs: Tensor, model: Any, inputs: dict[str, Any], theirs: Tensor | None, left_out: Tensor | None = None
+    ) -> Tensor:
+        """(B, T) the KL of each token by the estimator that was asked for, with its bias correction.
+
+        Args:
+            theirs: (B, T) TRL's KL, where that is to be taken as it is.
+            left_out: (B, T) bool, tokens whose KL is not wanted: it is one of equal sides, so finite, and gets no gradient.
+        """
+        estimator, correction = self.args.kl_estimator, self.args.bias_correction
+        if estimator == "trl":
+            if theirs is not None:
+                return theirs
+            estimator, correction = "k3", "ratio" if self.args.use_bias_correction_kl else "none"
+        left_out = torch.zeros_like(log_probs, dtype=torch.bool) if left_out is None else left_out
+        if estimator == "exact":
             ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
             attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
             logits = completion_logits(model, ids, attention, log_probs.shape[1], self.accelerator)
-            return kl.exact(logits / self.temperature, inputs["ref_logits"] / self.temperature)
-        divergence = kl.SAMPLED[self.args.kl_estimator](log_probs, inputs["ref_per_token_logps"])
-        if self.args.bias_correction == "none":
+            sides = (logits / self.temperature, inputs["ref_logits"] / self.temperature)
+            return kl.exact(*(side.masked_fill(left_out[..., None], 0.0) for side in sides))
+        sides = (log_probs, inputs["ref_per_token_logps"])
+        divergence = kl.SAMPLED[estimator](*(side.masked_fill(left_out, 0.0) for side in sides))
+        if correction == "none":
             return divergence
-        ratio = _log_ratio(log_probs, inputs).exp()
-        return divergence * (ratio if self.args.bias_correction == "ratio" else ratio.detach())
+        ratio = _log_ratio(log_probs, inputs).masked_fill(left_out, 0.0).exp()
+        return divergence * (ratio if correction == "ratio" else ratio.detach())
 
     def _clipped(self, log_probs: Tensor, mask: Tensor, inputs: dict[str, Any]) -> Tensor:
         """(B, T) bool, or (B, 1) where the ratio is that of whole completions: the policy gradient is clipped away."""

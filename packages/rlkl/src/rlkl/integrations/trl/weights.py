@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlkl import certainty as measures
 from rlkl.calibration import rank_weights
+from rlkl.distributions import at_least_float32
 from rlkl.weighting import prioritized, shuffled, top_share_of_rows
 
 BINS = 10
@@ -28,7 +29,9 @@ def renyi2(logits: Tensor, temperature: float = 1.0) -> Tensor:
     Returns:
         (...) from 0 to 1, between `negentropy` and `min_entropy`.
     """
-    log_probs = torch.log_softmax(logits / temperature, dim=-1)
+    if logits.shape[-1] == 1:  # certain, where both entropies are 0
+        return measures.max_probability(logits, temperature)
+    log_probs = torch.log_softmax(at_least_float32(logits) / temperature, dim=-1)
     return (1 + torch.logsumexp(2 * log_probs, dim=-1) / math.log(logits.shape[-1])).clamp(0.0, 1.0)
 
 
