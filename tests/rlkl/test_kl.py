@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlkl import kl
-from rlkl.model.sequences import token_log_probs
+from rlkl.distributions import token_log_probs
 
 P, Q = [0.5, 0.25, 0.25], [0.25, 0.25, 0.5]
 KL = 0.5 * math.log(2) + 0.25 * math.log(0.5)

@@ -10,9 +10,10 @@ from rlkl import kl, weighting
 from rlkl.algorithms import a2c, grpo, ppo, rloo
 from rlkl.certainty import CERTAINTIES, max_probability, min_entropy, negentropy
 from rlkl.commands.config import AlgorithmConfig
+from rlkl.distributions import token_log_probs
 from rlkl.finetuning.experience import Scores, advantages_of, learn_from
 from rlkl.finetuning.learner import loss_terms
-from rlkl.model.sequences import Sequences, token_log_probs
+from rlkl.model.sequences import Sequences
 from rlkl.penalty import ESTIMATORS, Penalty
 from rlkl_htc_common.errors import InputError
 

@@ -3,7 +3,7 @@ import torch
 
 from rlkl import kl
 from rlkl.certainty import CERTAINTIES
-from rlkl.model.sequences import token_log_probs
+from rlkl.distributions import token_log_probs
 from rlkl.penalty import ESTIMATORS, NAMES, Penalty, adapted
 from rlkl.weighting import WEIGHTINGS, covariances, masked_mean, matched_mean, prioritized, shuffled, top_share, uniform
 from rlkl_htc_common.errors import InputError

@@ -10,11 +10,12 @@ from rlkl.algorithms import a2c
 from rlkl.algorithms.by_name import ALGORITHMS
 from rlkl.commands.config import AlgorithmConfig, FinetuneConfig
 from rlkl.commands.finetune import check
+from rlkl.distributions import token_log_probs
 from rlkl.finetuning.experience import Experience, Scores, learn_from, score
 from rlkl.finetuning.learner import Learner, loss_terms
 from rlkl.model.actor_critic import ActorCritic
 from rlkl.model.completion import roll_out
-from rlkl.model.sequences import Sequences, from_rollouts, token_log_probs
+from rlkl.model.sequences import Sequences, from_rollouts
 from rlkl.model.texts import END_TOKEN
 from rlkl.penalty import Penalty
 from rlkl.tasks.addition import Operands

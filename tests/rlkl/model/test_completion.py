@@ -1,10 +1,11 @@
 import pytest
 import torch
 
+from rlkl.distributions import token_log_probs
 from rlkl.model import completion as evaluation
 from rlkl.model.completion import accuracy, check_positions, complete, completes_right, grades, sample
 from rlkl.model.language_model import load_model, task_of
-from rlkl.model.sequences import next_token_logits, token_log_probs
+from rlkl.model.sequences import next_token_logits
 from rlkl.model.texts import decode, encode, positions_needed, right_sequences
 from rlkl.tasks import addition, multiplication
 from rlkl.tasks.addition import Operands

@@ -3,7 +3,8 @@ import copy
 import pytest
 import torch
 
-from rlkl.model.sequences import from_rollouts, next_token_logits, token_log_probs
+from rlkl.distributions import token_log_probs
+from rlkl.model.sequences import from_rollouts, next_token_logits
 from rlkl.rollout import engine
 from rlkl.rollout.engine import generate
 

@@ -27,3 +27,8 @@ def expectation(log_probs: Tensor, values: Tensor) -> Tensor:
     """
     probabilities = log_probs.exp()
     return (probabilities * values.masked_fill(probabilities == 0, 0.0)).sum(-1)
+
+
+def token_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
+    """The log-probability of each target. Args: logits (B, T, V); targets (B, T). Returns: (B, T), float32 or float64."""
+    return at_least_float32(logits).log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)

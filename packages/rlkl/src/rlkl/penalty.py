@@ -10,8 +10,7 @@ from torch import Tensor
 
 from rlkl import kl
 from rlkl.certainty import CERTAINTIES
-from rlkl.distributions import at_least_float32
-from rlkl.model.sequences import token_log_probs
+from rlkl.distributions import at_least_float32, token_log_probs
 from rlkl.weighting import (
     WEIGHTINGS,
     at_least_one,

@@ -9,8 +9,9 @@ from transformers import GPT2LMHeadModel
 from rlkl.algorithms import a2c, rloo
 from rlkl.algorithms.by_name import ALGORITHMS
 from rlkl.commands.config import AlgorithmConfig
+from rlkl.distributions import token_log_probs
 from rlkl.model.actor_critic import ActorCritic
-from rlkl.model.sequences import Sequences, next_token_logits, token_log_probs
+from rlkl.model.sequences import Sequences, next_token_logits
 from rlkl.penalty import Penalty
 from rlkl.weighting import top_share
 from rlkl_htc_common.errors import InputError

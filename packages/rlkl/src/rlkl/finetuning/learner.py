@@ -17,11 +17,12 @@ from rlkl.algorithms import a2c, ppo
 from rlkl.algorithms.by_name import ALGORITHMS
 from rlkl.analysis.comma_probabilities import CriticalProbabilities
 from rlkl.commands.config import AlgorithmConfig, FinetuneConfig
+from rlkl.distributions import token_log_probs
 from rlkl.finetuning.experience import Experience, Scores, learn_from, score
 from rlkl.model.actor_critic import ActorCritic
 from rlkl.model.completion import accuracy, grades, sample
 from rlkl.model.language_model import move, task_of
-from rlkl.model.sequences import Sequences, from_samples, token_log_probs
+from rlkl.model.sequences import Sequences, from_samples
 from rlkl.model.texts import END_TOKEN, decode, encode, longest_completion
 from rlkl.penalty import Penalty, adapted
 from rlkl.rollout.engine import generate

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from rlkl.distributions import at_least_float32
 from rlkl.rollout.engine import Rollouts
 
 
@@ -76,8 +75,3 @@ def from_samples(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[in
 def next_token_logits(model: GPT2LMHeadModel, sequences: Sequences) -> Tensor:
     """(B, T, V) float32 logits of every prediction. Padding on the right needs no attention mask: nothing looks ahead."""
     return model(input_ids=sequences.inputs, use_cache=False).logits.float()
-
-
-def token_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
-    """The log-probability of each target. Args: logits (B, T, V); targets (B, T). Returns: (B, T), float32 or float64."""
-    return at_least_float32(logits).log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
