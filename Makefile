@@ -3,7 +3,9 @@ PYTHON ?= python3
 SHELL := /bin/bash
 BIN := .venv/bin
 MANIFESTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
-MEMBERS := $(patsubst packages/%/pyproject.toml,-e packages/%,$(wildcard packages/*/pyproject.toml))
+# With all that tests need; rlkl[trl] and rlkl[smollm2] are left out.
+EXTRAS := train minilm icd10 cluster dashboards
+MEMBERS := -e packages/common -e 'packages/htc[train,minilm,icd10,cluster,dashboards]' -e 'packages/rlkl[train]'
 # The tests compare with PyEvALL, which asks for NumPy 1.26 to the letter but works with 2; so it comes without its needs.
 PYEVALL := 0.2.11
 .DEFAULT_GOAL := help
@@ -93,7 +95,7 @@ lock: .venv/.installed ## resolve the dependencies again into constraints.txt
 	printf 'torch==2.13.0\n' > .venv/torch.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 	  --constraint .venv/torch.txt --no-emit-package rlkl-htc-common --no-emit-package htc --no-emit-package rlkl \
-	  $(wildcard packages/*/pyproject.toml) --group pyproject.toml:dev --group pyproject.toml:fuzz --group pyproject.toml:browser -o .venv/constraints.txt
+	  $(wildcard packages/*/pyproject.toml) $(EXTRAS:%=--extra %) --group pyproject.toml:dev --group pyproject.toml:fuzz --group pyproject.toml:browser -o .venv/constraints.txt
 	grep -vE '^(nvidia-|cuda-|triton|-e )|://' .venv/constraints.txt | sed -E 's/^(torch==[0-9.]+).*/\1/' | sort -u > constraints.txt
 
 clean: ## remove the environment and caches; runs/ and outputs/ stay

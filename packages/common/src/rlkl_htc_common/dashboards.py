@@ -21,6 +21,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from rlkl_htc_common.cli.application import print_result, run_application
 from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.extras import require
 from rlkl_htc_common.runs.directory import make_folder, write_json
 
 COLUMNS = 3  # panels beside each other
@@ -72,11 +73,9 @@ class DashboardsConfig:
 
 def workspace(dashboard: DashboardConfig, entity: str) -> Any:
     """A dashboard as wandb's library has it, which checks it."""
-    try:
-        import wandb_workspaces.reports.v2 as reports
-        import wandb_workspaces.workspaces as workspaces
-    except ModuleNotFoundError as error:
-        raise InputError("dashboards need wandb's library for them: pip install wandb-workspaces.") from error
+    require("rlkl-htc-common[dashboards]", "wandb-workspaces")
+    import wandb_workspaces.reports.v2 as reports
+    import wandb_workspaces.workspaces as workspaces
 
     def panel(config: PanelConfig, place: int) -> Any:
         layout = reports.Layout(x=place % COLUMNS * 8, y=place // COLUMNS * 6, w=8, h=6)

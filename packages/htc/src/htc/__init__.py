@@ -1,8 +1,8 @@
 """Hierarchical text classification: objectives, inference rules and metrics over one `Hierarchy`.
 
-The library modules (hierarchy, losses, decoding, metrics, model) need torch and NumPy alone; the entry points (train, evaluate,
-predict, reproduce) bring configs, encoders and tracking; `htc.estimator` brings scikit-learn. What is named here is imported
-when it is first asked for, so that a command answers before torch is there.
+The library needs torch and NumPy, `htc.metrics` and `htc.estimator` scikit-learn, too; the commands (train, evaluate, predict,
+reproduce), `htc.experiment` and `htc.report` need the extra `htc[train]`. What is named here is imported when it is first asked
+for, so that a command answers before torch is there.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,8 @@ from rlkl_htc_common.errors import InputError
 if TYPE_CHECKING:
     from htc.labels.hierarchy import Hierarchy
 
+    __version__: str
+
 __all__ = ["Hierarchy", "InputError"]
 
 if not TYPE_CHECKING:
@@ -19,6 +21,8 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         from importlib import import_module
 
+        if name == "__version__":
+            return import_module("rlkl_htc_common.extras").version_of("htc")
         if name not in ("Hierarchy", "hierarchy"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = import_module("htc.labels.hierarchy")

@@ -23,7 +23,6 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
-from tqdm import tqdm
 
 from htc import metrics
 from htc.datasets.paths_in_cells import LIST, separator_in
@@ -43,6 +42,7 @@ from htc.losses import (
 )
 from htc.scoring.evaluate_rules import ALL_RULES, check_rule
 from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.extras import require
 
 Decoder = Callable[[Tensor, Hierarchy], Tensor]
 MakeObjective = Callable[[Hierarchy, Tensor], Objective]
@@ -171,7 +171,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
     def _minimize(self, X: Any, targets: Tensor) -> None:
         outputs = self.objective_.num_outputs
         shape = (outputs, X.shape[1] + 1)  # the last column is the intercept
-        bar = tqdm(total=self.max_iter, desc="L-BFGS", disable=not self.verbose)
+        bar = _progress_bar(self.max_iter) if self.verbose else None
 
         def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
             weights = flat.reshape(shape)
@@ -196,9 +196,10 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
             jac=True,
             method="L-BFGS-B",
             options=options,
-            callback=lambda _: bar.update(),
+            callback=None if bar is None else lambda _: bar.update(),
         )
-        bar.close()
+        if bar is not None:
+            bar.close()
         weights = found.x.reshape(shape)
         self.coef_, self.intercept_, self.n_iter_ = weights[:, :-1], weights[:, -1], int(found.nit)
         if not found.success:
@@ -350,6 +351,14 @@ def _paths(labels: list[Any]) -> list[tuple[str, ...]]:
         except InputError as error:
             raise InputError(f"y: document {document}: {error}") from error
     return paths
+
+
+def _progress_bar(total: int) -> Any:
+    """Shown where `verbose`, which needs tqdm."""
+    require("htc[train]", "tqdm")
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc="L-BFGS")
 
 
 def _classes_of(hierarchy: Hierarchy) -> np.ndarray:

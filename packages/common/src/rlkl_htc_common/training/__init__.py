@@ -1,1 +1,5 @@
 """Training: the loop, its checkpoints, its batches."""
+
+from rlkl_htc_common.extras import require
+
+require("rlkl-htc-common[train]", "accelerate", "safetensors", "tqdm")

@@ -12,6 +12,7 @@ import warnings
 from htc.datasets.dataset import Dataset, split_by_group
 from htc.labels.hierarchy import Hierarchy
 from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.extras import require
 
 SIDES_AND_ENCOUNTERS = re.compile(
     r"\b(right|left|bilateral|unilateral|unspecified|side|sides|both|eye|ear"
@@ -73,6 +74,7 @@ def _draw(groups: list[str], count: int, seed: int) -> list[int]:
 
 def _documents() -> tuple[list[list[str]], list[str]]:
     """The label path and the text of every document."""
+    require("htc[icd10]", "simple-icd-10-cm")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package still reads its data through pkg_resources
         import simple_icd_10_cm as icd

@@ -1,13 +1,14 @@
 """Where a model is unsure, and where it goes wrong."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import GPT2LMHeadModel
 
 from rlkl.analysis.critical_tokens import critical_tokens, first_error, piece_at
 from rlkl.certainty import negentropy
@@ -18,6 +19,9 @@ from rlkl.model.texts import END_TOKEN, encode, right_sequences
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task
 from rlkl.tasks.scratchpad import OPERAND_LISTS, Piece
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 
 @torch.no_grad()

@@ -4,11 +4,13 @@ The right text is given, and what the model would do at each place is read off. 
 those that a model would not reach by itself, and no character is taken for its neighbour.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import GPT2LMHeadModel
 
 from rlkl.analysis.critical_tokens import CriticalToken, critical_tokens
 from rlkl.distributions import token_log_probs
@@ -17,6 +19,9 @@ from rlkl.model.texts import right_sequences
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task
 from rlkl.tasks.scratchpad import OPERAND_LISTS
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 
 def critical_places(task: Task, operands: Sequence[Operands], trained_digits: int) -> list[tuple[int, int, CriticalToken]]:

@@ -9,14 +9,15 @@ So it says of a place what the definition of critical tokens claims for theirs (
 being told where they are. It does not say how likely the model is to err there; `Outcome.probability` does.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GPT2LMHeadModel
 
 from rlkl import rollout
 from rlkl.analysis.critical_tokens import critical_tokens
@@ -27,6 +28,9 @@ from rlkl.model.texts import END_TOKEN, TOKENIZER, decode, encode, longest_compl
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task
 from rlkl.tasks.scratchpad import OPERAND_LISTS
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 
 class Place(NamedTuple):

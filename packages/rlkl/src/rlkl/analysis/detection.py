@@ -7,14 +7,15 @@ takes no knowledge of where that would be.
 Only the order of scores counts, so `max_probability` and `min_entropy`, one a function of the other, find the same.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import GPT2LMHeadModel
 
 from rlkl.analysis.critical_tokens import CriticalToken, critical_tokens, first_error, untrained_tokens
 from rlkl.analysis.drift import right_fields
@@ -24,6 +25,9 @@ from rlkl.model.sequences import next_token_logits
 from rlkl.model.texts import right_sequences
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 Labels = NDArray[np.bool_]
 Scores = NDArray[np.float64]

@@ -4,12 +4,13 @@
 fine-tuning did to skills that were there before, on those of N + 1 where it changed what it was meant to change.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import GPT2LMHeadModel
 
 from rlkl import kl
 from rlkl.model.completion import sample
@@ -18,6 +19,9 @@ from rlkl.model.sequences import Sequences, next_token_logits
 from rlkl.model.texts import right_sequences
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 END_FIELD = "end"  # the field of the end token
 

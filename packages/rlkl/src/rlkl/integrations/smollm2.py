@@ -18,9 +18,18 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
-
 from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.extras import require
+
+require("rlkl[smollm2]", "transformers")
+
+from transformers import (  # noqa: E402 (it is told first what is missing for it)
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+)
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 EXAMPLES = 4  # in a prompt
@@ -58,6 +67,7 @@ def convert(folder: str | Path, file: str | Path | None = None) -> Path:
     file = packaged_file() if file is None else Path(file)
     if not file.is_file():
         raise InputError(f"There is no model file {file}.")
+    require("rlkl[smollm2]", "accelerate", "gguf")
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     quantized = AutoModelForCausalLM.from_pretrained(**source, trust_remote_code=False, dtype="float32")
     if not isinstance(quantized.config, LlamaConfig):

@@ -1,1 +1,5 @@
 """The language model: a small GPT-2 over characters, with a critic where an algorithm needs one."""
+
+from rlkl_htc_common.extras import require
+
+require("rlkl[train]", "safetensors", "transformers")
