@@ -123,7 +123,7 @@ class _Application:
         except InputError as error:
             _exit(self.program, str(error), BAD_INPUT)
         except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
-            _exit(self.program, _describe(error), BAD_INPUT)
+            _exit(self.program, describe(error), BAD_INPUT)
         except Exception as error:
             if interruption.received() is not None:
                 raise
@@ -162,7 +162,7 @@ class _Application:
         if isinstance(error, InputError):
             return str(error)
         if isinstance(error, OmegaConfBaseException):
-            return _describe(error)
+            return describe(error)
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             what = f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
             return f"{what}; mend that, then give the same command again."
@@ -205,7 +205,7 @@ def _exit(program: str, message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """A Hydra or OmegaConf error on one line, with the nearest valid key where a key is unknown."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):

@@ -15,23 +15,29 @@ from rlkl_htc_common.cli.plain_text import TextKey, read, text_keys
 from rlkl_htc_common.runs.directory import NOT_HASHED, flatten
 
 
-def commands_of(program: str, config: str, runs: Sequence[Any]) -> list[str]:
+def commands_of(program: str, config: str, runs: Sequence[Any], choices: Sequence[Sequence[str]] | None = None) -> list[str]:
     """The command for each run of a grid. To be called inside a Hydra application with the same folder of configs.
 
     Args:
         program: the entry point, such as `rlkl-finetune`.
         config: the name of its config; where it has groups that the running application has too, their choices are taken over.
         runs: a config of each run, as the dataclass that the entry point takes.
+        choices: for each run what it chooses of groups, besides: `loss=focal`, say.
     """
     default = compose(config, return_hydra_config=True)
     own, here = default.hydra.runtime.choices, HydraConfig.get().runtime.choices
     chosen = [
         f"{group}={choice}" for group, choice in here.items() if group in default and choice not in (None, own.get(group))
     ]
-    base = OmegaConf.to_container(compose(config, chosen), resolve=True)
-    assert isinstance(base, dict)
-    plain = flatten({str(key): value for key, value in base.items()})
-    return [shlex.join([program, *chosen, *_arguments(plain, run)]) for run in runs]
+    commands = []
+    for run, own in zip(runs, choices or [()] * len(runs), strict=True):
+        groups = {choice.partition("=")[0] for choice in own}
+        taken = [*(choice for choice in chosen if choice.partition("=")[0] not in groups), *own]
+        base = OmegaConf.to_container(compose(config, taken), resolve=True)
+        assert isinstance(base, dict)
+        plain = flatten({str(key): value for key, value in base.items()})
+        commands.append(shlex.join([program, *taken, *_arguments(plain, run)]))
+    return commands
 
 
 def _arguments(base: Mapping[str, Any], run: Any) -> list[str]:

@@ -28,11 +28,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from htc.datasets.texts import format_named, format_of, texts_in
+from htc.decoding.by_name import check_rule, decode
 from htc.experiment.config import PredictConfig, register
 from htc.experiment.saved_model import SavedModel, load_model
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.taxonomy import PATH_SEPARATOR
-from htc.scoring.evaluate_rules import check_rule, decode
 from rlkl_htc_common.cli.application import print_as_is, print_result, run_application
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.terminal import csv_line, printable
