@@ -74,7 +74,7 @@ class NamedObjective:
     def maker(self) -> Callable[..., Any]:
         """The class or function, imported."""
         module, _, name = self.made_by.partition(":")
-        return getattr(import_module(module), name)  # type: ignore[no-any-return]
+        return getattr(import_module(module), name)
 
 
 _EACH_NODE = ("recursive_regularization",)  # an output for each node

@@ -32,7 +32,8 @@ from htc.settings import LossSettings
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.errors import InputError as ChangedError
 from rlkl_htc_common.manifest import check_manifest, sealed
-from rlkl_htc_common.models.encoders import EncoderConfig, TextEncoder, load_encoder
+from rlkl_htc_common.models.encoders import TextEncoder, load_encoder
+from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.runs.directory import write_json
 
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)

@@ -81,7 +81,7 @@ def objective_by_name(name: str, hierarchy: Hierarchy, targets: Tensor | None = 
     maker = entry.maker()
 
     def make(hierarchy: Hierarchy, targets: Tensor | None = None) -> Objective:
-        return maker(hierarchy, targets, **given) if entry.counts else maker(hierarchy, **given)  # type: ignore[no-any-return]
+        return maker(hierarchy, targets, **given) if entry.counts else maker(hierarchy, **given)
 
     if not stop:
         return make(hierarchy, targets)

@@ -15,7 +15,7 @@ from rlkl.model.completion import KINDS
 from rlkl.penalty import Penalty
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.tracking import TrackingConfig
-from rlkl_htc_common.training.trainer import TrainingConfig
+from rlkl_htc_common.training.settings import TrainingConfig
 
 
 @dataclass
