@@ -21,7 +21,8 @@ from htc.decoding.similarity_search import most_similar
 from htc.decoding.single_path import expected_wu_palmer, expected_zhao, information
 from htc.losses import BCE, ConditionalSoftmax
 from htc.models import HGCLR, HiTIN, coding_tree
-from rlkl_htc_common.models.encoders import EncoderConfig, load_encoder
+from rlkl_htc_common.models.encoders import load_encoder
+from rlkl_htc_common.models.settings import PACKAGED, EncoderConfig
 
 WOS = (17, 53, 11, 16, 9, 9, 19)  # areas of each domain
 ICD_LEVELS = (22, 300, 1900, 10_000, 20_000, 33_000, 33_000)  # as many nodes as ICD-10-CM has codes, and as deep
@@ -40,7 +41,7 @@ class Steps:
 
     def __init__(self, kind: str, hierarchy: Hierarchy) -> None:
         torch.manual_seed(0)
-        self.encoder = load_encoder(EncoderConfig(frozen=False, max_length=TOKENS)).train()
+        self.encoder = load_encoder(EncoderConfig(PACKAGED, frozen=False, max_length=TOKENS)).train()
         labels, dim = hierarchy.num_nodes, self.encoder.dim
         self.objective = BCE(hierarchy)
         head = nn.Sequential(nn.Dropout(0.1), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, labels))

@@ -11,7 +11,8 @@ from hierarchies import tree
 
 from htc import Hierarchy
 from htc.labels.taxonomy import ROOT
-from rlkl_htc_common.models.encoders import EncoderConfig, load_encoder
+from rlkl_htc_common.models.encoders import load_encoder
+from rlkl_htc_common.models.settings import PACKAGED, EncoderConfig
 
 LEVELS, DOCUMENTS = (20, 300, 2000, 7680), 100_000
 GIGABYTES = 8
@@ -20,7 +21,7 @@ GIGABYTES = 8
 def write_documents(folder: Path, hierarchy: Hierarchy) -> None:
     """A word for each node; texts of the words of the document's own labels, one path to a leaf, and of as many others."""
     rng = random.Random(0)
-    vocabulary = load_encoder(EncoderConfig()).tokenizer.get_vocab()
+    vocabulary = load_encoder(EncoderConfig(PACKAGED, max_length=256)).tokenizer.get_vocab()
     words = sorted(word for word in vocabulary if word.isalpha() and len(word) > 3)
     leaves = hierarchy.leaves.tolist()
     below: dict[str, list[str]] = {}

@@ -11,7 +11,8 @@ import pytest
 import torch
 from hierarchies import seconds
 
-from rlkl_htc_common.models.encoders import EncoderConfig, load_encoder
+from rlkl_htc_common.models.encoders import load_encoder
+from rlkl_htc_common.models.settings import PACKAGED, EncoderConfig
 from rlkl_htc_common.training.batching import epoch_batches
 
 BATCH, BATCHES, LIMIT = 8, 6, 512
@@ -27,7 +28,7 @@ def texts():
 
 @pytest.fixture(scope="module")
 def encoder(one_core):
-    return load_encoder(EncoderConfig(frozen=False, max_length=LIMIT)).train()
+    return load_encoder(EncoderConfig(PACKAGED, frozen=False, max_length=LIMIT)).train()
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,14 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from htc.datasets import load_custom
 from htc.experiment.build import make_objective
-from htc.experiment.config import CustomConfig, HeadConfig, LossConfig, TrainConfig
+from htc.experiment.config import CustomConfig, HeadConfig, TrainConfig, loss_config
 from htc.experiment.saved_model import save_model
 from htc.models.classifier import Classifier
 from rlkl.model import language_model
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common.manifest import MANIFEST
-from rlkl_htc_common.models.encoders import EncoderConfig, TextEncoder
+from rlkl_htc_common.models.encoders import TextEncoder
+from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.runs.directory import RunDirectory
 
 Files = dict[str, bytes]
@@ -104,9 +105,13 @@ def classifier_folder() -> Files:
     def make(folder: Path) -> None:
         write({"a.taxonomy": TAXONOMY, "documents.jsonl": documents()}, folder / "data")
         dataset = load_custom(folder / "data")
-        loss = LossConfig("conditional_softmax", stop=True)
-        config = TrainConfig(dataset=CustomConfig("custom", dir="data"), loss=loss, head=HeadConfig(hidden=4))
-        config.encoder = EncoderConfig(name="tiny", max_length=16)
+        loss = loss_config("conditional_softmax", stop=True)
+        config = TrainConfig(
+            dataset=CustomConfig("custom", 0.1, 0.2, 0, dir="data"),
+            loss=loss,
+            head=HeadConfig(hidden=4, dropout=0.1, standardize=True),
+        )
+        config.encoder = EncoderConfig(name="tiny", max_length=16, batch_size=32)
         outputs = make_objective(loss, dataset.hierarchy, dataset.targets).num_outputs
         torch.manual_seed(0)
         save_model(folder / "model", config, encoder(), Classifier(None, DIM, 4, outputs), dataset, 0.5, "argmax_end")

@@ -17,6 +17,7 @@ from unittest import mock
 
 import torch
 from accelerate import Accelerator
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import htc.commands.reproduce
@@ -37,11 +38,13 @@ from htc.datasets import Dataset, load_custom, load_published, load_table
 from htc.labels.hierarchy import Hierarchy
 from rlkl_htc_common.cli.application import BAD_INPUT, run_application
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.models.encoders import EncoderConfig, TextEncoder, cached_features, load_encoder
+from rlkl_htc_common.models.encoders import TextEncoder, cached_features, load_encoder
+from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.runs.directory import RunDirectory
 from rlkl_htc_common.runs.tracking import Tracker, TrackingConfig
 from rlkl_htc_common.training.checkpoints import CHECKSUMS, Checkpoints, random_state
-from rlkl_htc_common.training.trainer import Trainer, TrainingConfig, TrainingData
+from rlkl_htc_common.training.settings import TrainingConfig
+from rlkl_htc_common.training.trainer import Trainer, TrainingData
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -187,8 +190,10 @@ def run_files(folder: Path, source: Source) -> None:
     else:
         (folder / name).write_bytes(source.file(good.classifier_folder()["seen.safetensors"]))
         good.write({"a.taxonomy": good.TAXONOMY, "documents.jsonl": good.documents()}, folder / "data")
-        run = htc.experiment.config.TrainConfig(dataset=htc.experiment.config.CustomConfig("custom", dir=str(folder / "data")))
-        documents_of([run], [{"run_dir": str(folder), "loss": "bce"}])
+        run = htc.experiment.config.TrainConfig(
+            dataset=htc.experiment.config.CustomConfig("custom", 0.1, 0.2, 0, dir=str(folder / "data"))
+        )
+        documents_of([run], [{"run_dir": str(folder), "method": "bce"}])
 
 
 def checkpoints(folder: Path, source: Source) -> None:
@@ -216,7 +221,7 @@ def _trainer(folder: Path) -> Trainer:
         good.Trained(),
         lambda epoch: data,
         torch.nn.functional.mse_loss,
-        TrainingConfig(epochs=2, batch_size=2),
+        TrainingConfig(2, 2, learning_rate=1e-3, weight_decay=0.01, warmup_fraction=0.1),
         seed=0,
         accelerator=Accelerator(cpu=True),
         checkpoints=Checkpoints(folder),
@@ -252,8 +257,8 @@ def _check_htc_train(config: htc.experiment.config.TrainConfig) -> None:
 
 
 def _check_htc_reproduce(config: htc.experiment.config.ReproduceConfig) -> None:
-    for each in htc.commands.reproduce.grid(config):
-        htc.commands.train.check(each)
+    for each in htc.commands.reproduce.grid(config, HydraConfig.get().overrides.task):
+        htc.commands.train.check(each.run)
 
 
 def _check_rlkl_reproduce(config: rlkl.commands.config.ReproduceConfig) -> None:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from htc import Hierarchy, metrics
+from htc.decoding.by_name import ALL_RULES
 from htc.decoding.expected import expected_hf
 from htc.losses import CHAMP
-from htc.scoring.evaluate_rules import ALL_RULES
 
 from .conftest import random_dag, random_tree, reordered, single_paths
 from .decoding.test_expected import distribution, expected_hf_of
@@ -35,7 +35,7 @@ def test_nothing_is_above_the_exact_decoder_under_its_own_distribution(seed, nod
     probabilities, ends = distribution(h, 3, seed, inner, peaked)
     exact = expected_hf(probabilities, h, beta)
     torch.manual_seed(seed)
-    others = [rule(probabilities, h) for rule in ALL_RULES.values()] + [torch.rand(3, nodes) < 0.3]
+    others = [rule(probabilities, h, 0.4) for rule in ALL_RULES.values()] + [torch.rand(3, nodes) < 0.3]
     for row in range(3):
         best = expected_hf_of(exact[row][None], ends[row], h, beta)
         for other in others:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from rlkl_htc_common.models.encoders import EncoderConfig, load_encoder
+from rlkl_htc_common.models.encoders import load_encoder
+from rlkl_htc_common.models.settings import PACKAGED, EncoderConfig
 
 WORDS = {
     ("Arts", "Music"): "song opera violin melody",
@@ -32,7 +33,7 @@ def place(tmp_path_factory):
             text = " ".join(words[i] for i in picked) + f" number {number}"
             file.write(json.dumps({"token": [text], "label": list(path)}) + "\n")
     torch.manual_seed(0)
-    minilm = load_encoder(EncoderConfig())
+    minilm = load_encoder(EncoderConfig(PACKAGED, max_length=256))
     config = BertConfig(
         vocab_size=len(minilm.tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
     )

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ import htc.commands.train
 import htc.experiment.config
 import rlkl.commands.config
 import rlkl.commands.finetune
+from htc.commands import reproduce as htc_reproduce
+from htc.settings import OBJECTIVES
 from rlkl.commands.reproduce import axis_of, grid, names_of
 from rlkl.model.completion import check_positions
 from rlkl.model.language_model import packaged_models
@@ -75,7 +78,8 @@ def application_of(package, group, choice):
 
 @pytest.mark.parametrize("package", SCHEMAS)
 def test_every_application_has_its_config(package):
-    assert {file.stem for file in (CONF / package).glob("*.yaml")} == {*SCHEMAS[package], "app"}
+    shared = {"app", "classifier"} if package == "htc" else {"app"}
+    assert {file.stem for file in (CONF / package).glob("*.yaml")} == {*SCHEMAS[package], *shared}
 
 
 @pytest.mark.parametrize(("package", "application"), APPLICATIONS)
@@ -130,19 +134,36 @@ def test_a_frozen_encoder_takes_the_recipe_of_the_dataset():
     assert typed(composed("htc", "train", "dataset=custom")).training.epochs == 40
 
 
-PAPERS_CODE = {  # where the public code of the paper has another form, the paper's experiments have that
-    "champ": {"reduction": "sum"},
-    "conditional_softmax_la": {"priors": "counts", "prior_smoothing": 1.0},  # the latter has no meaning for counts
-}
+PAPERS_CODE = {"champ": {"loss.reduction": "sum"}, "conditional_softmax_la": {"loss.priors": "counts"}}
+"""Where the public code of the paper has another form, the paper's experiments have that; else they name choices."""
 
 
-def test_losses_of_experiments_are_those_of_the_loss_group():
-    names = [file.stem for file in (CONF / "htc").glob("loss/*.yaml")]
-    group = {loss.name: loss for loss in (typed(composed("htc", "train", f"loss={name}")).loss for name in names)}
-    for file in (CONF / "htc").glob("experiment/*.yaml"):
-        for loss in typed(composed("htc", "reproduce", f"experiment={file.stem}")).losses:
-            theirs = PAPERS_CODE.get(loss.name, {}) if file.stem.startswith("paper_") else {}
-            assert loss == dataclasses.replace(group[loss.name], **theirs)
+@pytest.mark.parametrize("file", sorted((CONF / "htc").glob("experiment/*.yaml")), ids=lambda file: file.stem)
+def test_methods_of_experiments_are_choices_of_the_loss_group(file):
+    htc.experiment.config.register()
+    given = [f"experiment={file.stem}"]
+    with initialize_config_dir(str(CONF / "htc"), version_base="1.3"):
+        config = typed(compose("reproduce", given))
+        place = [] if file.stem == "icd10cm" else [f"dataset.dir={FILL['dataset.dir']}"]
+        runs = htc_reproduce.grid(config, [*given, *place])
+    theirs = PAPERS_CODE if file.stem.startswith("paper_") else {}
+    assert config.methods == {name: {"loss": name} | theirs.get(name, {}) for name in config.methods}
+    assert len(runs) == len(config.methods) * len(config.seeds)
+    for method in runs:
+        htc.commands.train.check(method.run)
+
+
+def test_a_choice_of_a_loss_holds_just_what_it_reads():
+    for name, entry in OBJECTIVES.items():
+        loss = typed(composed("htc", "train", f"loss={name}")).loss
+        assert {each.name for each in dataclasses.fields(loss)} == {"name", *entry.reads}
+    assert {file.stem for file in (CONF / "htc/loss").glob("*.yaml")} == {*OBJECTIVES, "auto"}
+
+
+def test_schemas_are_there_before_torch():
+    code = "import sys, htc.experiment.config as c; c.register(); sys.exit(str({'torch', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "set()"
 
 
 GRIDS = sorted(

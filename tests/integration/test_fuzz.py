@@ -14,7 +14,8 @@ from rlkl.model.completion import check_positions
 from rlkl.model.language_model import load_model as load_language_model
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.models.encoders import EncoderConfig, cached_features, load_encoder
+from rlkl_htc_common.models.encoders import cached_features, load_encoder
+from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.runs.directory import RunDirectory
 from rlkl_htc_common.runs.tracking import Tracker, TrackingConfig
 

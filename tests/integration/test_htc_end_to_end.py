@@ -222,8 +222,13 @@ def test_texts_that_cannot_be_read(trained, content, message, tmp_path, monkeypa
     ("arguments", "message"),
     [
         (["seeds=[0,0]"], "an entry only once"),
-        (["losses=[]"], "at least one entry"),
+        (["seeds=[]"], "at least one entry"),
         (["jobs=0"], "jobs must be at least 1"),
+        (["+methods={other: {loss: bce}}"], "methods: bce and other do not differ"),
+        (["+methods={plain: {loss: focal, loss.gamma: 0}}"], "methods: bce and plain do not differ"),
+        (["+methods={hot: {loss: bce, loss.tau: 2}}"], "methods: hot: unknown key 'loss.tau'; known here: name, recursive_reg"),
+        (["+methods={hot: {loss: bse}}"], "methods: hot: In 'reproduce': Could not find 'loss/bse'"),
+        (["+methods={late: {loss: bce, seed: 3}}"], "methods: late cannot set seed; it can set cache_dir, encoder"),
         (["seed=7"], "takes seeds=[...]"),
     ],
 )

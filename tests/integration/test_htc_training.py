@@ -10,7 +10,7 @@ import yaml
 
 from htc.commands import predict as predict_app
 from htc.commands import train as train_app
-from htc.experiment.build import LOSSES
+from htc.losses import OBJECTIVES
 
 from .dashboard_panels import metrics_named, undocumented
 from .entry_points import call
@@ -22,7 +22,7 @@ __all__ = ["place"]  # a fixture
 @pytest.mark.parametrize(
     "settings",
     [
-        *([name] for name in LOSSES),
+        *([name] for name in OBJECTIVES),
         ["conditional_softmax", "loss.stop=true"],
         ["conditional_softmax_la", "loss.stop=true"],
         ["champ", "loss.recursive_regularization=0.001"],
@@ -44,7 +44,7 @@ def test_every_loss_trains_and_predicts(settings, place, monkeypatch, capsys):
     assert not undocumented(logged)
     config = json.loads((run / "model/config.json").read_text())["loss"]
     assert config["name"] == settings[0]
-    assert config["stop"] == ("loss.stop=true" in settings)
+    assert config.get("stop", False) == ("loss.stop=true" in settings)
     decoder = "expected_hf" if "softmax" in settings[0] else "top_down_threshold"
     arguments = [f"model={run / 'model'}", "text=atom energy", f"decoder={decoder}"]
     code, out, err = call(predict_app.main, arguments, monkeypatch, capsys)
@@ -92,7 +92,7 @@ def test_without_a_loss_the_training_labels_choose_it(case, place, tmp_path, mon
     (run,) = (tmp_path / "runs/htc/custom").iterdir()
     assert run.name.startswith(f"{name}-seed0-")
     saved = [yaml.safe_load((run / "config.yaml").read_text()), json.loads((run / "model/config.json").read_text())]
-    assert [(config["loss"]["name"], config["loss"]["stop"]) for config in saved] == [(name, stop)] * 2
+    assert [(config["loss"]["name"], config["loss"].get("stop", False)) for config in saved] == [(name, stop)] * 2
     assert json.loads((run / "result.json").read_text())["loss"] == name
 
 
@@ -101,7 +101,7 @@ def test_without_a_loss_the_training_labels_choose_it(case, place, tmp_path, mon
     [
         ([SEVERAL], ["loss.stop=true"], "a stop event is for the softmax objectives"),
         ([["Arts"]], ["loss.recursive_regularization=0.1"], "conditional_softmax with loss.stop does not have"),
-        (LEAVES, ["loss.tau=nan"], "loss.tau must be a finite number"),
+        (LEAVES, ["loss.prior_smoothing=nan"], "loss.prior_smoothing must be a finite number"),
         ([SEVERAL], ["loss.prior_smoothing=0"], "smoothing must be positive"),
         ([SEVERAL], ["select=dev/expected_hf/f1_macro"], "and those of bce_prior_bias are of several"),
     ],

@@ -56,6 +56,8 @@ LIBRARY = [
     "htc.losses",
     "htc.decoding.rules",
     "htc.decoding.expected",
+    "htc.decoding.by_name",
+    "htc.settings",
     "htc.labels.distances",
     "htc.metrics",
     "htc.labels.label_sets",

@@ -18,12 +18,13 @@ import htc.experiment.saved_model
 import rlkl.model.language_model
 from htc.datasets import load_custom
 from htc.experiment.build import make_objective
-from htc.experiment.config import CustomConfig, HeadConfig, LossConfig, TrainConfig
+from htc.experiment.config import CustomConfig, HeadConfig, TrainConfig, loss_config
 from htc.models.classifier import Classifier
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common import manifest
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.models.encoders import EncoderConfig, cached_features, load_encoder
+from rlkl_htc_common.models.encoders import cached_features, load_encoder
+from rlkl_htc_common.models.settings import EncoderConfig
 
 from .fuzzing import good
 
@@ -34,9 +35,13 @@ def save_classifier(folder, seed, frozen=False):
     """A model as htc-train saves it, with its encoder."""
     good.write({"a.taxonomy": good.TAXONOMY, "documents.jsonl": good.documents()}, folder.parent / "data")
     dataset = load_custom(folder.parent / "data")
-    loss = LossConfig("conditional_softmax", stop=True)
-    config = TrainConfig(dataset=CustomConfig("custom", dir="data"), loss=loss, head=HeadConfig(hidden=4))
-    config.encoder = EncoderConfig(name="tiny", max_length=16, frozen=frozen)
+    loss = loss_config("conditional_softmax", stop=True)
+    config = TrainConfig(
+        dataset=CustomConfig("custom", 0.1, 0.2, 0, dir="data"),
+        loss=loss,
+        head=HeadConfig(hidden=4, dropout=0.1, standardize=True),
+    )
+    config.encoder = EncoderConfig(name="tiny", max_length=16, frozen=frozen, batch_size=32)
     outputs = make_objective(loss, dataset.hierarchy, dataset.targets).num_outputs
     torch.manual_seed(seed)
     classifier = Classifier(None, good.DIM, 4, outputs)

@@ -68,7 +68,9 @@ def test_htc(table, place, tmp_path, monkeypatch, capsys):
 
 def test_a_reproduction_of_htc_names_commands_that_lead_to_its_runs(table, place, tmp_path, monkeypatch, capsys):
     arguments = [a for a in common_arguments(place) if not a.startswith(("dataset", "loss", "runs"))]
-    told = [*arguments, *table, f"output={tmp_path / ODD}", f"runs={tmp_path / 'runs'}", "losses=[{name: bce}]", "seeds=[0]"]
+    told = [*arguments, *table, f"output={tmp_path / ODD}", f"runs={tmp_path / 'runs'}", "seeds=[0]"]
+    told += ["+methods={half: {loss: conditional_softmax_la, loss.tau: 0.5}}", "~methods.bce", "~methods.bce_prior_bias"]
+    told += [f"~methods.{name}" for name in ("leaf_softmax", "conditional_softmax", "conditional_softmax_la")]
     called(reproduce_app, [*told, "training.epochs=1", "jobs=1", f"title={ODD}"], monkeypatch, capsys)
     (run,) = json.loads((tmp_path / ODD / "summary.json").read_text())["runs"]
     program, *again = shlex.split(run["command"])

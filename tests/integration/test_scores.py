@@ -13,7 +13,7 @@ from rlkl.commands import finetune as finetune_app
 from rlkl.commands import pretrain as pretrain_app
 from rlkl.commands import reproduce as rl_reproduce_app
 from rlkl.commands.config import ArchitectureConfig, PretrainConfig
-from rlkl_htc_common.models.encoders import EncoderConfig
+from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.training import trainer as training
 
 from .entry_points import call

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rlkl_htc_common.runs.parallel import run_all
 
 from htc.commands.predict import as_csv, as_text
 from htc.datasets import load_custom, load_published
@@ -28,11 +29,11 @@ from rlkl.report.reproduction import write_rl_report
 from rlkl.report.scratchpad_view import to_html, to_terminal
 from rlkl_htc_common.cli.application import print_as_is, print_result, run_application
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.models.encoders import EncoderConfig, cached_features, load_encoder
+from rlkl_htc_common.models.encoders import cached_features, load_encoder
+from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.report import page as report
 from rlkl_htc_common.report import sweep as sweep_report
 from rlkl_htc_common.report.page import Section, Table, markdown_table, write_report
-from rlkl_htc_common.runs.parallel import run_all
 from rlkl_htc_common.runs.sweeps import _said_to
 from rlkl_htc_common.terminal import UNSAFE, printable
 

@@ -5,14 +5,15 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.models.encoders import EncoderConfig, cached_features, load_encoder
+from rlkl_htc_common.models.encoders import cached_features, load_encoder
+from rlkl_htc_common.models.settings import PACKAGED, EncoderConfig
 
 TEXTS = ["A river in Africa.", "x", "A much longer text about a composer of operas, her life and her works. " * 5]
 
 
 @pytest.fixture(scope="module")
 def minilm():
-    return load_encoder(EncoderConfig())
+    return load_encoder(EncoderConfig(PACKAGED, max_length=256))
 
 
 def test_batching_and_padding_change_no_vector(minilm):
@@ -30,7 +31,7 @@ def test_similar_texts_have_similar_vectors(minilm):
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
 def test_poolings(minilm, pooling):
-    encoder = load_encoder(EncoderConfig(pooling=pooling))
+    encoder = load_encoder(EncoderConfig(PACKAGED, pooling, max_length=256))
     inputs = encoder.pad(encoder.tokenize(TEXTS[:1]))
     output = encoder.model(**inputs)
     hidden = output.last_hidden_state
@@ -39,7 +40,7 @@ def test_poolings(minilm, pooling):
 
 
 def test_long_texts_are_cut(minilm):
-    encoder = load_encoder(EncoderConfig(max_length=16))
+    encoder = load_encoder(EncoderConfig(PACKAGED, max_length=16))
     assert [len(ids) for ids in encoder.tokenize(TEXTS)] == [7, 3, 16]
 
 
@@ -49,7 +50,7 @@ def test_saved_in_transformers_own_format(minilm, tmp_path):
     model, tokenizer = AutoModel.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     ids = tokenizer(TEXTS[0], return_tensors="pt")
     torch.testing.assert_close(model(**ids).last_hidden_state.mean(1), minilm.embed(TEXTS[:1]))
-    assert load_encoder(EncoderConfig(name=str(tmp_path))).fingerprint() == minilm.fingerprint()
+    assert load_encoder(EncoderConfig(str(tmp_path), max_length=256)).fingerprint() == minilm.fingerprint()
 
 
 def test_features_are_computed_once(minilm, tmp_path, monkeypatch):
@@ -63,9 +64,9 @@ def test_features_are_computed_once(minilm, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (EncoderConfig(name="no/such-model"), "'no/such-model' is no folder here and cannot be had from the hub"),
-        (EncoderConfig(pooling="max"), "encoder.pooling must be one of mean, cls, pooler, not 'max'"),
-        (EncoderConfig(max_length=513), "from 3 to the model's 512 positions, not 513"),
+        (EncoderConfig("no/such-model", max_length=256), "'no/such-model' is no folder here and cannot be had from the hub"),
+        (EncoderConfig(PACKAGED, "max", 256), "encoder.pooling must be one of mean, cls, pooler, not 'max'"),
+        (EncoderConfig(PACKAGED, max_length=513), "from 3 to the model's 512 positions, not 513"),
     ],
 )
 def test_wrong_settings(config, message):
@@ -75,7 +76,7 @@ def test_wrong_settings(config, message):
 
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(InputError, match="holds no model that transformers can load"):
-        load_encoder(EncoderConfig(name=str(tmp_path)))
+        load_encoder(EncoderConfig(str(tmp_path), max_length=256))
 
 
 def test_a_tokenizer_that_cannot_read_texts_is_told(minilm, tmp_path):
@@ -85,4 +86,4 @@ def test_a_tokenizer_that_cannot_read_texts_is_told(minilm, tmp_path):
     model["model"] = {"type": "WordLevel", "vocab": {"x": 0}, "unk_token": "[UNK]"}
     file.write_text(json.dumps(model))
     with pytest.raises(InputError, match=r"Missing \[UNK\] token from the vocabulary"):
-        load_encoder(EncoderConfig(name=str(tmp_path)))
+        load_encoder(EncoderConfig(str(tmp_path), max_length=256))

@@ -2,6 +2,7 @@ import json
 import os
 import resource
 import signal
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -15,9 +16,9 @@ from rlkl_htc_common.runs.directory import RunDirectory
 from rlkl_htc_common.runs.tracking import TrackingConfig, open_tracker
 from rlkl_htc_common.training.batching import batches_by_length, epoch_batches
 from rlkl_htc_common.training.checkpoints import CHECKSUMS, KEEP, Checkpoints, random_state, set_random_state
+from rlkl_htc_common.training.settings import TrainingConfig
 from rlkl_htc_common.training.trainer import (
     Trainer,
-    TrainingConfig,
     TrainingData,
     cosine,
     linear,
@@ -26,7 +27,8 @@ from rlkl_htc_common.training.trainer import (
     refuse_several_processes,
 )
 
-CONFIG = TrainingConfig(epochs=3, batch_size=4, learning_rate=0.01, checkpoint_steps=2)
+USUAL = TrainingConfig(epochs=3, batch_size=7, learning_rate=0.01, weight_decay=0.01, warmup_fraction=0.1)
+CONFIG = replace(USUAL, batch_size=4, checkpoint_steps=2)
 
 
 class Killed(BaseException):
@@ -124,7 +126,7 @@ def test_the_best_epoch_is_kept(uninterrupted, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint(tmp_path):
     with pytest.raises(InputError, match=r"the loss became (nan|inf) at step"):
-        run_training(tmp_path / "run", TrainingConfig(epochs=3, batch_size=4, learning_rate=1e30, max_grad_norm=1e30))
+        run_training(tmp_path / "run", replace(USUAL, batch_size=4, learning_rate=1e30, max_grad_norm=1e30))
     assert not list((tmp_path / "run").glob("**/.step-*"))
 
 
@@ -205,7 +207,7 @@ def test_an_unknown_metric_to_select_by_is_refused(tmp_path):
 )
 def test_impossible_values_are_refused(key, value, tmp_path):
     with pytest.raises(InputError, match=rf"training\.{key} must be"):
-        run_training(tmp_path / "run", TrainingConfig(**{key: value}))
+        run_training(tmp_path / "run", replace(USUAL, **{key: value}))
 
 
 def test_parameter_groups():
@@ -264,7 +266,7 @@ def plain(folder, **settings):
         model,
         lambda epoch: TrainingData(len(x), lambda rows: (x[rows], y[rows])),
         nn.functional.mse_loss,
-        TrainingConfig(**{"epochs": 3, "batch_size": 7, "learning_rate": 0.01} | settings),
+        replace(USUAL, **settings),
         seed=3,
         accelerator=make_accelerator(),
         checkpoints=Checkpoints(run.checkpoints),
@@ -300,7 +302,7 @@ def test_patience_ends_a_training_that_gets_no_better(tmp_path):
 
 def test_patience_needs_a_score(tmp_path):
     with pytest.raises(InputError, match=r"training\.patience needs a score"):
-        run_training(tmp_path / "run", TrainingConfig(patience=2), select=None)
+        run_training(tmp_path / "run", replace(USUAL, patience=2), select=None)
 
 
 def test_what_one_process_does_is_refused_under_torchrun(monkeypatch):

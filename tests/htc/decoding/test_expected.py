@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from htc import Hierarchy, InputError, decoding
+from htc.decoding.by_name import ALL_RULES
 from htc.decoding.expected import argmax_end, crm, end_probabilities, expected_cost, expected_hf, lca_heights
 from htc.labels.distances import tree_distance_matrix
-from htc.scoring.evaluate_rules import ALL_RULES
 
 from ..conftest import random_dag, random_tree
 
@@ -263,6 +263,6 @@ def test_bad_input():
 def test_rules_take_arrays_of_numpy_too(rule):
     h = random_tree(0)
     probabilities, _ = distribution(h, 5, 0, inner=True)
-    assert torch.equal(ALL_RULES[rule](probabilities.numpy(), h), ALL_RULES[rule](probabilities, h))
+    assert torch.equal(ALL_RULES[rule](probabilities.numpy(), h, 0.4), ALL_RULES[rule](probabilities, h, 0.4))
     with pytest.raises(InputError, match="probabilities must have a column for each of the 30 nodes"):
-        ALL_RULES[rule](torch.rand(2, 31), h)
+        ALL_RULES[rule](torch.rand(2, 31), h, 0.4)

@@ -6,7 +6,7 @@ import torch
 from htc import Hierarchy, InputError
 from htc.estimator import HierarchicalClassifier
 from htc.experiment.build import choose_loss, make_objective
-from htc.experiment.config import LossConfig
+from htc.experiment.config import LossConfig, loss_config
 from htc.losses import (
     BCE,
     ConditionalSoftmax,
@@ -193,9 +193,10 @@ SUITABLE = [  # hierarchy, labels of the training documents, objective, why
 @pytest.mark.parametrize(("hierarchy", "labels", "expected", "reason"), SUITABLE)
 def test_the_objective_that_suits_the_labels(hierarchy, labels, expected, reason):
     targets = hierarchy.encode(labels)
-    config, told = choose_loss(LossConfig(name="auto"), hierarchy, targets)
+    config, told = choose_loss(loss_config("auto", prior_smoothing=1.0), hierarchy, targets)
     name, stop = {"bce": "bce_prior_bias"}.get(expected, expected.split()[0]), expected.endswith("stop")
-    assert config == LossConfig(name=name, stop=stop), "as if it had been given by name"
+    settings = {"prior_smoothing": 1.0} if name == "bce_prior_bias" else {"stop": stop}
+    assert config == loss_config(name, **settings), "as if it had been given by name"
     assert told.startswith(f"loss: {name}{' with a stop event' if stop else ''}, because ")
     assert reason in told
     make_objective(config, hierarchy, targets).check_targets(targets)
@@ -205,12 +206,13 @@ def test_the_objective_that_suits_the_labels(hierarchy, labels, expected, reason
 
 
 def test_what_is_asked_for_besides_stays():
-    config = LossConfig(name="auto", stop=True, prior_smoothing=0.5, recursive_regularization=0.1)
+    config = loss_config("auto", stop=True, prior_smoothing=0.5, recursive_regularization=0.1)
     chosen, _ = choose_loss(config, TREE, TREE.encode([MUSIC]))
-    assert chosen == LossConfig("conditional_softmax", stop=True, prior_smoothing=0.5, recursive_regularization=0.1)
+    assert chosen == loss_config("conditional_softmax", stop=True, recursive_regularization=0.1)
     several = TREE.encode([[MUSIC, OPTICS]])
-    chosen, _ = choose_loss(config, TREE, several)
-    with pytest.raises(InputError, match="a stop event is for the softmax objectives; bce takes paths that end anywhere"):
-        make_objective(chosen, TREE, several)
+    with pytest.raises(InputError, match="a stop event is for the softmax objectives; bce_prior_bias takes paths that end any"):
+        choose_loss(config, TREE, several)
+    chosen, _ = choose_loss(loss_config("auto", prior_smoothing=0.5), TREE, several)
+    assert chosen == loss_config("bce_prior_bias", prior_smoothing=0.5)
     with pytest.raises(InputError, match=r"loss.name must be one of bce, .*, or auto in htc-train, not 'auto'"):
         make_objective(LossConfig(name="auto"), TREE, TREE.encode([MUSIC]))

@@ -6,7 +6,7 @@ import torch
 from htc import Hierarchy, InputError
 from htc.decoding import expected
 from htc.experiment.build import make_objective
-from htc.experiment.config import LossConfig
+from htc.experiment.config import LossConfig, loss_config
 from htc.losses import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, StopEvent
 
 from ..conftest import random_dag, random_tree, single_paths
@@ -72,7 +72,7 @@ def test_by_config_with_priors_of_stopping():
     """A node where half of the documents stop has a prior of about one half for that."""
     h = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"]])
     targets = h.encode([["Arts"]] * 20 + [["Arts", "Music"]] * 10 + [["Arts", "Film"]] * 10)
-    config = LossConfig(name="conditional_softmax_la", stop=True, prior_smoothing=1e-6)
+    config = loss_config("conditional_softmax_la", stop=True, tau=1.0, prior_smoothing=1e-6)
     objective = make_objective(config, h, targets)
     priors = objective.objective.adjustment.exp()
     torch.testing.assert_close(priors.sort().values, torch.tensor([0.25, 0.25, 0.5, 1.0]), atol=1e-5, rtol=0)
@@ -84,14 +84,19 @@ def test_by_config_with_priors_of_stopping():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (LossConfig(name="bce", stop=True), "a stop event is for the softmax objectives; bce"),
         (LossConfig(name="bse"), "loss.name must be one of bce, "),
-        (LossConfig(name="leaf_softmax", recursive_regularization=0.1), "needs one output for each node, which leaf_softmax"),
-        (LossConfig(name="bce", recursive_regularization=-1.0), "must not be negative"),
-        (LossConfig(name="focal", gamma=-1.0), "gamma must not be negative"),
-        (LossConfig(name="focal", alpha=0.0), "alpha must be between 0 and 1, not 0.0"),
-        (LossConfig(name="champ", reduction="max"), "reduction must be one of mean, sum, not 'max'"),
-        (LossConfig(name="parameter_sharing_softmax", margin_form="nodes"), "margin_form must be one of edges, relative"),
+        (
+            loss_config("conditional_softmax", recursive_regularization=0.1, stop=True),
+            "one output for each node, which",
+        ),
+        (loss_config("bce", recursive_regularization=-1.0), "must not be negative"),
+        (loss_config("focal", gamma=-1.0), "gamma must not be negative"),
+        (loss_config("focal", alpha=0.0), "alpha must be between 0 and 1, not 0.0"),
+        (loss_config("champ", reduction="max"), "reduction must be one of mean, sum, not 'max'"),
+        (
+            loss_config("parameter_sharing_softmax", margin=0.0, margin_form="nodes"),
+            "margin_form must be one of edges",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together(config, message):

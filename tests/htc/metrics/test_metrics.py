@@ -9,8 +9,9 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 from sklearn.metrics import hamming_loss as sklearn_hamming_loss
 
 from htc import metrics
+from htc.decoding.by_name import ALL_RULES, rules_for
 from htc.losses import ConditionalSoftmax
-from htc.scoring.evaluate_rules import ALL_RULES, RULES, evaluate
+from htc.scoring.evaluate_rules import evaluate
 
 from ..conftest import random_dag, random_tree, single_paths
 
@@ -129,6 +130,8 @@ def test_evaluate_covers_every_rule(scored):
     probabilities = ConditionalSoftmax(h).probabilities(torch.randn(25, h.num_nodes))
     scores, _ = evaluate(probabilities, targets, h, tuned_threshold=0.4, one_path=True)
     assert set(scores["rules"]) == set(ALL_RULES)
-    assert set(evaluate(torch.rand(25, h.num_nodes), targets, h, 0.4, one_path=False)[0]["rules"]) == set(RULES)
+    assert set(evaluate(torch.rand(25, h.num_nodes), targets, h, 0.4, one_path=False)[0]["rules"]) == set(
+        rules_for(one_path=False)
+    )
     assert scores["rules"]["top_down"]["incoherence_rate"] == 0
     assert len(scores["curve"]["f1"]) == len(scores["curve"]["thresholds"])

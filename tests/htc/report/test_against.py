@@ -4,7 +4,7 @@ import math
 import pytest
 
 from htc.report.against import against_section, load_other
-from htc.report.labels import LABELS
+from htc.report.labels import label
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.errors import InputError as CommonInputError
 
@@ -21,7 +21,7 @@ def test_differences_are_paired_over_seeds():
     section = against_section(summary([0.6, 0.7, 0.8]), summary([0.5, 0.59, 0.71], losses=("bce", "focal")), "runs/other")
     assert section.title == "Against other"
     table = section.tables[0]
-    assert [row[0] for row in table.rows] == [LABELS["bce"]]  # the only one that both have
+    assert [row[0] for row in table.rows] == [label("bce")]  # the only one that both have
     half = 4.302653 * 0.01 / math.sqrt(3)  # Student t with two degrees of freedom; .10, .11 and .09
     assert table.rows[0][1:] == [f"+0.100 ± {half:.3f}", f"+0.100 ± {half:.3f}", "–", "–", "–", "–"]
     assert table.best == {(0, 1), (0, 2)}

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from htc import metrics
 from htc.datasets.paths_in_cells import LIST, separator_in
+from htc.decoding.by_name import ALL_RULES, check_rule
 from htc.decoding.rules import top_down, top_down_threshold
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import as_label_sets, as_lists, as_numbers, as_rows
@@ -40,7 +41,6 @@ from htc.losses import (
     recursive_regularization,
     suitable_objective,
 )
-from htc.scoring.evaluate_rules import ALL_RULES, check_rule
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
 
@@ -70,10 +70,10 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         objective: a name from `htc.losses.OBJECTIVES`, or a function of hierarchy and training targets (D, N) that makes one.
             "auto": conditional_softmax where each document has one path, bce where documents have several or the hierarchy is a
             DAG (`htc.losses.suitable_objective`).
-        decoder: a name from `htc.scoring.evaluate_rules.ALL_RULES` (but tuned_threshold), or a function of probabilities
+        decoder: a name from `htc.decoding.by_name.ALL_RULES` (but tuned_threshold), or a function of probabilities
             (D, N) and hierarchy. None: the most probable whole path for the softmax objectives; `top_down_threshold` for the
             others, or a single label from the top down where `y` holds one each.
-        objective_params: settings of a named objective, see `htc.losses.objective_by_name`; `stop` is on by itself where labels
+        objective_params: settings of a named objective, see `htc.settings.LossSettings`; `stop` is on by itself where labels
             end at inner nodes.
         alpha: the strength of the L2 penalty, alpha / 2 times the sum of squared weights, added to the mean loss.
         recursive_regularization: the strength of the penalty on differences between parents and children; for objectives with
@@ -189,10 +189,13 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
             gradient[:, :-1] += of_penalty
             return loss + penalty, gradient.ravel()
 
+        first = np.zeros(shape)
+        if self.objective_.initial_bias is not None:
+            first[:, -1] = self.objective_.initial_bias.numpy()
         options = {"maxiter": self.max_iter, "gtol": self.tol, "ftol": 64 * np.finfo(float).eps}
         found = minimize(
             loss_and_gradient,
-            np.zeros(shape).ravel(),
+            first.ravel(),
             jac=True,
             method="L-BFGS-B",
             options=options,
@@ -230,7 +233,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
                 return ALL_RULES["argmax_leaf"]
             return self._down_to_a_label if self._as_given == "classes" else ALL_RULES["top_down_threshold"]
         check_rule(self.decoder, self.objective_.one_path)
-        if self.decoder == "tuned_threshold":
+        if ALL_RULES[self.decoder].tuned:
             raise InputError(
                 "a threshold is tuned on documents that were not trained on: use htc.decoding.rules.tune_threshold there, and "
                 "decoder=functools.partial(htc.decoding.rules.threshold, value=...)."
@@ -296,7 +299,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.classifier_tags.multi_label = self.objective in (AUTO, "bce", "focal", "champ", "conditional_sigmoid")
+        tags.classifier_tags.multi_label = isinstance(self.objective, str) and self.objective not in SOFTMAX_OBJECTIVES
         return tags
 
 

@@ -16,6 +16,8 @@ from omegaconf import MISSING
 def schema_of(settings: type, choice: str, reads: Collection[str], base: type) -> type:
     """The schema of one choice. Its numbers have no defaults: they stand in the choice's YAML.
 
+    A field with the metadata `{"library": True}` keeps its number: the library is used without configs, too, and has it there.
+
     Args:
         settings: a dataclass with the settings of all choices.
         choice: its name, for the name of the schema.
@@ -33,5 +35,7 @@ def schema_of(settings: type, choice: str, reads: Collection[str], base: type) -
 
 def _default(of: Field[Any]) -> Any:
     """MISSING for numbers; what is a name, a switch or None is the same for every choice."""
+    if of.metadata.get("library"):
+        return of.default
     number = isinstance(of.default, int | float) and not isinstance(of.default, bool)
     return MISSING if number or of.default is NO_DEFAULT else of.default

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,12 +20,11 @@ from transformers.utils import logging as transformers_logging
 
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
+from rlkl_htc_common.models.settings import PACKAGED, POOLINGS, EncoderConfig
 from rlkl_htc_common.training.batching import batches_by_length
 
 log = logging.getLogger(__name__)
 
-POOLINGS = ("mean", "cls", "pooler")
-PACKAGED = "minilm"
 # The files of an encoder beside its weights, whichever of them it has.
 SETTINGS = (
     *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -37,37 +35,6 @@ UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError),
     *(SafetensorError, StrictDataclassError),
 )
-
-
-@dataclass
-class EncoderConfig:
-    """An encoder and how it is used.
-
-    Attributes:
-        name: `minilm` (installed as a package, nothing is downloaded), a local folder, or a name on the Hugging Face hub.
-        pooling: mean over tokens, the first token (cls), or the model's own pooler.
-        max_length: texts are cut after this many tokens.
-        frozen: keep the weights, so that features can be computed once and cached.
-        batch_size: texts at a time where no gradient is needed.
-    """
-
-    name: str = PACKAGED
-    pooling: str = "mean"
-    max_length: int = 256
-    frozen: bool = True
-    batch_size: int = 32
-
-    def has_parameters(self, many: int) -> bool:
-        """Whether the encoder has so many parameters or more; one on the hub is taken to have them."""
-        if self.name == PACKAGED:
-            return many <= 22_700_000
-        folder = Path(self.name)
-        return not folder.is_dir() or sum(file.stat().st_size for file in folder.glob("*.safetensors")) >= 4 * many
-
-    def check(self) -> None:
-        """Raise InputError for a batch size that none can have; the rest is checked when the encoder is loaded."""
-        if self.batch_size < 1:
-            raise InputError(f"encoder.batch_size must be at least 1, not {self.batch_size}.")
 
 
 class TextEncoder(nn.Module):

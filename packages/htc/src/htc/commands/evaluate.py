@@ -4,12 +4,6 @@ htc-evaluate model=runs/htc/icd10cm/.../model
 htc-evaluate model=... dataset=custom dataset.dir=my/documents split=dev output=scores.json
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
-    from rlkl_htc_common.cli.entry import begin
-
-    begin("htc")
-
-
 import logging
 from pathlib import Path
 from typing import Any
@@ -19,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from htc.datasets import Dataset
 from htc.experiment.build import load_dataset
-from htc.experiment.config import EvaluateConfig, register
+from htc.experiment.config import EvaluateConfig
 from htc.experiment.saved_model import SavedModel, load_model
 from htc.labels.label_sets import documents_per_label
 from htc.scoring.evaluate_rules import evaluate, summary_table
-from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.cli.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import cached_features
 from rlkl_htc_common.report.statistics import bootstrap
@@ -90,17 +84,8 @@ def _refuse_seen(model: SavedModel, dataset: Dataset, split: str) -> None:
         )
 
 
-def _task(config: DictConfig) -> None:
+def task(config: DictConfig) -> None:
+    """htc-evaluate."""
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, EvaluateConfig)
     print_result(summary_table(evaluate_model(typed), typed.split))
-
-
-def main() -> None:
-    """The console entry point."""
-    register()
-    run_application(_task, application="htc", config="evaluate", schema=EvaluateConfig)
-
-
-if __name__ == "__main__":
-    main()

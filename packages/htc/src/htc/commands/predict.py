@@ -10,12 +10,6 @@ Without `model`, the model that was trained last under `runs` is used; without `
 path to a leaf, or one that may end above, or several, as its training documents had them.
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
-    from rlkl_htc_common.cli.entry import begin
-
-    begin("htc")
-
-
 import json
 import logging
 import sys
@@ -28,12 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from htc.datasets.texts import format_named, format_of, texts_in
-from htc.experiment.config import PredictConfig, register
+from htc.decoding.by_name import check_rule, decode
+from htc.experiment.config import PredictConfig
 from htc.experiment.saved_model import SavedModel, load_model
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.taxonomy import PATH_SEPARATOR
-from htc.scoring.evaluate_rules import check_rule, decode
-from rlkl_htc_common.cli.application import print_as_is, print_result, run_application
+from rlkl_htc_common.cli.application import print_as_is, print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.terminal import csv_line, printable
 
@@ -124,7 +118,8 @@ def as_csv(prediction: dict[str, Any]) -> str:
     return csv_line([prediction["text"], "; ".join(paths), "; ".join(ends)])
 
 
-def _task(config: DictConfig) -> None:
+def task(config: DictConfig) -> None:
+    """htc-predict."""
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, PredictConfig)
     if typed.format not in FORMATS:
@@ -156,13 +151,3 @@ def _print(model: SavedModel, texts: list[str], decoder: str, output_format: str
             print_result(as_text(prediction))
         else:
             print_as_is(as_csv(prediction) if output_format == "csv" else json.dumps(prediction, ensure_ascii=False))
-
-
-def main() -> None:
-    """The console entry point."""
-    register()
-    run_application(_task, application="htc", config="predict", schema=PredictConfig)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,28 +1,25 @@
-"""make reproduce-htc: train every objective with every seed, apply every inference rule, and write a report.
+"""make reproduce-htc: train every method with every seed, apply every inference rule, and write a report.
 
     htc-reproduce                                           experiment=icd10cm, from conf/htc/experiment
     htc-reproduce experiment=hwv dataset.dir=path/to/hwv
     htc-reproduce seeds=[0,1,2,3,4] jobs=8
+    htc-reproduce hydra/launcher=submitit_slurm             on a cluster
 
 Finished runs are not run again, and a killed one continues, so the same command can be given until it ends.
 """
-
-if __name__ == "__main__":  # before what takes seconds to import
-    from rlkl_htc_common.cli.entry import begin
-
-    begin("htc")
-
 
 import logging
 import shlex
 import sys
 import time
-from dataclasses import fields, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -30,44 +27,66 @@ from safetensors.numpy import load_file
 from htc.commands.train import PER_DOCUMENT, check, check_select, check_targets, headline, train, warn_if_slow
 from htc.datasets import Dataset
 from htc.experiment.build import load_dataset, make_objective
-from htc.experiment.config import ReproduceConfig, TrainConfig, register
+from htc.experiment.config import DatasetConfig, DrawnConfig, ReproduceConfig, TrainConfig, train_config
+from htc.experiment.identity import identity_of, plainest_loss
 from htc.experiment.saved_model import load_model
 from htc.report.against import against_section, load_other
 from htc.report.comparison_section import Documents
 from htc.report.errors_section import errors_section
 from htc.report.labels import label
 from htc.report.reproduction import summarize, write_htc_report
-from rlkl_htc_common.cli.application import print_result, run_application
+from htc.settings import AUTO
+from rlkl_htc_common.cli.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import cached_features, load_encoder
 from rlkl_htc_common.report.page import Section
-from rlkl_htc_common.report.run_list import list_runs
+from rlkl_htc_common.report.run_list import GRID, list_runs
+from rlkl_htc_common.runs import grid
 from rlkl_htc_common.runs.commands import commands_of
-from rlkl_htc_common.runs.directory import make_folder, write_json
-from rlkl_htc_common.runs.parallel import number_of_jobs, run_all
+from rlkl_htc_common.runs.directory import make_folder, read_config, read_json, write_json
 
 log = logging.getLogger(__name__)
 
+ADVICE = "remove it, and give the command of the reproduction again"
 
-def grid(config: ReproduceConfig) -> list[TrainConfig]:
-    """The training runs that a reproduction consists of.
 
-    Raises:
-        InputError: for an empty grid, or one that names a run twice.
-    """
-    names = [loss.name for loss in config.losses]
-    if not names or not config.seeds:
-        raise InputError("losses and seeds must each hold at least one entry.")
-    if len(set(names)) < len(names) or len(set(config.seeds)) < len(config.seeds):
-        raise InputError("losses and seeds must each hold an entry only once.")
-    if config.run_dir is not None or config.seed != TrainConfig.seed:
+def run_of(config: DictConfig) -> TrainConfig:
+    """The training that a reproduction's config asks for, of one method and seed."""
+    typed = OmegaConf.to_object(config)
+    assert isinstance(typed, ReproduceConfig)
+    run = TrainConfig(**{field.name: getattr(typed, field.name) for field in fields(TrainConfig)})
+    return replace(run, dataset=_dataset(typed, run.seed))
+
+
+def _dataset(config: ReproduceConfig, seed: int) -> DatasetConfig:
+    if not config.split_per_seed:
+        return config.dataset
+    if not isinstance(config.dataset, DrawnConfig):
+        raise InputError(f"split_per_seed: the splits of {config.dataset.name} are the official ones; set it to false.")
+    return replace(config.dataset, split_seed=seed)
+
+
+def check_grid(config: ReproduceConfig, given: Sequence[str]) -> None:
+    """Refuse an empty grid, one that names a run twice, and methods that set what all have in common. Raises InputError."""
+    if not config.methods or not config.seeds:
+        raise InputError("methods and seeds must each hold at least one entry.")
+    if len(set(config.seeds)) < len(config.seeds):
+        raise InputError("seeds must hold an entry only once.")
+    if {override.partition("=")[0].lstrip("+~") for override in given} & {"seed", "run_dir"}:
         raise InputError("a reproduction takes seeds=[...], and neither seed nor run_dir.")
-    shared: dict[str, Any] = {field.name: getattr(config, field.name) for field in fields(TrainConfig)}
-    runs = []
-    for seed in config.seeds:
-        dataset = replace(config.dataset, split_seed=seed) if config.split_per_seed else config.dataset
-        runs += [TrainConfig(**shared | {"loss": loss, "seed": seed, "dataset": dataset}) for loss in config.losses]
-    return runs
+    known = {field.name for field in fields(TrainConfig)} - {"dataset", "seed", "run_dir"}
+    for name, overrides in config.methods.items():
+        for key in overrides:
+            if key.split(".")[0] not in known:
+                raise InputError(f"methods: {name} cannot set {key}; it can set {', '.join(sorted(known))}, and keys of these.")
+
+
+def check_different(runs: Mapping[str, TrainConfig]) -> None:
+    """Refuse methods that come to the same. Raises InputError."""
+    plain = {name: replace(run, loss=plainest_loss(run.loss)) for name, run in runs.items() if run.loss.name != AUTO}
+    for (one, first), (other, second) in combinations(plain.items(), 2):
+        if identity_of(first) == identity_of(second):
+            raise InputError(f"methods: {one} and {other} do not differ.")
 
 
 def prepare(runs: list[TrainConfig]) -> Dataset:
@@ -90,34 +109,85 @@ def prepare(runs: list[TrainConfig]) -> Dataset:
 
 
 def reproduce(config: ReproduceConfig, command: str) -> Path:
-    """Run the grid and write `report.html`, `summary.json`, `table.md` and figures. Returns: the report."""
+    """Run the grid and write `report.html`, `summary.json`, `table.md` and figures.
+
+    Args: command: that the report names. Returns: the report.
+    """
     started = time.monotonic()
-    jobs = number_of_jobs(config.jobs)
-    runs = grid(config)
+    check_grid(config, HydraConfig.get().overrides.task)
+    methods = grid.compose_methods("reproduce", config.methods)
+    runs = {method.name: run_of(method.config) for method in methods}
+    check_different(runs)
     output = Path(config.output)
     make_folder(output)
-    warn_if_slow(runs[0], len(runs))
-    dataset = prepare(runs)
-    other = None
+    jobs = [(method, seed) for seed in config.seeds for method in methods]
+    configs = [_with_seed(config, runs[method.name], seed) for method, seed in jobs]
+    warn_if_slow(configs[0], len(configs))
+    dataset = prepare(configs)
     if config.against is not None:
-        other = load_other(config.against, dataset.facts(), [loss.name for loss in config.losses], config.seeds)
-    results = run_all(partial(train, progress=False), runs, jobs, "training runs")
+        load_other(config.against, dataset.facts(), list(runs), config.seeds)
+    overrides = [[*method.overrides, f"seed={seed}"] for method, seed in jobs]
+    records = grid.launch(job, "reproduce", overrides, output / "jobs", "training runs", config.jobs)
+    commands = commands_of("htc-train", "train", configs, [method.choices for method, _ in jobs])
+    left = {
+        "package": "htc",
+        "title": config.title,
+        "command": command,
+        "against": config.against,
+        "runs": [
+            {"method": method.name, "run_dir": record["run_dir"], "command": told, "config": asdict(run)}
+            for (method, _), record, told, run in zip(jobs, records, commands, configs, strict=True)
+        ],
+        "dataset": type(config.dataset).__name__,
+        "wall_seconds": round(time.monotonic() - started, 1),
+    }
+    write_json(output / GRID, left)
+    return draw(output)
+
+
+def _with_seed(config: ReproduceConfig, run: TrainConfig, seed: int) -> TrainConfig:
+    return replace(run, seed=seed, dataset=_dataset(config, seed))
+
+
+def job(config: DictConfig) -> dict[str, Any]:
+    """One training of the grid. Returns: what its record holds."""
+    result = train(run_of(config), progress=False)
+    return {"run_dir": result["run_dir"], "metrics": headline(result["test"]), "score": result["dev"]["hf1_auc"]}
+
+
+def draw(folder: Path) -> Path:
+    """Draw the report of a reproduction from its run directories, into its folder. Returns: the report.
+
+    Raises:
+        InputError: where a part of it is missing or damaged.
+    """
+    left = read_json(folder / GRID, ADVICE)
+    runs = [train_config(run["config"], left["dataset"]) for run in left["runs"]]
+    results = [
+        read_json(Path(run["run_dir"]) / "result.json", ADVICE) | {"method": run["method"], "run_dir": run["run_dir"]}
+        for run in left["runs"]
+    ]
     documents = documents_of(runs, results)
     summary = summarize(results)
-    commands, folders = commands_of("htc-train", "train", runs), [result["run_dir"] for result in results]
     summary["runs"] = list_runs(
-        [label(run.loss.name) for run in runs], runs, [headline(r["test"]) for r in results], commands, folders
+        [label(run["method"]) for run in left["runs"]],
+        [read_config(Path(run["run_dir"])) for run in left["runs"]],
+        [headline(result["test"]) for result in results],
+        [run["command"] for run in left["runs"]],
+        [run["run_dir"] for run in left["runs"]],
     )
-    summary["wall_seconds"] = round(time.monotonic() - started, 1)
-    write_json(output / "summary.json", summary)
+    summary["wall_seconds"] = left["wall_seconds"]
+    write_json(folder / "summary.json", summary)
     more = [errors_of(runs, results)]
-    if other is not None and config.against is not None:
-        more.insert(0, against_section(summary, other, config.against))
-    return write_htc_report(output, config.title, summary, command, documents, more)
+    if left["against"] is not None:
+        facts = load_dataset(runs[0].dataset).facts()
+        other = load_other(left["against"], facts, list(summary["losses"]), summary["seeds"])
+        more.insert(0, against_section(summary, other, left["against"]))
+    return write_htc_report(folder, left["title"], summary, left["command"], documents, more)
 
 
 def documents_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Documents | None:
-    """The scores of each run's test documents, by loss, and which documents these are."""
+    """The scores of each run's test documents, by method, and which documents these are."""
     found: dict[str, list[dict[str, np.ndarray]]] = {}
     for result in results:
         file = Path(result["run_dir"]) / PER_DOCUMENT
@@ -127,11 +197,11 @@ def documents_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Docu
             )
             return None
         try:
-            found.setdefault(result["loss"], []).append(load_file(file))
+            found.setdefault(result["method"], []).append(load_file(file))
         except (OSError, ValueError, SafetensorError) as error:
             raise InputError(f"{file} is damaged ({error}); remove the run to run it again.") from error
     first = next(iter(found))
-    datasets = [run.dataset for run, result in zip(runs, results, strict=True) if result["loss"] == first]
+    datasets = [run.dataset for run, result in zip(runs, results, strict=True) if result["method"] == first]
     hashes: list[np.ndarray] = []
     for number, dataset in enumerate(datasets):
         same = number and dataset == datasets[number - 1]
@@ -140,12 +210,12 @@ def documents_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Docu
 
 
 def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Section:
-    """What the objective with the best dev HF1-AUC over seeds gets wrong, looked at in its first run."""
-    by_loss: dict[str, list[float]] = {}
+    """What the method with the best dev HF1-AUC over seeds gets wrong, looked at in its first run."""
+    by_method: dict[str, list[float]] = {}
     for result in results:
-        by_loss.setdefault(result["loss"], []).append(result["dev"]["hf1_auc"])
-    best = max(by_loss, key=lambda loss: float(np.mean(by_loss[loss])))
-    run, result = next((run, result) for run, result in zip(runs, results, strict=True) if result["loss"] == best)
+        by_method.setdefault(result["method"], []).append(result["dev"]["hf1_auc"])
+    best = max(by_method, key=lambda name: float(np.mean(by_method[name])))
+    run, result = next((run, result) for run, result in zip(runs, results, strict=True) if result["method"] == best)
     dataset = load_dataset(run.dataset)
     model = load_model(Path(result["run_dir"]) / "model")
     test = dataset.splits["test"]
@@ -158,18 +228,9 @@ def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Section
     return errors_section(name, dataset, model.probabilities(vectors), model.decoder, model.tuned_threshold)
 
 
-def _task(config: DictConfig) -> None:
+def task(config: DictConfig) -> None:
+    """htc-reproduce."""
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, ReproduceConfig)
-    report = reproduce(typed, shlex.join(["python", "-m", "htc.commands.reproduce", *sys.argv[1:]]))
+    report = reproduce(typed, shlex.join(["htc-reproduce", *sys.argv[1:]]))
     print_result((report.parent / "table.md").read_text(encoding="utf-8") + f"\nreport: {report}")
-
-
-def main() -> None:
-    """The entry point."""
-    register()
-    run_application(_task, application="htc", config="reproduce", schema=ReproduceConfig)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,23 +1,27 @@
-"""The console scripts, which answer signals and `--version` before they import torch."""
+"""The console scripts."""
+
+from functools import partial
 
 from rlkl_htc_common.cli.entry import run
+
+_run = partial(run, "htc", configs="htc.experiment.config")
 
 
 def train() -> None:
     """htc-train."""
-    run("htc.commands.train", "htc")
+    _run("train")
 
 
 def evaluate() -> None:
     """htc-evaluate."""
-    run("htc.commands.evaluate", "htc")
+    _run("evaluate")
 
 
 def predict() -> None:
     """htc-predict."""
-    run("htc.commands.predict", "htc")
+    _run("predict")
 
 
 def reproduce() -> None:
     """htc-reproduce."""
-    run("htc.commands.reproduce", "htc")
+    _run("reproduce")

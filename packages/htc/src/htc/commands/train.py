@@ -7,16 +7,16 @@ htc-train --multirun loss=bce,conditional_softmax seed=0,1,2
 torchrun --nproc-per-node 2 -m htc.commands.train encoder=minilm   two processes (GPUs, where there are any), same batches
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
-    from rlkl_htc_common.cli.entry import begin
+if __name__ == "__main__":  # by torchrun
+    from htc.commands import scripts
 
-    begin("htc")
+    scripts.train()
 
 
 import logging
 import math
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,20 @@ from torch import Tensor
 
 from htc import decoding, metrics
 from htc.datasets import Dataset
-from htc.experiment.build import choose_loss, initial_bias, load_dataset, make_objective
-from htc.experiment.config import FinetuningConfig, TrainConfig, register
+from htc.decoding.by_name import ALL_RULES, decode, rule_for, rules_for
+from htc.experiment.build import choose_loss, load_dataset, make_objective
+from htc.experiment.config import FinetuningConfig, TrainConfig
+from htc.experiment.identity import identity_of, plainest_loss
 from htc.experiment.inputs import Inputs, TokenInputs, VectorInputs
 from htc.experiment.saved_model import save_model
 from htc.labels.label_sets import documents_per_label
-from htc.losses import AUTO, Objective, recursive_regularization
+from htc.losses import Objective, recursive_regularization
 from htc.losses.base import UnsuitableTargetsError
 from htc.models.classifier import Classifier
 from htc.report.documents import worst_table
-from htc.scoring.evaluate_rules import ALL_RULES, SELECTABLE, decode, evaluate, rule_for, rules_for, score_rule, summary_table
-from rlkl_htc_common.cli.application import print_result, run_application
+from htc.scoring.evaluate_rules import SELECTABLE, evaluate, score_rule, summary_table
+from htc.settings import AUTO
+from rlkl_htc_common.cli.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import TextEncoder, cached_features, load_encoder
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
@@ -101,10 +104,11 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
         config = replace(config, loss=loss)
         if accelerator.is_main_process:
             log.info("%s", reason)
+    config = replace(config, loss=plainest_loss(config.loss))
     objective = make_objective(config.loss, dataset.hierarchy, targets)
     check_targets(objective, dataset)
     check_select(config, objective)
-    identity = asdict(config) | {"data_fingerprint": dataset.fingerprint()}
+    identity = identity_of(config) | {"data_fingerprint": dataset.fingerprint()}
     with accelerator.main_process_first():
         run = RunDirectory(run_directory(config, identity), identity, reasons=FIXED)
     with run.locked() if accelerator.is_main_process else nullcontext():
@@ -176,9 +180,8 @@ def _train(
     model = Classifier(trained_encoder, encoder.dim, config.head.hidden, objective.num_outputs, config.head.dropout)
     if config.head.standardize:
         model.standardize(vectors)
-    bias = initial_bias(config.loss, dataset.targets[documents])
-    if bias is not None:
-        model.set_output_bias(bias)
+    if objective.initial_bias is not None:
+        model.set_output_bias(objective.initial_bias)
     objective.to(accelerator.device)
     data = TrainingData(
         size=len(documents),
@@ -188,7 +191,7 @@ def _train(
     trainer = Trainer(
         model,
         lambda epoch: data,
-        partial(_loss, objective, model, config.loss.recursive_regularization),
+        partial(_loss, objective, model, getattr(config.loss, "recursive_regularization", None)),
         config.training,
         seed=config.seed,
         accelerator=accelerator,
@@ -220,7 +223,7 @@ def _optimizer(model: Classifier, config: FinetuningConfig) -> torch.optim.Optim
     return torch.optim.AdamW(groups, fused=True)
 
 
-def _loss(objective: Objective, model: Classifier, regularization: float, logits: Tensor, targets: Tensor) -> Tensor:
+def _loss(objective: Objective, model: Classifier, regularization: float | None, logits: Tensor, targets: Tensor) -> Tensor:
     """The objective's loss, with the recursive regularisation of the output layer where the config asks for it."""
     loss = objective.loss(logits, targets)
     if regularization:
@@ -231,7 +234,7 @@ def _loss(objective: Objective, model: Classifier, regularization: float, logits
 def _rule_and_metric(select: str | None) -> tuple[str, str] | None:
     """The rule and the metric in dev/RULE/METRIC; None for anything else."""
     match (select or "").split("/"):
-        case ["dev", rule, metric] if rule in ALL_RULES and rule != "tuned_threshold" and metric in SELECTABLE:
+        case ["dev", rule, metric] if rule in ALL_RULES and not ALL_RULES[rule].tuned and metric in SELECTABLE:
             return rule, metric
     return None
 
@@ -255,7 +258,7 @@ def _score_dev(
         DEV_SCORES[1]: metrics.hierarchical_precision_recall_f(targets, at_half, dataset.hierarchy)[2],
     }
     if named is not None and select is not None:
-        of_rule = score_rule(named[0], probabilities, targets, dataset.hierarchy, tuned_threshold=0.5)
+        of_rule = score_rule(named[0], probabilities, targets, dataset.hierarchy)
         scores[select] = of_rule.compute()[named[1]]
     return scores
 
@@ -312,7 +315,8 @@ def check_targets(objective: Objective, dataset: Dataset) -> None:
         raise InputError(f"{place}: {error.problem}") from error
 
 
-def _task(config: DictConfig) -> dict[str, Any]:
+def task(config: DictConfig) -> dict[str, Any]:
+    """htc-train."""
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, TrainConfig)
     warn_if_slow(typed)
@@ -323,13 +327,3 @@ def _task(config: DictConfig) -> dict[str, Any]:
     dev = {key: value for key, value in result["kept"].items() if key.startswith("dev/")}
     metrics = {selected: dev.pop(selected)} | dev | headline(result["test"])
     return {"run_dir": result["run_dir"], "metrics": metrics, "score": metrics[selected]}
-
-
-def main() -> None:
-    """The console entry point."""
-    register()
-    run_application(_task, application="htc", config="train", schema=TrainConfig)
-
-
-if __name__ == "__main__":
-    main()

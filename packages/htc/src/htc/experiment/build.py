@@ -1,20 +1,33 @@
 """From config to the objects that it describes."""
 
-from dataclasses import replace
+from dataclasses import fields
+from typing import Any
 
 from torch import Tensor
 
 from htc.datasets import Dataset, load_custom, load_icd10cm, load_published, load_table
-from htc.experiment.config import CustomConfig, DatasetConfig, Icd10cmConfig, LossConfig, PublishedConfig, TableConfig
+from htc.experiment.config import (
+    CustomConfig,
+    DatasetConfig,
+    DrawnConfig,
+    Icd10cmConfig,
+    LossConfig,
+    PublishedConfig,
+    TableConfig,
+    loss_config,
+)
 from htc.labels.hierarchy import Hierarchy
-from htc.losses import AUTO, OBJECTIVES, Objective, base_rate_log_odds, objective_by_name, suitable_objective
+from htc.losses import Objective, objective_by_name, suitable_objective
+from htc.settings import AUTO, OBJECTIVES
 from rlkl_htc_common.errors import InputError
-
-LOSSES = ("bce", "bce_prior_bias", *OBJECTIVES[1:])
 
 
 def load_dataset(config: DatasetConfig) -> Dataset:
     """Load the dataset that a config names."""
+    if isinstance(config, PublishedConfig):
+        return load_published(config.name, config.dir, config.max_depth)
+    if not isinstance(config, DrawnConfig):
+        raise TypeError(f"no dataset belongs to {type(config).__name__}.")
     shares = {
         "dev_fraction": config.dev_fraction,
         "test_fraction": config.test_fraction,
@@ -22,8 +35,6 @@ def load_dataset(config: DatasetConfig) -> Dataset:
     }
     if isinstance(config, Icd10cmConfig):
         return load_icd10cm(max_documents=config.max_documents, **shares)  # type: ignore[arg-type]
-    if isinstance(config, PublishedConfig):
-        return load_published(config.name, config.dir, config.max_depth)
     if isinstance(config, TableConfig):
         name = None if config.name == "table" else config.name
         columns = {"text": config.text, "levels": config.levels, "path": config.path, "split": config.split}
@@ -42,13 +53,26 @@ def choose_loss(config: LossConfig, hierarchy: Hierarchy, train_targets: Tensor)
     Where that is bce, its output bias starts at the base rates of the labels: started at 0.5 for each of thousands, it predicts
     nothing for a long time. The stop event that a config asks for stays.
 
-    Args: train_targets: (D, N) bool. Returns: the config with a name from `LOSSES`, and the choice in words.
+    Args: train_targets: (D, N) bool. Returns: the config with a name from `htc.settings.OBJECTIVES`, and the choice in words.
+
+    Raises:
+        InputError: if the config asks for a stop event, and the chosen loss has none.
     """
     found = suitable_objective(hierarchy, train_targets)
     name = "bce_prior_bias" if found.name == "bce" else found.name
-    chosen = replace(config, name=name, stop=config.stop or found.stop)
-    stop = " with a stop event" if found.stop else ""
-    return chosen, f"loss: {name}{stop}, because {found.reason}; loss=NAME takes another."
+    reads, asked = OBJECTIVES[name].reads, settings_of(config)
+    stop = bool(asked.pop("stop")) or found.stop
+    if stop and "stop" not in reads:
+        raise InputError(f"a stop event is for the softmax objectives; {name} takes paths that end anywhere as it is.")
+    settings = {key: value for key, value in asked.items() if key in reads} | ({"stop": stop} if "stop" in reads else {})
+    with_stop = " with a stop event" if found.stop else ""
+    reason = f"loss: {name}{with_stop}, because {found.reason}; loss=NAME takes another."
+    return loss_config(name, **settings), reason
+
+
+def settings_of(config: LossConfig) -> dict[str, Any]:
+    """The settings of a loss, without its name."""
+    return {each.name: getattr(config, each.name) for each in fields(config) if each.name != "name"}
 
 
 def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tensor | None) -> Objective:
@@ -60,33 +84,16 @@ def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tens
     Raises:
         InputError: for an unknown name, or settings that do not go with it.
     """
-    if config.name not in LOSSES:
-        raise InputError(f"loss.name must be one of {', '.join(LOSSES)}, or {AUTO} in htc-train, not {config.name!r}.")
-    if config.recursive_regularization < 0:
-        raise InputError(f"loss.recursive_regularization must not be negative, but is {config.recursive_regularization}.")
-    objective = objective_by_name(
-        "bce" if config.name == "bce_prior_bias" else config.name,
-        hierarchy,
-        train_targets,
-        stop=config.stop,
-        tau=config.tau,
-        prior_smoothing=config.prior_smoothing,
-        priors=config.priors,
-        gamma=config.gamma,
-        alpha=config.alpha,
-        beta=config.beta,
-        reduction=config.reduction,
-        margin=config.margin,
-        margin_form=config.margin_form,
-    )
-    if config.recursive_regularization and objective.num_outputs != hierarchy.num_nodes:
+    if config.name not in OBJECTIVES:
+        raise InputError(f"loss.name must be one of {', '.join(OBJECTIVES)}, or {AUTO} in htc-train, not {config.name!r}.")
+    settings = settings_of(config)
+    regularization = settings.pop("recursive_regularization", None) or 0.0
+    if regularization < 0:
+        raise InputError(f"loss.recursive_regularization must not be negative, but is {regularization}.")
+    objective = objective_by_name(config.name, hierarchy, train_targets, **settings)
+    if regularization and objective.num_outputs != hierarchy.num_nodes:
         raise InputError(
             f"loss.recursive_regularization needs one output for each node, which {config.name}"
-            f"{' with loss.stop' if config.stop else ''} does not have."
+            f"{' with loss.stop' if settings.get('stop') else ''} does not have."
         )
     return objective
-
-
-def initial_bias(config: LossConfig, train_targets: Tensor) -> Tensor | None:
-    """Where the head's output bias starts, (K,); None for torch's own start. Args: train_targets (D, N) bool."""
-    return base_rate_log_odds(train_targets, config.prior_smoothing) if config.name == "bce_prior_bias" else None

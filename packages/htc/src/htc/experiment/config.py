@@ -1,40 +1,51 @@
 """The schemas of htc's configs: a key that is not here, or a value of another type, is refused when a config is composed.
 
-The values and their reasons are in conf/htc; the defaults here are those of the functions that take them.
+The values and their reasons are in conf/htc. Neither torch nor transformers is imported here.
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from htc.settings import AUTO, AUTO_READS, OBJECTIVES, LossSettings
 from rlkl_htc_common.cli.plain_text import NULL_IS_TEXT
+from rlkl_htc_common.cli.schemas import schema_of
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.models.encoders import EncoderConfig
+from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.runs.tracking import TrackingConfig
-from rlkl_htc_common.training.trainer import TrainingConfig
+from rlkl_htc_common.training.settings import TrainingConfig
 
 
 @dataclass
 class DatasetConfig:
-    """What every dataset has: a name, and shares and a seed for splits that are drawn."""
+    """What every dataset has: a name."""
 
     name: str = MISSING
-    dev_fraction: float = 0.1
-    test_fraction: float = 0.2
-    split_seed: int = 0
 
 
 @dataclass
-class Icd10cmConfig(DatasetConfig):
+class DrawnConfig(DatasetConfig):
+    """Shares and a seed for splits that are drawn."""
+
+    dev_fraction: float = MISSING
+    test_fraction: float = MISSING
+    split_seed: int = MISSING
+
+
+@dataclass
+class Icd10cmConfig(DrawnConfig):
     """See htc.datasets.icd10cm."""
 
     max_documents: int | None = None
 
 
 @dataclass
-class CustomConfig(DatasetConfig):
+class CustomConfig(DrawnConfig):
     """See htc.datasets.custom."""
 
     dir: str = MISSING
@@ -45,21 +56,21 @@ class CustomConfig(DatasetConfig):
 
 
 @dataclass
-class TableConfig(DatasetConfig):
+class TableConfig(DrawnConfig):
     """See htc.datasets.table."""
 
     file: str = MISSING
-    text: str = "text"
+    text: str = MISSING
     levels: list[str] | None = None
     path: str | None = None
-    separator: str | None = " > "
+    separator: str | None = MISSING
     path_separator: str | None = None
     split: str | None = None
 
 
 @dataclass
 class PublishedConfig(DatasetConfig):
-    """See htc.datasets.published; the splits are the official ones, so that shares and seed have no effect."""
+    """See htc.datasets.published; the splits are the official ones."""
 
     dir: str = MISSING
     max_depth: int | None = None
@@ -67,49 +78,50 @@ class PublishedConfig(DatasetConfig):
 
 @dataclass
 class LossConfig:
-    """The objective. Each field has its meaning for some of them only, and is left alone by the others.
+    """An objective: the schema of each has, besides, the settings that it reads (`htc.settings.LossSettings`).
 
     Attributes:
-        name: one of `build.LOSSES`; or auto, in htc-train: chosen by the training labels, see `build.choose_loss`.
-        tau: conditional_softmax_la: the strength of the logit adjustment.
-        prior_smoothing: conditional_softmax_la, bce_prior_bias: the count added where priors are counted.
-        priors: conditional_softmax_la: smoothed, or counts, as in the paper's code: without smoothing, 1 for what never occurs.
-        gamma: focal: how much less a cell counts that is right already.
-        alpha: focal: the weight of true cells; null weighs all alike, the paper's code has 0.25.
-        beta: champ: how much the distance of a wrong label counts.
-        reduction: champ: mean over labels, or their sum, as in the paper's code.
-        margin: parameter_sharing_softmax: added to the scores of wrong leaves, times their distance.
-        margin_form: parameter_sharing_softmax: the distance in edges, or relative to the largest, as in the paper's code.
-        stop: the softmax objectives: give inner nodes a stop event, so that paths may end there.
-        recursive_regularization: any with an output for each node: the weight of the penalty.
+        name: one of `htc.settings.OBJECTIVES`; or auto, in htc-train: chosen by the training labels, see `build.choose_loss`.
     """
 
     name: str = MISSING
-    tau: float = 1.0
-    prior_smoothing: float = 1.0
-    priors: str = "smoothed"
-    gamma: float = 2.0
-    alpha: float | None = None
-    beta: float = 1e-4
-    reduction: str = "mean"
-    margin: float = 0.0
-    margin_form: str = "edges"
-    stop: bool = False
-    recursive_regularization: float = 0.0
 
     def check(self) -> None:
-        """Raise InputError for numbers that no loss can be computed with."""
+        """Raise InputError for a name that does not go with the settings, and numbers that no loss can be computed with."""
+        if self.name not in (*OBJECTIVES, AUTO):
+            raise InputError(f"loss.name must be one of {', '.join(OBJECTIVES)}, or {AUTO} in htc-train, not {self.name!r}.")
+        if {each.name for each in fields(self)} != {each.name for each in fields(loss_schema(self.name))}:
+            raise InputError(f"loss.name={self.name} lacks the settings of that loss; give loss={self.name} instead.")
         for setting in fields(self):
             value = getattr(self, setting.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(f"loss.{setting.name} must be a finite number, not {value}.")
+
+    def __reduce__(self) -> tuple[Callable[..., "LossConfig"], tuple[dict[str, Any]]]:
+        return _loss_of, (asdict(self),)  # its class is made when it is asked for, and so is in no module
+
+
+@cache
+def loss_schema(name: str) -> type[LossConfig]:
+    """The schema of an objective. Args: name: one of `htc.settings.OBJECTIVES`, or `AUTO`."""
+    return schema_of(LossSettings, name, AUTO_READS if name == AUTO else OBJECTIVES[name].reads, LossConfig)
+
+
+def loss_config(name: str, **settings: Any) -> LossConfig:
+    """The config of an objective. Args: settings: those that it reads."""
+    return loss_schema(name)(name=name, **settings)
+
+
+def _loss_of(values: dict[str, Any]) -> LossConfig:
+    return loss_config(**values)
 
 
 @dataclass
 class FinetuningConfig(TrainingConfig):
     """How a classifier is trained; `learning_rate` is that of the head, `encoder_learning_rate` that of a trained encoder."""
 
-    encoder_learning_rate: float = 2e-5
+    max_grad_norm: float = MISSING
+    encoder_learning_rate: float = MISSING
 
     def check(self) -> None:
         """Raise InputError for values that no training can have."""
@@ -128,9 +140,9 @@ class HeadConfig:
         standardize: shift and scale the text vectors, as measured before training, to mean 0 and variance 1.
     """
 
-    hidden: int = 792
-    dropout: float = 0.1
-    standardize: bool = True
+    hidden: int = MISSING
+    dropout: float = MISSING
+    standardize: bool = MISSING
 
     def check(self) -> None:
         """Raise InputError for sizes that no head can have."""
@@ -145,15 +157,15 @@ class TrainConfig:
     """htc-train."""
 
     dataset: DatasetConfig = MISSING
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder: EncoderConfig = MISSING
     head: HeadConfig = field(default_factory=HeadConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    training: FinetuningConfig = field(default_factory=FinetuningConfig)
-    select: str | None = "dev/hf1_auc"
-    seed: int = 0
-    runs: str = "runs"
+    loss: LossConfig = MISSING
+    training: FinetuningConfig = MISSING
+    select: str | None = MISSING
+    seed: int = MISSING
+    runs: str = MISSING
     run_dir: str | None = None
-    cache_dir: str = "runs/cache"
+    cache_dir: str = MISSING
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
@@ -163,9 +175,9 @@ class EvaluateConfig:
 
     model: str = MISSING
     dataset: DatasetConfig = MISSING
-    split: str = "test"
+    split: str = MISSING
     output: str | None = None
-    cache_dir: str = "runs/cache"
+    cache_dir: str = MISSING
 
 
 @dataclass
@@ -173,23 +185,25 @@ class PredictConfig:
     """htc-predict."""
 
     model: str | None = None
-    runs: str = "runs"
+    runs: str = MISSING
     text: str | None = field(default=None, metadata=NULL_IS_TEXT)
     input: str | None = None
     input_format: str | None = None  # what the ending of the input says; of standard input, lines
     text_column: str | None = None  # of tables; that which the model was trained with, or text
     decoder: str | None = None  # the rule that suits the model
-    format: str = "text"
-    batch_size: int = 32
+    format: str = MISSING
+    batch_size: int = MISSING
 
 
 @dataclass
 class ReproduceConfig(TrainConfig):
-    """htc-reproduce: every objective with every seed, and a report on them.
+    """htc-reproduce: every method with every seed, and a report on them.
 
     Attributes:
         title: of the report.
-        losses, seeds: the grid; `loss` and `seed` are set from it.
+        methods: for each its name in the report, and what is set for it, as on the command line of htc-train:
+            `{half: {loss: conditional_softmax_la, loss.tau: 0.5}}`. One that is called as an objective has its title there.
+        seeds: every method is trained with each.
         size: embedded or paper, set by the profile; for the names of folders.
         split_per_seed: draw the splits anew with each seed, so that intervals hold the luck of the draw too.
         output: the folder of report, figures and summary.
@@ -198,29 +212,46 @@ class ReproduceConfig(TrainConfig):
     """
 
     title: str = MISSING
-    losses: list[LossConfig] = MISSING
+    methods: dict[str, dict[str, Any]] = MISSING
     seeds: list[int] = MISSING
-    size: str = "embedded"
+    size: str = MISSING
     split_per_seed: bool = False
     output: str = MISSING
     against: str | None = None
     jobs: int | None = None
 
 
+def train_config(values: Mapping[str, Any], dataset: str) -> TrainConfig:
+    """A training's config from plain containers, as `asdict` gives them. Args: dataset: the name of the schema of its dataset."""
+    (schema,) = (schema for schema in DATASETS.values() if schema.__name__ == dataset)
+    parts = {
+        "dataset": schema(**values["dataset"]),
+        "encoder": EncoderConfig(**values["encoder"]),
+        "head": HeadConfig(**values["head"]),
+        "loss": loss_config(**values["loss"]),
+        "training": FinetuningConfig(**values["training"]),
+        "tracking": TrackingConfig(**values["tracking"]),
+    }
+    return TrainConfig(**{**values, **parts})
+
+
+SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "reproduce": ReproduceConfig}
+DATASETS: dict[str, type[DatasetConfig]] = {
+    "icd10cm": Icd10cmConfig,
+    "custom": CustomConfig,
+    "table": TableConfig,
+    "published": PublishedConfig,
+}
+
+
 def register() -> None:
     """Make the schemas known to Hydra, under the names that conf/htc uses."""
     store = ConfigStore.instance()
-    for name, schema in (
-        ("train_schema", TrainConfig),
-        ("evaluate_schema", EvaluateConfig),
-        ("predict_schema", PredictConfig),
-        ("reproduce_schema", ReproduceConfig),
-    ):
-        store.store(name=name, node=schema)
-    store.store(group="dataset", name="icd10cm_schema", node=Icd10cmConfig)
-    store.store(group="dataset", name="custom_schema", node=CustomConfig)
-    store.store(group="dataset", name="table_schema", node=TableConfig)
-    store.store(group="dataset", name="published_schema", node=PublishedConfig)
-    store.store(group="loss", name="loss_schema", node=LossConfig)
+    for command, schema in SCHEMAS.items():
+        store.store(name=f"{command}_schema", node=schema)
+    for kind, schema in DATASETS.items():
+        store.store(group="dataset", name=f"{kind}_schema", node=schema)
+    for name in (*OBJECTIVES, AUTO):
+        store.store(group="loss", name=f"{name}_schema", node=loss_schema(name))
     store.store(group="encoder", name="encoder_schema", node=EncoderConfig)
     store.store(group="training", name="training_schema", node=FinetuningConfig)

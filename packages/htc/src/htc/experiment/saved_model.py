@@ -12,30 +12,33 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
+from omegaconf import MISSING
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from htc.datasets import Dataset
+from htc.decoding.by_name import check_rule
 from htc.experiment.build import make_objective
-from htc.experiment.config import HeadConfig, LossConfig, TrainConfig
+from htc.experiment.config import HeadConfig, LossConfig, TrainConfig, loss_schema
 from htc.experiment.inputs import VectorInputs
 from htc.labels.hierarchy import Hierarchy
 from htc.losses import Objective
 from htc.models.classifier import Classifier
-from htc.scoring.evaluate_rules import check_rule
+from htc.settings import LossSettings
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.errors import InputError as ChangedError
 from rlkl_htc_common.manifest import accepting, check_manifest, sealed
-from rlkl_htc_common.models.encoders import EncoderConfig, TextEncoder, load_encoder, settings_digests
+from rlkl_htc_common.models.encoders import TextEncoder, load_encoder, settings_digests
+from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.runs.directory import write_json
 
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
 FILES = ("config.json", "hierarchy.json", "head.safetensors", "seen.safetensors")
-Schema = TypeVar("Schema", EncoderConfig, HeadConfig, LossConfig)
+Schema = TypeVar("Schema", bound=EncoderConfig | HeadConfig | LossConfig)
 
 
 @dataclass
@@ -48,7 +51,7 @@ class SavedModel:
         objective: logits -> node probabilities.
         hierarchy: the labels.
         tuned_threshold: the threshold tuned on the dev split.
-        decoder: the inference rule that suits it, see `htc.scoring.evaluate_rules.rule_for`.
+        decoder: the inference rule that suits it, see `htc.decoding.by_name.rule_for`.
         seen: a hash of each training text (`Dataset.text_hashes`).
         dataset: the config of the dataset that it was trained on.
     """
@@ -120,7 +123,7 @@ def load_model(folder: str | Path) -> SavedModel:
         seen = load_file(folder / "seen.safetensors")["train"]
         encoder_config, head = _made(EncoderConfig, config["encoder"]), _made(HeadConfig, config["head"])
         head.check()
-        objective = make_objective(_made(LossConfig, config["loss"]), hierarchy, train_targets=None)
+        objective = make_objective(_made_loss(config["loss"]), hierarchy, train_targets=None)
         if hierarchy.fingerprint != config["hierarchy_fingerprint"]:
             raise ValueError("hierarchy.json is not the hierarchy that the model was trained on")
         decoder = str(config.get("decoder", "top_down"))  # models from before it was kept
@@ -169,12 +172,22 @@ def _refuse_changed_settings(folder: Path, encoder: str, digests: dict[str, str]
 
 
 def _made(schema: type[Schema], values: dict[str, Any]) -> Schema:
-    """A config as it was saved. Raises TypeError for values of other types."""
+    """A config as it was saved. Raises TypeError for values that are missing or of other types."""
     made = schema(**values)
+    types = get_type_hints(schema)
     for field in fields(schema):
-        value, kind = getattr(made, field.name), type(field.default)
+        value = getattr(made, field.name)
+        kinds = get_args(types[field.name]) or (types[field.name],)
         is_number = type(value) in (int, float) and math.isfinite(value)
-        fits = is_number if kind is float else type(value) is kind or (field.default is None and is_number)
-        if not fits:
+        fits = is_number if float in kinds and value is not None else type(value) in kinds
+        if not fits or value == MISSING:
             raise TypeError(f"{field.name} is {value!r:.40}")
     return made
+
+
+def _made_loss(values: dict[str, Any]) -> LossConfig:
+    """The loss as it was saved; models from before hold settings, too, that their objective does not read."""
+    settings = {key: value for key, value in values.items() if key not in LossSettings.__dataclass_fields__}
+    schema = loss_schema(settings["name"])
+    read = {each.name for each in fields(schema)}
+    return _made(schema, settings | {key: value for key, value in values.items() if key in read})

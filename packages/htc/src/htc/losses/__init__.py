@@ -8,7 +8,7 @@ Each objective is one class with
 
 | | target sets | probabilities coherent | hierarchy |
 |---|---|---|---|
-| `BCE`, `Focal`, `CHAMP` | any | no | any |
+| `BCE`, `BCEAtBaseRates`, `Focal`, `CHAMP` | any | no | any |
 | `ConditionalSigmoid` | any | yes | any |
 | `LeafSoftmax` | one leaf | yes | any; in a DAG no distribution over paths |
 | `ConditionalSoftmax` (with `priors`: logit-adjusted) | one path to any depth, never told to stop | yes | tree |
@@ -22,10 +22,17 @@ section 3; the binary cross-entropy is the flat multi-label baseline of that pap
 """
 
 from htc.losses.base import Objective
-from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal, base_rate_log_odds
+from htc.losses.binary import BCE, CHAMP, BCEAtBaseRates, ConditionalSigmoid, Focal, base_rate_log_odds
 from htc.losses.by_name import AUTO, OBJECTIVES, SOFTMAX_OBJECTIVES, objective_by_name, suitable_objective
 from htc.losses.regularization import recursive_regularization
-from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors, counted_priors
+from htc.losses.softmax import (
+    ConditionalSoftmax,
+    LeafSoftmax,
+    ParameterSharingSoftmax,
+    conditional_priors,
+    counted_priors,
+    logit_adjusted_softmax,
+)
 from htc.losses.stop import StopEvent
 
 __all__ = [
@@ -34,6 +41,7 @@ __all__ = [
     "CHAMP",
     "OBJECTIVES",
     "SOFTMAX_OBJECTIVES",
+    "BCEAtBaseRates",
     "ConditionalSigmoid",
     "ConditionalSoftmax",
     "Focal",
@@ -44,6 +52,7 @@ __all__ = [
     "base_rate_log_odds",
     "conditional_priors",
     "counted_priors",
+    "logit_adjusted_softmax",
     "objective_by_name",
     "recursive_regularization",
     "suitable_objective",

@@ -8,6 +8,7 @@ from htc.labels.distances import diameter, distance_to_closed_set
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import documents_per_label
 from htc.losses.base import Objective
+from htc.settings import LossSettings
 from rlkl_htc_common.errors import InputError
 
 REDUCTIONS = ("mean", "sum")
@@ -57,6 +58,18 @@ def base_rate_log_odds(targets: Tensor, smoothing: float = 1.0) -> Tensor:
     return ((with_node + smoothing) / (len(targets) - with_node + smoothing)).log()
 
 
+class BCEAtBaseRates(BCE):
+    """`BCE`, for a head whose output bias starts at `base_rate_log_odds`.
+
+    Args: targets (D, N) bool, training documents; None for a model that is trained already. prior_smoothing: of those.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, targets: Tensor | None, prior_smoothing: float = 1.0) -> None:
+        super().__init__(hierarchy)
+        if targets is not None:
+            self.initial_bias = base_rate_log_odds(targets, prior_smoothing)
+
+
 class Focal(Objective):
     """Binary cross-entropy in which cells that are right already count less: each is weighted by (1 - p)^gamma, p being the
     probability of what is true; mean over all B x N cells.
@@ -74,7 +87,7 @@ class Focal(Objective):
 
     coherent = False
 
-    def __init__(self, hierarchy: Hierarchy, gamma: float = 2.0, alpha: float | None = None) -> None:
+    def __init__(self, hierarchy: Hierarchy, gamma: float = LossSettings.gamma, alpha: float | None = None) -> None:
         super().__init__(hierarchy, hierarchy.num_nodes)
         if gamma < 0:
             raise InputError(f"gamma must not be negative, but is {gamma}.")
@@ -121,7 +134,7 @@ class CHAMP(Objective):
 
     coherent = False
 
-    def __init__(self, hierarchy: Hierarchy, beta: float = 1e-4, reduction: str = "mean") -> None:
+    def __init__(self, hierarchy: Hierarchy, beta: float = LossSettings.beta, reduction: str = "mean") -> None:
         super().__init__(hierarchy, hierarchy.num_nodes)
         if beta < 0:
             raise InputError(f"beta must not be negative, but is {beta}.")

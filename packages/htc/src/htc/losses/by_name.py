@@ -1,21 +1,21 @@
 """Objectives by name, as configs and `HierarchicalClassifier` ask for them, and the one that suits given labels."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from htc import settings
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import labels_per_document
 from htc.losses.base import Objective
-from htc.losses.binary import BCE, CHAMP, ConditionalSigmoid, Focal
-from htc.losses.softmax import ConditionalSoftmax, LeafSoftmax, ParameterSharingSoftmax, conditional_priors, counted_priors
 from htc.losses.stop import StopEvent
+from htc.settings import AUTO
 from rlkl_htc_common.errors import InputError
 
-SOFTMAX_OBJECTIVES = ("leaf_softmax", "parameter_sharing_softmax", "conditional_softmax", "conditional_softmax_la")
-OBJECTIVES = ("bce", "focal", "champ", "conditional_sigmoid", *SOFTMAX_OBJECTIVES)
-PRIORS = ("smoothed", "counts")
-AUTO = "auto"  # for `suitable_objective`, where an objective is asked for by name
+__all__ = ["AUTO", "OBJECTIVES", "SOFTMAX_OBJECTIVES", "Suitable", "objective_by_name", "suitable_objective"]
+
+OBJECTIVES = tuple(settings.OBJECTIVES)
+SOFTMAX_OBJECTIVES = tuple(name for name, entry in settings.OBJECTIVES.items() if "stop" in entry.reads)
 
 
 class Suitable(NamedTuple):
@@ -54,69 +54,39 @@ def suitable_objective(hierarchy: Hierarchy, targets: Tensor) -> Suitable:
     return Suitable("conditional_softmax", False, "each training document has one path to a leaf")
 
 
-def objective_by_name(
-    name: str,
-    hierarchy: Hierarchy,
-    targets: Tensor | None = None,
-    *,
-    stop: bool = False,
-    tau: float = 1.0,
-    prior_smoothing: float = 1.0,
-    priors: str = "smoothed",
-    gamma: float = 2.0,
-    alpha: float | None = None,
-    beta: float = 1e-4,
-    reduction: str = "mean",
-    margin: float = 0.0,
-    margin_form: str = "edges",
-) -> Objective:
-    """One of `OBJECTIVES`.
+def objective_by_name(name: str, hierarchy: Hierarchy, targets: Tensor | None = None, **given: Any) -> Objective:
+    """One of `htc.settings.OBJECTIVES`.
+
+    >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"]])
+    >>> objective_by_name("focal", hierarchy, gamma=1.0).gamma
+    1.0
 
     Args:
-        targets: (D, N) bool, the training targets, on which conditional_softmax_la counts its priors; None for a model that is
-            trained already and needs them no more.
-        stop: give inner nodes a stop event, so that paths may end there; for the softmax objectives.
-        tau, prior_smoothing, priors: of conditional_softmax_la: of `ConditionalSoftmax`; of `conditional_priors`; and whether
-            these are taken (`smoothed`) or, as in the public code of Plaud et al., `counted_priors` (`counts`).
-        gamma, alpha: of focal; that code has an alpha of 0.25.
-        beta, reduction: of champ; that code has a reduction of `sum`.
-        margin, margin_form: of parameter_sharing_softmax; that code has the form `relative`.
+        targets: (D, N) bool, the training targets, on which conditional_softmax_la and bce_prior_bias count; None for a model
+            that is trained already and needs them no more.
+        given: settings that it reads, see `htc.settings.LossSettings`; without, it has those of its class.
 
     Raises: InputError: for an unknown name, or settings that do not go with it.
     """
+    if name not in settings.OBJECTIVES:
+        raise InputError(f"the objective must be one of {', '.join(settings.OBJECTIVES)}, not {name!r}.")
+    entry = settings.OBJECTIVES[name]
+    stop = given.pop("stop", False)
+    if stop and "stop" not in entry.reads:
+        raise InputError(f"a stop event is for the softmax objectives; {name} takes paths that end anywhere as it is.")
+    for setting in given:
+        if setting not in entry.made_with:
+            known = ", ".join((*entry.made_with, *(["stop"] if "stop" in entry.reads else []))) or "none"
+            raise InputError(f"{name} does not read the setting {setting!r}; it reads: {known}.")
+    maker = entry.maker()
 
-    def make(hierarchy: Hierarchy, targets: Tensor | None) -> Objective:
-        match name:
-            case "bce":
-                return BCE(hierarchy)
-            case "focal":
-                return Focal(hierarchy, gamma, alpha)
-            case "champ":
-                return CHAMP(hierarchy, beta, reduction)
-            case "conditional_sigmoid":
-                return ConditionalSigmoid(hierarchy)
-            case "leaf_softmax":
-                return LeafSoftmax(hierarchy)
-            case "parameter_sharing_softmax":
-                return ParameterSharingSoftmax(hierarchy, margin, margin_form)
-            case "conditional_softmax_la" if targets is not None:
-                return ConditionalSoftmax(hierarchy, _priors(priors, targets, hierarchy, prior_smoothing), tau)
-        return ConditionalSoftmax(hierarchy)
+    def make(hierarchy: Hierarchy, targets: Tensor | None = None) -> Objective:
+        return maker(hierarchy, targets, **given) if entry.counts else maker(hierarchy, **given)
 
-    if name not in OBJECTIVES:
-        raise InputError(f"the objective must be one of {', '.join(OBJECTIVES)}, not {name!r}.")
     if not stop:
         return make(hierarchy, targets)
-    if name not in SOFTMAX_OBJECTIVES:
-        raise InputError(f"a stop event is for the softmax objectives; {name} takes paths that end anywhere as it is.")
-    objective = StopEvent(hierarchy, lambda extended: make(extended, None))
-    if name == "conditional_softmax_la" and targets is not None:
-        extended_targets = objective.extend(targets)  # priors of stopping are counted like those of every other child
-        return StopEvent(hierarchy, lambda extended: make(extended, extended_targets))
-    return objective
-
-
-def _priors(form: str, targets: Tensor, hierarchy: Hierarchy, smoothing: float) -> Tensor:
-    if form not in PRIORS:
-        raise InputError(f"priors must be one of {', '.join(PRIORS)}, not {form!r}.")
-    return counted_priors(targets, hierarchy) if form == "counts" else conditional_priors(targets, hierarchy, smoothing)
+    objective = StopEvent(hierarchy, make)
+    if not entry.counts or targets is None:
+        return objective
+    extended_targets = objective.extend(targets)  # priors of stopping are counted like those of every other child
+    return StopEvent(hierarchy, lambda extended: make(extended, extended_targets))

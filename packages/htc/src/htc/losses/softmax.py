@@ -11,6 +11,7 @@ from htc.losses.base import Objective, UnsuitableTargetsError
 from rlkl_htc_common.errors import InputError
 
 MARGIN_FORMS = ("edges", "relative")
+PRIORS = ("smoothed", "counts")
 
 
 def check_one_leaf(targets: Tensor, hierarchy: Hierarchy, objective: str) -> None:
@@ -208,6 +209,27 @@ def _shares_among_siblings(counts: Tensor, hierarchy: Hierarchy) -> Tensor:
     group = hierarchy.sibling_group
     totals = torch.zeros(int(group[-1]) + 1).index_add(0, group, counts)
     return counts / totals[group]
+
+
+def logit_adjusted_softmax(
+    hierarchy: Hierarchy, targets: Tensor | None, tau: float = 1.0, prior_smoothing: float = 1.0, priors: str = "smoothed"
+) -> ConditionalSoftmax:
+    """`ConditionalSoftmax` with priors that are counted on training targets.
+
+    Args:
+        hierarchy: a tree.
+        targets: (D, N) bool; None for a model that is trained already: its probabilities need no priors.
+        tau: the strength of the adjustment.
+        prior_smoothing: of `conditional_priors`.
+        priors: whether these are taken, `smoothed`; or, as in the public code of Plaud et al., `counted_priors`: `counts`.
+    """
+    if targets is None:
+        return ConditionalSoftmax(hierarchy)
+    if priors not in PRIORS:
+        raise InputError(f"priors must be one of {', '.join(PRIORS)}, not {priors!r}.")
+    counted = priors == "counts"
+    found = counted_priors(targets, hierarchy) if counted else conditional_priors(targets, hierarchy, prior_smoothing)
+    return ConditionalSoftmax(hierarchy, found, tau)
 
 
 class ParameterSharingSoftmax(Objective):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from htc.report.labels import LABELS, MAIN_RULES, label
+from htc.report.labels import MAIN_RULES, METRICS, label, rule_label
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.page import Section, Table
 from rlkl_htc_common.report.statistics import Interval, over_seeds
@@ -67,9 +67,9 @@ def _table(pairs: dict[str, list[tuple[Any, Any]]], metric: str, folder: str) ->
         for loss, runs in pairs.items()
     ]
     return Table(
-        columns=["objective", "hF1-AUC", *(LABELS[rule] for rule in MAIN_RULES)],
+        columns=["objective", "hF1-AUC", *(rule_label(rule) for rule in MAIN_RULES)],
         rows=[[name, *map(_cell, differences)] for name, differences in rows],
-        caption=f"HF1-AUC and {LABELS[metric]}: how much higher than in {folder}, with the 95% interval of the paired "
+        caption=f"HF1-AUC and {METRICS[metric]}: how much higher than in {folder}, with the 95% interval of the paired "
         "differences over seeds; where the interval leaves out 0, it is stressed.",
         best={
             (row, column)

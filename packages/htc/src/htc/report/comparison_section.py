@@ -7,7 +7,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from htc.report.comparison import best_two, paired_difference, ranks, winners
-from htc.report.labels import ERRORS, LABELS, MAIN_RULES, SET_METRICS, Losses, label, of_own_rule, over_seeds_of, own_rules
+from htc.report.labels import (
+    ERRORS,
+    MAIN_RULES,
+    METRICS,
+    SET_METRICS,
+    Losses,
+    label,
+    of_own_rule,
+    over_seeds_of,
+    own_rules,
+    rule_label,
+)
 from rlkl_htc_common.report.figures import COLORS, new_figure, to_svg
 from rlkl_htc_common.report.page import Picture, Section, Table
 from rlkl_htc_common.report.statistics import Interval
@@ -51,12 +62,12 @@ def _winner_table(losses: Losses) -> Table:
     rows = []
     for metric in _metrics_of(losses):
         best = winners(_mean_scores(losses, metric), metric in ERRORS)
-        rows.append([LABELS[metric], *(" and ".join(map(label, best[rule])) if rule in best else "–" for rule in MAIN_RULES)])
+        rows.append([METRICS[metric], *(" and ".join(map(label, best[rule])) if rule in best else "–" for rule in MAIN_RULES)])
     return Table(
-        columns=["metric", *(LABELS[rule] for rule in MAIN_RULES)],
+        columns=["metric", *(rule_label(rule) for rule in MAIN_RULES)],
         rows=rows,
         caption="The objective with the best mean over seeds, by metric and inference rule. Metrics of one label per document "
-        f"({', '.join(LABELS[metric] for metric in ONE_LABEL)}) compare only objectives that predict one path everywhere.",
+        f"({', '.join(METRICS[metric] for metric in ONE_LABEL)}) compare only objectives that predict one path everywhere.",
         texts=set(range(1, len(MAIN_RULES) + 1)),
     )
 
@@ -87,7 +98,7 @@ def _rank_table(losses: Losses) -> Table:
             cells.append(f"{min(found)}" if min(found) == max(found) else f"{min(found)} to {max(found)}")
         rows.append([label(loss), *cells])
     return Table(
-        columns=["objective", *(LABELS[metric] for metric in chosen)],
+        columns=["objective", *(METRICS[metric] for metric in chosen)],
         rows=rows,
         caption="Ranks under each metric; from the best to the worst over inference rules.",
     )
@@ -104,7 +115,7 @@ def _difference_table(documents: Documents) -> Table:
         found = paired_difference(*best_two(scores), scores, documents.identities)
         rows.append(
             [
-                LABELS[rule],
+                rule_label(rule),
                 label(found.better),
                 label(found.worse),
                 f"{found.over_documents.mean:+.3f}",

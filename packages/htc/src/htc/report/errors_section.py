@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from htc.datasets import Dataset
+from htc.decoding.by_name import decode
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.taxonomy import PATH_SEPARATOR
 from htc.report.documents import worst_table
-from htc.report.labels import LABELS
+from htc.report.labels import rule_label
 from htc.scoring.error_analysis import Calibration, calibration_per_level, confused_siblings, f1_per_node
-from htc.scoring.evaluate_rules import decode
 from rlkl_htc_common.report.figures import COLORS, new_figure, to_svg
 from rlkl_htc_common.report.page import Picture, Section, Table
 from rlkl_htc_common.terminal import printable
@@ -52,7 +52,7 @@ def errors_section(name: str, dataset: Dataset, probabilities: Tensor, decoder: 
     ]
     return Section(
         "What a model gets wrong",
-        [f"{name}, first seed, test split, inference: {LABELS[decoder]}."],
+        [f"{name}, first seed, test split, inference: {rule_label(decoder)}."],
         [_confusion_table(hierarchy, targets, predicted), worst_table(hierarchy, texts, targets, predicted, probabilities)],
         pictures,
     )

@@ -2,27 +2,11 @@
 
 from typing import Any
 
+from htc import settings
+from htc.decoding.by_name import ALL_RULES
 from rlkl_htc_common.report.statistics import Interval, over_seeds
 
-LABELS = {
-    "bce": "BCE",
-    "bce_prior_bias": "BCE, output bias at base rates",
-    "focal": "focal",
-    "champ": "CHAMP",
-    "conditional_sigmoid": "conditional sigmoid",
-    "leaf_softmax": "leaf softmax",
-    "parameter_sharing_softmax": "parameter-sharing softmax",
-    "conditional_softmax": "conditional softmax",
-    "conditional_softmax_la": "conditional softmax, logit-adjusted",
-    "threshold": "threshold 0.5",
-    "tuned_threshold": "tuned threshold",
-    "top_down": "top-down",
-    "top_down_until": "top-down until 0.5",
-    "top_down_threshold": "top-down threshold 0.5",
-    "argmax_leaf": "argmax leaf",
-    "argmax_end": "argmax end",
-    "expected_hf": "expected hF1",
-    "crm": "CRM",
+METRICS = {
     "hf1_micro": "hF1 micro",
     "hf1_macro": "hF1 macro",
     "hf1_samples": "hF1 samples",
@@ -64,12 +48,17 @@ SET_METRICS = (
 ERRORS = ("hamming_loss", "incoherence_rate", "tree_distance", "mistake_severity")  # lower is better
 
 Losses = dict[str, list[dict[str, Any]]]
-"""For each loss the test scores of its seeds."""
+"""For each method, most often called like its objective, the test scores of its seeds."""
 
 
 def label(loss: str) -> str:
-    """What the report calls an objective."""
-    return LABELS.get(loss, loss)
+    """What the report calls an objective, or a method that is called like one; any other method is called by its name."""
+    return settings.OBJECTIVES[loss].title if loss in settings.OBJECTIVES else loss
+
+
+def rule_label(rule: str) -> str:
+    """What the report calls an inference rule."""
+    return ALL_RULES[rule].title if rule in ALL_RULES else rule
 
 
 def over_seeds_of(runs: list[dict[str, Any]], rule: str, metric: str) -> Interval | None:
@@ -86,4 +75,4 @@ def of_own_rule(run: dict[str, Any]) -> dict[str, Any]:
 
 def own_rules(losses: Losses) -> str:
     """Which rules these are."""
-    return ", ".join(dict.fromkeys(LABELS[run["decoder"]] for runs in losses.values() for run in runs))
+    return ", ".join(dict.fromkeys(rule_label(run["decoder"]) for runs in losses.values() for run in runs))

@@ -7,9 +7,20 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from htc.decoding.by_name import ALL_RULES
 from htc.report.comparison_section import Documents, comparison_section, labels_section
-from htc.report.labels import ERRORS, LABELS, MAIN_RULES, SET_METRICS, Losses, label, of_own_rule, over_seeds_of, own_rules
-from htc.scoring.evaluate_rules import ALL_RULES
+from htc.report.labels import (
+    ERRORS,
+    MAIN_RULES,
+    METRICS,
+    SET_METRICS,
+    Losses,
+    label,
+    of_own_rule,
+    over_seeds_of,
+    own_rules,
+    rule_label,
+)
 from rlkl_htc_common.report.figures import COLORS, line_with_band, new_figure, to_svg
 from rlkl_htc_common.report.page import Picture, Section, Table, markdown_table, write_report
 from rlkl_htc_common.report.run_list import runs_section
@@ -31,16 +42,16 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Gather the test scores of all runs, seeds side by side.
 
     Args:
-        results: result.json of each run; every loss with the same seeds in the same order.
+        results: result.json of each run, with the name of its `method`; each with the same seeds in the same order.
 
     Returns:
-        `dataset`, `seeds`, and `losses`: for each loss the list over seeds of its test scores.
+        `dataset`, `seeds`, and `losses`: for each method the list over seeds of its test scores.
     """
     losses: Losses = {}
     seeds: dict[str, list[int]] = {}
     for result in results:
-        losses.setdefault(result["loss"], []).append(result["test"])
-        seeds.setdefault(result["loss"], []).append(result["seed"])
+        losses.setdefault(result["method"], []).append(result["test"])
+        seeds.setdefault(result["method"], []).append(result["seed"])
     return {
         "dataset": results[0]["dataset"],
         "seeds": next(iter(seeds.values())),
@@ -150,9 +161,9 @@ def _main_table(losses: Losses, metric: str) -> Table:
     columns: list[list[Interval | None]] = [[over_seeds([run["hf1_auc"] for run in runs]) for runs in losses.values()]]
     columns += [[over_seeds_of(runs, rule, metric) for runs in losses.values()] for rule in MAIN_RULES]
     return Table(
-        columns=["objective", "hF1-AUC", *(LABELS[rule] for rule in MAIN_RULES)],
+        columns=["objective", "hF1-AUC", *(rule_label(rule) for rule in MAIN_RULES)],
         rows=[[label(loss), *(_cell(column[row]) for column in columns)] for row, loss in enumerate(losses)],
-        caption=f"HF1-AUC, and {LABELS[metric]} under each inference rule; the best of each column is stressed.",
+        caption=f"HF1-AUC, and {METRICS[metric]} under each inference rule; the best of each column is stressed.",
         best={(row, number) for number, column in enumerate(columns, start=1) for row in _best(column)},
     )
 
@@ -184,8 +195,9 @@ def _full_table(losses: Losses, rule: str) -> Table:
     rows = {metric: intervals for metric, intervals in found.items() if any(intervals)}
     return Table(
         columns=["metric", *(label(loss) for loss in losses)],
-        rows=[[LABELS[metric], *map(_cell, intervals)] for metric, intervals in rows.items()],
-        caption=f"Inference: {LABELS[rule]}. Lower is better in {', '.join(LABELS[name] for name in ERRORS if name in rows)}.",
+        rows=[[METRICS[metric], *map(_cell, intervals)] for metric, intervals in rows.items()],
+        caption=f"Inference: {rule_label(rule)}. Lower is better in "
+        f"{', '.join(METRICS[name] for name in ERRORS if name in rows)}.",
         best={
             (row, column + 1)
             for row, (metric, intervals) in enumerate(rows.items())
@@ -207,7 +219,7 @@ def _findings(losses: Losses) -> list[str]:
             continue
         pairs = zip(losses[better], losses[worse], strict=True)
         difference = over_seeds([a["rules"]["threshold"]["hf1_micro"] - b["rules"]["threshold"]["hf1_micro"] for a, b in pairs])
-        expectation = f"Expected: {LABELS[better]} above {LABELS[worse]} on micro hF1 at 0.5."
+        expectation = f"Expected: {label(better)} above {label(worse)} on micro hF1 at 0.5."
         if difference.few:
             sentences.append(f"{expectation} Found: {difference.shown('+.3f')}, the differences of {difference.values} seeds.")
             continue
@@ -235,7 +247,7 @@ def _rules_figure(losses: Losses) -> Figure:
             color=COLORS[i],
             label=label(loss),
         )
-    axes.set_xticks(np.arange(len(MAIN_RULES)), [LABELS[rule] for rule in MAIN_RULES])
+    axes.set_xticks(np.arange(len(MAIN_RULES)), [rule_label(rule) for rule in MAIN_RULES])
     axes.set_ylabel("micro hF1")
     axes.grid(axis="x", visible=False)
     figure.legend(loc="outside upper center", ncols=2, fontsize=9)

@@ -1,35 +1,18 @@
 """Every metric of every inference rule, from node probabilities."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from htc import decoding, metrics
-from htc.decoding import expected
+from htc import metrics
+from htc.decoding.by_name import decode, rules_for
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import in_parts, labels_per_document
 from htc.metrics.single_path import leaf_heights
 from htc.scoring.error_analysis import f1_by_frequency
-from rlkl_htc_common.errors import InputError
 
-Rule = Callable[[Tensor, Hierarchy], Tensor]
-RULES: dict[str, Rule] = {
-    "threshold": decoding.threshold,
-    "tuned_threshold": decoding.threshold,  # at the threshold that was tuned
-    "top_down": decoding.top_down,
-    "top_down_until": decoding.top_down_until,
-    "top_down_threshold": decoding.top_down_threshold,
-    "argmax_leaf": decoding.argmax_leaf,
-}
-ONE_PATH_RULES: dict[str, Rule] = {  # defined for the probabilities of one path only
-    "argmax_end": expected.argmax_end,
-    "expected_hf": expected.expected_hf,
-    "crm": expected.crm,
-}
-ALL_RULES = RULES | ONE_PATH_RULES
 SELECTABLE = (  # metrics that an epoch can be selected by: all for which more is better
     *(f"h{name}_{average}" for average in ("micro", "macro", "samples") for name in ("p", "r", "f1")),
     *(f"f1_{average}" for average in ("micro", "macro", "samples")),
@@ -40,44 +23,8 @@ CURVE_POINTS = 99  # thresholds 0.01, 0.02, ..., 0.99
 DISTANCES_AT = (1, 5, 20)
 
 
-def rules_for(one_path: bool) -> dict[str, Rule]:
-    """The rules that an objective's probabilities can be decoded with. Args: one_path: the objective's attribute."""
-    return ALL_RULES if one_path else RULES
-
-
-def check_rule(rule: str, one_path: bool) -> None:
-    """Raise InputError for a rule that is unknown, or not defined for the probabilities at hand."""
-    if rule not in ALL_RULES:
-        raise InputError(f"decoder must be one of {', '.join(ALL_RULES)}, not {rule!r}.")
-    if rule not in rules_for(one_path):
-        raise InputError(
-            f"decoder={rule} takes the probabilities of one path, as the softmax objectives give them; this model's are of "
-            f"several. Use one of {', '.join(RULES)}."
-        )
-
-
-def rule_for(one_path: bool, targets: Tensor, hierarchy: Hierarchy) -> str:
-    """The rule that suits an objective and the documents that it is for.
-
-    Args: one_path: the objective's attribute; targets (D, N) bool, closed. Returns: a name from `ALL_RULES`.
-    """
-    specific = hierarchy.most_specific(targets)
-    several = bool((labels_per_document(specific) > 1).any())
-    inner = bool((specific & ~hierarchy.is_leaf).any())
-    if one_path:
-        return "argmax_end" if inner else "top_down"
-    return "top_down_threshold" if several or inner else "top_down"
-
-
-def decode(rule: str, probabilities: Tensor, hierarchy: Hierarchy, tuned_threshold: float) -> Tensor:
-    """Apply an inference rule by name. Args: probabilities (D, N). Returns: (D, N) bool."""
-    if rule == "tuned_threshold":
-        return decoding.threshold(probabilities, hierarchy, tuned_threshold)
-    return ALL_RULES[rule](probabilities, hierarchy)
-
-
 def score_rule(
-    rule: str, probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float
+    rule: str, probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float | None = None
 ) -> metrics.LabelSetScores:
     """Decode by a rule and score the sets, some documents at a time. Args: as `evaluate`. Returns: what gives every metric."""
     scores = metrics.LabelSetScores(hierarchy)
@@ -103,7 +50,7 @@ def evaluate(
         tuned_threshold: from `decoding.tune_threshold` on other documents than these.
         one_path: whether the probabilities are those of one path, see `losses.Objective`.
         training_counts: (N,) how many training documents have each label.
-        decoder: the rule that suits model and documents, see `rule_for`.
+        decoder: the rule that suits model and documents, see `htc.decoding.by_name.rule_for`.
 
     Returns:
         The scores: `decoder`; `hf1_auc`; `hierarchical_distance_at` where documents have one label each; `curve` with micro hP,

@@ -21,7 +21,7 @@ from rlkl.settings import (
 from rlkl_htc_common.cli.schemas import schema_of
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.tracking import TrackingConfig
-from rlkl_htc_common.training.trainer import TrainingConfig
+from rlkl_htc_common.training.settings import TrainingConfig
 
 
 @dataclass

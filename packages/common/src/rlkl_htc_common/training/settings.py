@@ -1,0 +1,53 @@
+"""What a training can be told. Without torch, so that a config is composed before that is imported."""
+
+import math
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from rlkl_htc_common.errors import InputError
+
+
+@dataclass
+class TrainingConfig:
+    """How a model is trained. The numbers of each recipe are in its YAML.
+
+    Attributes:
+        epochs, batch_size: passes over the training data, items in a step.
+        micro_batch_size: items that go through the model at a time, where memory holds no more: their gradients are added up to
+            that of the whole batch. Null for all of them.
+        learning_rate: the peak after warm-up.
+        weight_decay: not applied to biases and layer norms.
+        warmup_fraction: the share of steps over which the learning rates grow from 0; then they fall.
+        max_grad_norm: gradients are scaled down to this norm.
+        precision: `fp32`, or `bf16` for mixed precision.
+        checkpoint_steps: steps between checkpoints inside an epoch; there is always one at its end.
+        patience: stop after so many epochs without a better score (of what epochs are selected by); null to go on to the end.
+    """
+
+    epochs: int = MISSING
+    batch_size: int = MISSING
+    micro_batch_size: int | None = None
+    learning_rate: float = MISSING
+    weight_decay: float = MISSING
+    warmup_fraction: float = MISSING
+    max_grad_norm: float = 1.0
+    precision: str = "fp32"
+    checkpoint_steps: int | None = None
+    patience: int | None = None
+
+    def check(self) -> None:
+        """Raise InputError for values that no training can have."""
+        for name in ("epochs", "batch_size", "learning_rate", "max_grad_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"training.{name} must be positive and finite, not {getattr(self, name)}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError(f"training.weight_decay must not be negative or infinite, but is {self.weight_decay}.")
+        if not 0 <= self.warmup_fraction <= 1:
+            raise InputError(f"training.warmup_fraction must be from 0 to 1, not {self.warmup_fraction}.")
+        if self.precision not in ("fp32", "bf16"):
+            raise InputError(f"training.precision must be fp32 or bf16, not {self.precision!r}.")
+        for name in ("micro_batch_size", "checkpoint_steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"training.{name} must be positive, or null, not {value}.")

@@ -1,0 +1,90 @@
+"""Inference rules by name, as configs and `HierarchicalClassifier` ask for them, and the one that suits model and documents.
+
+A rule that is added to `ALL_RULES` is a choice of `htc-predict decoder=` and of the classifier for scikit-learn; every training
+is scored under it, and reports call it by its title.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from htc.decoding import expected, rules
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import Scores, labels_per_document
+from rlkl_htc_common.errors import InputError
+
+
+@dataclass(frozen=True)
+class NamedRule:
+    """An inference rule that can be asked for by name. It can be called as its function.
+
+    Attributes:
+        title: what reports call it.
+        decide: from probabilities (D, N) and hierarchy, and the threshold if it is `tuned`, to label sets (D, N) bool.
+        one_path: whether it is defined for the probabilities of one path only (`htc.losses.Objective.one_path`).
+        tuned: whether it takes a threshold that was tuned on other documents (`htc.decoding.tune_threshold`).
+    """
+
+    title: str
+    decide: Callable[..., Tensor]
+    one_path: bool = False
+    tuned: bool = False
+
+    def __call__(self, probabilities: Scores, hierarchy: Hierarchy, tuned_threshold: float | None = None) -> Tensor:
+        """Apply the rule. Args: tuned_threshold: for rules that take one; the others leave it alone.
+
+        Raises: InputError: for a rule that takes a tuned threshold, without one.
+        """
+        if not self.tuned:
+            return self.decide(probabilities, hierarchy)
+        if tuned_threshold is None:
+            raise InputError(f"the rule '{self.title}' needs the threshold that was tuned; see htc.decoding.tune_threshold.")
+        return self.decide(probabilities, hierarchy, tuned_threshold)
+
+
+ALL_RULES: dict[str, NamedRule] = {
+    "threshold": NamedRule("threshold 0.5", rules.threshold),
+    "tuned_threshold": NamedRule("tuned threshold", rules.threshold, tuned=True),
+    "top_down": NamedRule("top-down", rules.top_down),
+    "top_down_until": NamedRule("top-down until 0.5", rules.top_down_until),
+    "top_down_threshold": NamedRule("top-down threshold 0.5", rules.top_down_threshold),
+    "argmax_leaf": NamedRule("argmax leaf", rules.argmax_leaf),
+    "argmax_end": NamedRule("argmax end", expected.argmax_end, one_path=True),
+    "expected_hf": NamedRule("expected hF1", expected.expected_hf, one_path=True),
+    "crm": NamedRule("CRM", expected.crm, one_path=True),
+}
+
+
+def rules_for(one_path: bool) -> dict[str, NamedRule]:
+    """The rules that an objective's probabilities can be decoded with. Args: one_path: the objective's attribute."""
+    return {name: rule for name, rule in ALL_RULES.items() if one_path or not rule.one_path}
+
+
+def check_rule(rule: str, one_path: bool) -> None:
+    """Raise InputError for a rule that is unknown, or not defined for the probabilities."""
+    if rule not in ALL_RULES:
+        raise InputError(f"decoder must be one of {', '.join(ALL_RULES)}, not {rule!r}.")
+    if rule not in rules_for(one_path):
+        raise InputError(
+            f"decoder={rule} takes the probabilities of one path, as the softmax objectives give them; this model's are of "
+            f"several. Use one of {', '.join(rules_for(one_path))}."
+        )
+
+
+def rule_for(one_path: bool, targets: Tensor, hierarchy: Hierarchy) -> str:
+    """The rule that suits an objective and the documents that it is for.
+
+    Args: one_path: the objective's attribute; targets (D, N) bool, closed. Returns: a name from `ALL_RULES`.
+    """
+    specific = hierarchy.most_specific(targets)
+    several = bool((labels_per_document(specific) > 1).any())
+    inner = bool((specific & ~hierarchy.is_leaf).any())
+    if one_path:
+        return "argmax_end" if inner else "top_down"
+    return "top_down_threshold" if several or inner else "top_down"
+
+
+def decode(rule: str, probabilities: Tensor, hierarchy: Hierarchy, tuned_threshold: float | None = None) -> Tensor:
+    """Apply a rule by name. Args: probabilities (D, N); tuned_threshold: see `NamedRule`. Returns: (D, N) bool."""
+    return ALL_RULES[rule](probabilities, hierarchy, tuned_threshold)
