@@ -58,7 +58,7 @@ def test_a_run_leaves_what_it_should(trained):
 
 def test_evaluating_the_saved_model_gives_the_numbers_of_training(trained, place, monkeypatch, capsys):
     arguments = [f"model={trained}", "dataset=custom", f"dataset.dir={place / 'data'}", f"cache_dir={place / 'cache'}"]
-    code, out, _ = call(evaluate_app.main, [*arguments, f"output={place / 'scores.json'}"], monkeypatch, capsys)
+    code, out, _ = call(evaluate_app, [*arguments, f"output={place / 'scores.json'}"], monkeypatch, capsys)
     assert code == 0
     assert "test: 24 documents" in out
     scores = json.loads((place / "scores.json").read_text())["test"]
@@ -68,42 +68,40 @@ def test_evaluating_the_saved_model_gives_the_numbers_of_training(trained, place
         assert low <= row["hf1_samples"] <= high
         assert row == expected["rules"][rule]
     assert scores["hf1_auc"] == pytest.approx(expected["hf1_auc"], abs=1e-6)
-    code, _, err = call(evaluate_app.main, [*arguments, f"output={place / 'scores.json'}"], monkeypatch, capsys)
+    code, _, err = call(evaluate_app, [*arguments, f"output={place / 'scores.json'}"], monkeypatch, capsys)
     assert code == 2
     assert "exists; choose another output" in err
 
 
 def test_predicting_from_the_command_line_a_file_and_standard_input(trained, place, monkeypatch, capsys):
     model = f"model={trained}"
-    code, out, _ = call(predict_app.main, [model, "text=opera's melody, a=b (violin)"], monkeypatch, capsys)
+    code, out, _ = call(predict_app, [model, "text=opera's melody, a=b (violin)"], monkeypatch, capsys)
     assert code == 0
     assert out.splitlines()[0] == "opera's melody, a=b (violin)"
     assert "Arts" in out.splitlines()[1]
     assert "Music" in out.splitlines()[2]
     (place / "texts.txt").write_text("atom energy\n\ncell gene plant\n")
-    code, out, _ = call(predict_app.main, [model, f"input={place / 'texts.txt'}", "format=jsonl"], monkeypatch, capsys)
+    code, out, _ = call(predict_app, [model, f"input={place / 'texts.txt'}", "format=jsonl"], monkeypatch, capsys)
     labels = [[step["label"] for step in json.loads(line)["labels"][0]] for line in out.splitlines()]
     assert labels == [["Science", "Physics"], ["Science", "Biology"]]
     code, again, _ = call(
-        predict_app.main, [model, "format=jsonl", "batch_size=1"], monkeypatch, capsys, stdin="atom energy\ncell gene plant\n"
+        predict_app, [model, "format=jsonl", "batch_size=1"], monkeypatch, capsys, stdin="atom energy\ncell gene plant\n"
     )
     for line, other in zip(out.splitlines(), again.splitlines(), strict=True):
         assert json.loads(line)["text"] == json.loads(other)["text"]
     (place / "texts.jsonl").write_text('{"text": "movie actor"}\n')
-    code, out, _ = call(
-        predict_app.main, [model, f"input={place / 'texts.jsonl'}", "decoder=tuned_threshold"], monkeypatch, capsys
-    )
+    code, out, _ = call(predict_app, [model, f"input={place / 'texts.jsonl'}", "decoder=tuned_threshold"], monkeypatch, capsys)
     assert "Film" in out
 
 
 def test_probabilities_fall_along_the_path(trained, monkeypatch, capsys):
-    _, out, _ = call(predict_app.main, [f"model={trained}", "text=light force", "format=jsonl"], monkeypatch, capsys)
+    _, out, _ = call(predict_app, [f"model={trained}", "text=light force", "format=jsonl"], monkeypatch, capsys)
     (path,) = json.loads(out)["labels"]
     assert path[0]["probability"] >= path[1]["probability"]
 
 
 def test_the_last_model_is_the_default_and_its_absence_is_told(tmp_path, monkeypatch, capsys):
-    code, _, err = call(predict_app.main, [f"runs={tmp_path}", "text=x"], monkeypatch, capsys)
+    code, _, err = call(predict_app, [f"runs={tmp_path}", "text=x"], monkeypatch, capsys)
     assert code == 2
     assert "no trained model under" in err
 
@@ -129,7 +127,7 @@ def test_a_bad_document_is_told_with_its_line(line, message, place, tmp_path, mo
     (data / "labels.taxonomy").write_text((place / "data/labels.taxonomy").read_text())
     (data / "documents.jsonl").write_text('{"token": ["fine"], "label": ["Arts", "Music"]}\n' + line + "\n")
     arguments = [*common_arguments(place), f"dataset.dir={data}", f"run_dir={tmp_path / 'run'}"]
-    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(train_app, arguments, monkeypatch, capsys)
     assert code == 2
     last = err.splitlines()[-1]
     assert last.startswith(f"prog: {data / 'documents.jsonl'}:2: ")
@@ -161,9 +159,7 @@ def test_a_bad_document_is_told_with_its_line(line, message, place, tmp_path, mo
     ],
 )
 def test_bad_settings_are_told(arguments, message, place, tmp_path, monkeypatch, capsys):
-    code, _, err = call(
-        train_app.main, [*common_arguments(place), f"run_dir={tmp_path / 'run'}", *arguments], monkeypatch, capsys
-    )
+    code, _, err = call(train_app, [*common_arguments(place), f"run_dir={tmp_path / 'run'}", *arguments], monkeypatch, capsys)
     assert code == 2
     assert message in err.splitlines()[-1]
     assert "Traceback" not in err
@@ -171,9 +167,9 @@ def test_bad_settings_are_told(arguments, message, place, tmp_path, monkeypatch,
 
 def test_a_mistake_does_not_occupy_the_run_directory(place, tmp_path, monkeypatch, capsys):
     arguments = [*common_arguments(place), f"run_dir={tmp_path / 'run'}"]
-    assert call(train_app.main, [*arguments, "loss.name=bse"], monkeypatch, capsys)[0] == 2
-    assert call(train_app.main, [*arguments, "encoder.name=no/model"], monkeypatch, capsys)[0] == 2
-    assert call(train_app.main, [*arguments, "training.epochs=1"], monkeypatch, capsys)[0] == 0
+    assert call(train_app, [*arguments, "loss.name=bse"], monkeypatch, capsys)[0] == 2
+    assert call(train_app, [*arguments, "encoder.name=no/model"], monkeypatch, capsys)[0] == 2
+    assert call(train_app, [*arguments, "training.epochs=1"], monkeypatch, capsys)[0] == 0
 
 
 def test_documents_that_changed_are_noticed(place, tmp_path, monkeypatch, capsys):
@@ -182,16 +178,16 @@ def test_documents_that_changed_are_noticed(place, tmp_path, monkeypatch, capsys
     for file in (place / "data").iterdir():
         (data / file.name).write_text(file.read_text())
     arguments = [*common_arguments(place), f"dataset.dir={data}", f"run_dir={tmp_path / 'run'}", "training.epochs=1"]
-    assert call(train_app.main, arguments, monkeypatch, capsys)[0] == 0
+    assert call(train_app, arguments, monkeypatch, capsys)[0] == 0
     text = (data / "documents.jsonl").read_text()
     (data / "documents.jsonl").write_text(text.replace('"Film"', '"Music"'))
-    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(train_app, arguments, monkeypatch, capsys)
     assert (code, "holds a run with another config (different: data_fingerprint)" in err) == (2, True)
 
 
 def test_documents_that_were_trained_on_are_not_for_testing(trained, place, monkeypatch, capsys):
     arguments = [f"model={trained}", "dataset=custom", f"dataset.dir={place / 'data'}", "dataset.split_seed=5"]
-    code, _, err = call(evaluate_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(evaluate_app, arguments, monkeypatch, capsys)
     assert code == 2
     assert "were trained on; draw the splits as the training did: dataset.split_seed=0" in err
 
@@ -201,7 +197,7 @@ def test_two_processes_on_one_run_are_refused(place, tmp_path, monkeypatch, caps
     (tmp_path / "run").mkdir()
     with (tmp_path / "run" / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+        code, _, err = call(train_app, arguments, monkeypatch, capsys)
     assert (code, "another process is at work in" in err) == (2, True)
 
 
@@ -214,7 +210,7 @@ def test_two_processes_on_one_run_are_refused(place, tmp_path, monkeypatch, caps
 )
 def test_texts_that_cannot_be_read(trained, content, message, tmp_path, monkeypatch, capsys):
     (tmp_path / "texts (1).txt").write_bytes(content)
-    code, _, err = call(predict_app.main, [f"model={trained}", f"input={tmp_path / 'texts (1).txt'}"], monkeypatch, capsys)
+    code, _, err = call(predict_app, [f"model={trained}", f"input={tmp_path / 'texts (1).txt'}"], monkeypatch, capsys)
     assert (code, message in err) == (2, True)
 
 
@@ -234,7 +230,7 @@ def test_texts_that_cannot_be_read(trained, content, message, tmp_path, monkeypa
 )
 def test_grids_that_are_none(place, arguments, message, monkeypatch, capsys):
     code, _, err = call(
-        reproduce_app.main,
+        reproduce_app,
         ["experiment=hwv", f"dataset.dir={place / 'data'}", f"output={place / 'o'}", *arguments],
         monkeypatch,
         capsys,
@@ -293,7 +289,7 @@ def test_a_model_of_another_hierarchy_is_refused(trained, place, tmp_path, monke
     (tmp_path / "labels.taxonomy").write_text("Root\tA\tB\n")
     (tmp_path / "documents.jsonl").write_text("".join(f'{{"token": ["t{i}"], "label": ["A"]}}\n' for i in range(20)))
     arguments = [f"model={trained}", "dataset=custom", f"dataset.dir={tmp_path}"]
-    code, _, err = call(evaluate_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(evaluate_app, arguments, monkeypatch, capsys)
     assert code == 2
     assert "was trained on another hierarchy (6 nodes)" in err
 
@@ -304,9 +300,9 @@ def test_a_damaged_model_is_refused(trained, tmp_path, monkeypatch, capsys):
             (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "encoder").symlink_to(trained / "encoder")
     (tmp_path / "head.safetensors").write_bytes(b"broken")
-    code, _, err = call(predict_app.main, [f"model={tmp_path}", "text=x"], monkeypatch, capsys)
+    code, _, err = call(predict_app, [f"model={tmp_path}", "text=x"], monkeypatch, capsys)
     assert (code, "the saved model is damaged" in err) == (2, True)
-    code, _, err = call(predict_app.main, [f"model={trained.parent}", "text=x"], monkeypatch, capsys)
+    code, _, err = call(predict_app, [f"model={trained.parent}", "text=x"], monkeypatch, capsys)
     assert (code, f"did you mean {trained}?" in err) == (2, True)
 
 
@@ -316,21 +312,21 @@ def test_several_paths_are_refused_by_a_softmax_and_taken_by_bce(place, tmp_path
         "".join(f'{{"token": ["song {i}"], "label": [["Arts", "Music"], ["Science"]]}}\n' for i in range(30))
     )
     arguments = [*common_arguments(place), f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run'}"]
-    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(train_app, arguments, monkeypatch, capsys)
     assert (code, f"{tmp_path / 'documents.jsonl'}:" in err and "needs a single path" in err) == (2, True)
     grid = ["experiment=hwv", f"dataset.dir={tmp_path}", f"runs={tmp_path / 'runs'}", f"output={tmp_path / 'o'}"]
-    code, _, err = call(reproduce_app.main, grid, monkeypatch, capsys)
+    code, _, err = call(reproduce_app, grid, monkeypatch, capsys)
     assert (code, "leaf softmax needs one leaf and its ancestors" in err) == (2, True)
     assert not (tmp_path / "runs").exists(), "it is told before anything is trained"
     arguments = [*common_arguments(place, "bce"), f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run2'}"]
-    assert call(train_app.main, arguments, monkeypatch, capsys)[0] == 0
+    assert call(train_app, arguments, monkeypatch, capsys)[0] == 0
 
 
 def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(place, monkeypatch, capsys):
     output = place / "report"
     arguments = [a for a in common_arguments(place) if not a.startswith("loss=")]
     arguments += ["experiment=hwv", "seeds=[0,1]", f"output={output}", "jobs=2", "title=Tiny"]
-    code, out, err = call(reproduce_app.main, arguments, monkeypatch, capsys)
+    code, out, err = call(reproduce_app, arguments, monkeypatch, capsys)
     assert code == 0, err
     assert "| conditional softmax |" in out
     page = (output / "report.html").read_text()
@@ -350,5 +346,5 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(place, monkeyp
     runs = list((place / "runs").glob("htc/hwv/*/result.json"))
     assert len(runs) == 2 * 5
     written = [run.stat().st_mtime_ns for run in runs]
-    assert call(reproduce_app.main, arguments, monkeypatch, capsys)[0] == 0
+    assert call(reproduce_app, arguments, monkeypatch, capsys)[0] == 0
     assert [run.stat().st_mtime_ns for run in runs] == written

@@ -36,7 +36,7 @@ __all__ = ["place"]  # a fixture
 def test_every_loss_trains_and_predicts(settings, place, monkeypatch, capsys):
     run = place / "-".join(["every", *settings]).replace("=", "")
     arguments = [*common_arguments(place, settings[0]), *settings[1:], f"run_dir={run}", "training.epochs=1"]
-    code, out, err = call(train_app.main, arguments, monkeypatch, capsys)
+    code, out, err = call(train_app, arguments, monkeypatch, capsys)
     assert code == 0, err
     assert "top_down_threshold" in out
     logged = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
@@ -47,7 +47,7 @@ def test_every_loss_trains_and_predicts(settings, place, monkeypatch, capsys):
     assert config.get("stop", False) == ("loss.stop=true" in settings)
     decoder = "expected_hf" if "softmax" in settings[0] else "top_down_threshold"
     arguments = [f"model={run / 'model'}", "text=atom energy", f"decoder={decoder}"]
-    code, out, err = call(predict_app.main, arguments, monkeypatch, capsys)
+    code, out, err = call(predict_app, arguments, monkeypatch, capsys)
     assert (code, out.splitlines()[0]) == (0, "atom energy"), err
 
 
@@ -81,7 +81,7 @@ def test_without_a_loss_the_training_labels_choose_it(case, place, tmp_path, mon
     by_name = [f"loss={name}", *(["loss.stop=true"] if stop else [])]
     outcomes = []
     for loss in ([], by_name):
-        code, out, err = call(train_app.main, [*shared, *loss], monkeypatch, capsys)
+        code, out, err = call(train_app, [*shared, *loss], monkeypatch, capsys)
         assert code == 0, err
         outcomes.append(out)
         chosen = [line for line in err.splitlines() if line.startswith("loss: ")]
@@ -112,19 +112,19 @@ def test_settings_that_do_not_go_with_the_chosen_loss(labels, settings, message,
     (tmp_path / "documents.jsonl").write_text("".join(lines))
     shared = [a for a in common_arguments(place) if not a.startswith(("loss=", "dataset.dir="))]
     arguments = [*shared, f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run'}", *settings]
-    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(train_app, arguments, monkeypatch, capsys)
     assert (code, message in err.splitlines()[-1]) == (2, True), err
 
 
 def test_a_rule_of_one_path_is_refused_for_probabilities_of_several(place, monkeypatch, capsys):
     run = place / "rules"
     arguments = [*common_arguments(place, "bce"), f"run_dir={run}", "training.epochs=1"]
-    assert call(train_app.main, arguments, monkeypatch, capsys)[0] == 0
+    assert call(train_app, arguments, monkeypatch, capsys)[0] == 0
     arguments = [f"model={run / 'model'}", "text=atom"]
-    code, _, err = call(predict_app.main, [*arguments, "decoder=expected_hf"], monkeypatch, capsys)
+    code, _, err = call(predict_app, [*arguments, "decoder=expected_hf"], monkeypatch, capsys)
     assert code == 2
     assert "decoder=expected_hf takes the probabilities of one path" in err
-    code, _, err = call(predict_app.main, [*arguments, "decoder=best"], monkeypatch, capsys)
+    code, _, err = call(predict_app, [*arguments, "decoder=best"], monkeypatch, capsys)
     assert code == 2
     assert "decoder must be one of threshold, tuned_threshold" in err
 
@@ -146,16 +146,14 @@ def test_awkward_documents(loss, place, tmp_path, monkeypatch, capsys):
     arguments = [a for a in common_arguments(place, loss) if not a.startswith("dataset.dir=")]
     arguments += [f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run'}", "training.epochs=30", "training.learning_rate=1e-2"]
     arguments += ["loss.stop=true"] if loss == "conditional_softmax" else []
-    code, out, err = call(train_app.main, arguments, monkeypatch, capsys)
+    code, out, err = call(train_app, arguments, monkeypatch, capsys)
     assert code == 0, err
     assert json.loads((tmp_path / "run/result.json").read_text())["dataset"]["nodes"] == 9
     decoder = "argmax_end" if loss == "conditional_softmax" else "top_down_threshold"
     assert json.loads((tmp_path / "run/model/config.json").read_text())["decoder"] == decoder
     arguments = [f"model={tmp_path / 'run/model'}", "format=jsonl"]
     arguments += [] if loss == "conditional_softmax" else ["decoder=top_down"]  # too few documents to be sure of anything
-    code, out, err = call(
-        predict_app.main, arguments, monkeypatch, capsys, stdin="paint brush\n力と光\n" + "song " * 5000 + "\n"
-    )
+    code, out, err = call(predict_app, arguments, monkeypatch, capsys, stdin="paint brush\n力と光\n" + "song " * 5000 + "\n")
     assert code == 0, err
     first, second, _ = [json.loads(line)["labels"] for line in out.splitlines()]
     assert [step["label"] for step in first[0]] == ["Arts", "Basics", "Paint"]
@@ -167,10 +165,10 @@ def test_from_a_table_to_predictions(place, tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.csv").write_text("\n".join(["text,area,topic", *rows]))
     arguments = [a for a in common_arguments(place) if not a.startswith("dataset")]
     arguments += ["dataset=table", f"dataset.file={tmp_path / 'mine.csv'}", f"run_dir={tmp_path / 'run'}"]
-    code, out, err = call(train_app.main, [*arguments, "training.epochs=20"], monkeypatch, capsys)
+    code, out, err = call(train_app, [*arguments, "training.epochs=20"], monkeypatch, capsys)
     assert code == 0, err
     arguments = [f"model={tmp_path / 'run/model'}", "text=gene plant animal"]
-    code, out, err = call(predict_app.main, arguments, monkeypatch, capsys)
+    code, out, err = call(predict_app, arguments, monkeypatch, capsys)
     assert code == 0, err
     assert "Science" in out
     assert "Biology" in out
@@ -186,7 +184,7 @@ def test_documents_go_to_wandb_only_when_asked_for(asked_for, place, tmp_path, m
     arguments = [a for a in common_arguments(place) if not a.startswith("dataset")]
     arguments += ["dataset=table", f"dataset.file={tmp_path / 'mine.csv'}", f"run_dir={tmp_path / 'run'}", "training.epochs=1"]
     arguments += ["tracking.documents=true"] if asked_for else []
-    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(train_app, arguments, monkeypatch, capsys)
     assert code == 0, err
     (offline,) = (tmp_path / "run/wandb").glob("offline-run-*")
     (log,) = offline.glob("*.wandb")
@@ -202,14 +200,14 @@ def test_documents_go_to_wandb_only_when_asked_for(asked_for, place, tmp_path, m
 
 def test_epochs_cannot_be_raised_and_it_says_why(place, tmp_path, monkeypatch, capsys):
     arguments = [*common_arguments(place), "tracking.mode=disabled", f"runs={tmp_path}"]
-    code, out, err = call(train_app.main, [*arguments, "training.epochs=1"], monkeypatch, capsys)
+    code, out, err = call(train_app, [*arguments, "training.epochs=1"], monkeypatch, capsys)
     assert code == 0, err
     finished = out.rpartition("run: ")[2].strip()
-    code, _, err = call(train_app.main, [*arguments, "training.epochs=2", f"run_dir={finished}"], monkeypatch, capsys)
+    code, _, err = call(train_app, [*arguments, "training.epochs=2", f"run_dir={finished}"], monkeypatch, capsys)
     assert code == 2
     assert "(different: training.epochs): the learning rate falls over all epochs" in err
     assert "trained anew; choose another run_dir or remove that one" in err
-    code, _, err = call(train_app.main, [*arguments, "training.epochs=2"], monkeypatch, capsys)
+    code, _, err = call(train_app, [*arguments, "training.epochs=2"], monkeypatch, capsys)
     assert code == 0, err
     assert f"{finished} differs in training.epochs only, and is not gone on with: the learning rate falls" in err
 
@@ -260,7 +258,7 @@ def test_two_processes_make_the_steps_of_one(encoder, place):
 )
 def test_what_cannot_select_epochs_is_refused_at_once(settings, message, place, monkeypatch, capsys):
     arguments = [*common_arguments(place), f"run_dir={place / 'refused'}", *settings]
-    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(train_app, arguments, monkeypatch, capsys)
     assert (code, message in err) == (2, True), err
     assert not (place / "refused").exists()
 
@@ -268,7 +266,7 @@ def test_what_cannot_select_epochs_is_refused_at_once(settings, message, place, 
 def test_epochs_are_selected_by_any_metric_of_any_rule(place, monkeypatch, capsys):
     run = place / "selected"
     arguments = [*common_arguments(place), f"run_dir={run}", "select=dev/expected_hf/path_f1_macro", "training.patience=3"]
-    code, _, err = call(train_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(train_app, arguments, monkeypatch, capsys)
     assert code == 0, err
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     kept = json.loads((run / "result.json").read_text())["kept"]

@@ -30,7 +30,7 @@ TEXT, AREA, TOPIC, PART = "text (all)", "area, wide", "topic=[x] ${y}", "which '
 
 
 def called(app, arguments, monkeypatch, capsys):
-    code, out, err = call(app.main, arguments, monkeypatch, capsys)
+    code, out, err = call(app, arguments, monkeypatch, capsys)
     assert code == 0, err
     return out
 

@@ -263,7 +263,7 @@ def test_a_reference_that_is_no_pair_is_refused(app, reference, message, pretrai
     arguments = [f"model={pretrained / 'model'}", f"reference={reference}"]
     if app != "analyze":
         arguments.append(f"runs={tmp_path}")
-    code, out, err = call(apps[app].main, arguments, monkeypatch, capsys)
+    code, out, err = call(apps[app], arguments, monkeypatch, capsys)
     assert (code, out) == (2, "")
     assert message in err
 
@@ -279,7 +279,7 @@ def test_a_reference_that_is_no_pair_is_refused(app, reference, message, pretrai
 )
 def test_an_evaluation_that_cannot_be_is_refused(arguments, message, pretrained, tmp_path, monkeypatch, capsys):
     arguments = [f"model={pretrained / 'model'}", f"runs={tmp_path}", *arguments]
-    code, _, err = call(finetune_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(finetune_app, arguments, monkeypatch, capsys)
     assert code == 2
     assert message in err
 
@@ -329,13 +329,15 @@ def test_so_it_is_in_a_reproduction_whose_methods_are_measured_differently(pretr
         "algorithm.episodes=4",
         "algorithm.learning_rate=1e-30",
         "evaluation_examples=7",
-        "methods=[{name: one}, {name: farther, extra_digits: 2}]",
+        "experiment=null",
+        "title=two",
+        "methods={one: {}, farther: {extra_digits: 2}}",
         f"runs={tmp_path / 'runs'}",
         f"output={tmp_path / 'output'}",
         "tracking.mode=disabled",
         "jobs=1",
     ]
-    code, _, err = call(reproduce_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(reproduce_app, arguments, monkeypatch, capsys)
     assert code == 0, err
     table = (tmp_path / "output" / "table.md").read_text().replace("**", "").splitlines()[2:]
     rows = table_rows([cell.strip() for cell in line.strip("| ").split("|")] for line in table)

@@ -260,7 +260,7 @@ def test_analysis_of_a_model_against_itself(pretrained, tmp_path, monkeypatch, c
     output = tmp_path / "out" / "analysis"
     values = {"model": config.model, "reference": config.model, "examples": 6, "problems": 2, "samples": 2, "output": output}
     arguments = [f"{key}={value}" for key, value in values.items()]
-    code, printed, err = call(analyze_app.main, arguments, monkeypatch, capsys)
+    code, printed, err = call(analyze_app, arguments, monkeypatch, capsys)
     assert code == 0, err
     result = json.loads((output / "analysis.json").read_text())
     assert (output / "report.html").read_text().count("<svg") == 3
@@ -280,7 +280,7 @@ def test_analysis_of_a_model_against_itself(pretrained, tmp_path, monkeypatch, c
         assert (place["field"].startswith("operand")) or place["group"] not in ("critical", "operand lists")
     assert "critical tokens" in printed
     assert "drift from" in printed
-    code, _, err = call(analyze_app.main, arguments, monkeypatch, capsys)
+    code, _, err = call(analyze_app, arguments, monkeypatch, capsys)
     assert (code, "exists; choose another output" in err) == (2, True)
 
 
@@ -378,7 +378,7 @@ def test_bad_settings_are_one_sentence_and_exit_code_2(app, arguments, message, 
         arguments = [f"model={pretrained / 'model'}", *arguments]
     if app in (pretrain_app, finetune_app, reproduce_app):
         arguments = [f"runs={tmp_path}", *arguments]
-    code, out, err = call(app.main, arguments, monkeypatch, capsys)
+    code, out, err = call(app, arguments, monkeypatch, capsys)
     assert code == 2, err
     assert message in err
     assert not out
@@ -418,7 +418,7 @@ def test_a_model_that_cannot_be_used_is_told(damage, message, pretrained, tmp_pa
         (folder / "tokenizer.json").write_text(tokenizer.replace('"u":', '"x":'))
     if damage == "weights":
         (folder / "model.safetensors").write_bytes(b"no weights")
-    code, _, err = call(evaluate_app.main, [f"model={folder}", "examples=2"], monkeypatch, capsys)
+    code, _, err = call(evaluate_app, [f"model={folder}", "examples=2"], monkeypatch, capsys)
     assert code == 2
     assert message in err
 
@@ -432,18 +432,20 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
         "algorithm.episodes=4",
         "evaluation_examples=2",
         "evaluate_every=1",
-        "methods=[{name: free, penalty: {weighting: none}}, {name: ours, penalty: {beta: 1}}]",
+        "experiment=null",
+        "title=two",
+        "methods={free: {penalty: none}, ours: {penalty.beta: 1}}",
         f"runs={tmp_path / 'runs'}",
         f"output={tmp_path / 'output'}",
         "tracking.mode=disabled",
     ]
-    code, out, err = call(reproduce_app.main, arguments, monkeypatch, capsys)
+    code, out, err = call(reproduce_app, arguments, monkeypatch, capsys)
     assert code == 0, err
     assert "| ours |" in out
     page = (tmp_path / "output" / "report.html").read_text()
     assert page.count("<svg") == 13
     assert "<h2>The 4 runs</h2>" in page
-    assert f"<code>rlkl-finetune model={pretrained / 'model'} penalty.weighting=none" in page
+    assert f"<code>rlkl-finetune model={pretrained / 'model'} penalty=none" in page
     assert page.count("<pre") == 3
     assert "each of the 2 seeds" in page  # too few for an interval
     assert "(95% interval" not in page
@@ -453,7 +455,7 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
     assert {file.stem for file in (tmp_path / "output").glob("*.svg")} >= {"success", "critical_commas", "weights"}
     results = [file.stat().st_mtime_ns for file in sorted((tmp_path / "runs").rglob("result.json"))]
     assert len(results) == 4 + 8  # fine-tunings, and rows of the evaluation before
-    call(reproduce_app.main, arguments, monkeypatch, capsys)
+    call(reproduce_app, arguments, monkeypatch, capsys)
     assert [file.stat().st_mtime_ns for file in sorted((tmp_path / "runs").rglob("result.json"))] == results
 
 
@@ -466,7 +468,7 @@ def test_models_can_be_held_against_each_other_before_any_fine_tuning(pretrained
         f"runs={tmp_path / 'runs'}",
         f"output={tmp_path / 'output'}",
     ]
-    code, out, err = call(reproduce_app.main, arguments, monkeypatch, capsys)
+    code, out, err = call(reproduce_app, arguments, monkeypatch, capsys)
     assert code == 0, err
     assert f"({tmp_path / 'another'})" in out
     page = (tmp_path / "output" / "report.html").read_text()

@@ -33,7 +33,7 @@ def records(folder):
 
 def test_a_job_of_htc_returns_what_epochs_are_selected_by(place, tmp_path, monkeypatch, capsys):
     told = ["--multirun", f"hydra.sweep.dir={tmp_path}", f"select={','.join(JOBS)}", *common_arguments(place)]
-    code, out, err = call(train_app.main, told, monkeypatch, capsys)
+    code, out, err = call(train_app, told, monkeypatch, capsys)
     assert code == 0, err
     for record, name in zip(records(tmp_path), JOBS.values(), strict=True):
         kept = json.loads((tmp_path / record["run_dir"] / "result.json").read_text())["kept"]
@@ -51,7 +51,7 @@ def test_a_job_of_htc_returns_what_epochs_are_selected_by(place, tmp_path, monke
 def test_a_job_of_rlkl_returns_an_accuracy(pretrained, tmp_path, monkeypatch, capsys):
     told = ["--multirun", f"hydra.sweep.dir={tmp_path}", f"runs={tmp_path}", f"model={pretrained / 'model'}", "seed=0,1"]
     told += ["algorithm.episodes=4", "algorithm.iterations=1", "algorithm.minibatch_size=2", "evaluation_examples=4"]
-    code, out, err = call(finetune_app.main, told, monkeypatch, capsys)
+    code, out, err = call(finetune_app, told, monkeypatch, capsys)
     assert code == 0, err
     for record in records(tmp_path):
         history = json.loads((tmp_path / record["run_dir"] / "result.json").read_text())["history"]
@@ -60,7 +60,7 @@ def test_a_job_of_rlkl_returns_an_accuracy(pretrained, tmp_path, monkeypatch, ca
     told = ["--multirun", f"hydra.sweep.dir={tmp_path / 'pretrain'}", f"runs={tmp_path}", "seed=0,1", "trained_digits=1"]
     told += ["architecture={layers: 1, heads: 1, width: 8, positions: 384}", "evaluation_examples=1"]
     told += ["training.epochs=1", "training.examples_per_epoch=4", "training.batch_size=4"]
-    code, _, err = call(pretrain_app.main, told, monkeypatch, capsys)
+    code, _, err = call(pretrain_app, told, monkeypatch, capsys)
     assert code == 0, err
     assert [record["score"] for record in records(tmp_path / "pretrain")] == [0.0, 0.0]
 
@@ -103,7 +103,7 @@ def test_a_large_encoder_without_a_gpu(encoder, warned, place, without_gpu, capl
 def test_the_papers_size_is_warned_of_before_it_begins(app, arguments, said, place, tmp_path, without_gpu, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     documents = [] if app is rl_reproduce_app else ["dataset=custom", f"dataset.dir={place / 'data'}"]
-    code, _, err = call(app.main, [*arguments, *documents], monkeypatch, capsys)
+    code, _, err = call(app, [*arguments, *documents], monkeypatch, capsys)
     assert code == 2  # the model is not there
     assert f"no CUDA device was found: {said}" in err
 

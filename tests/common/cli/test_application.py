@@ -78,7 +78,7 @@ def test_a_folder_that_is_not_there_is_told(monkeypatch, tmp_path, capsys):
 
 def test_a_launcher_that_is_not_installed_is_told_with_its_extra(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("rlkl_htc_common.extras._is_installed", lambda name: False)
-    monkeypatch.setattr(application, "_describe", lambda error: "another")
+    monkeypatch.setattr(application, "describe", lambda error: "another")
     assert run(monkeypatch, tmp_path, lambda config: None, "hydra/launcher=submitit_nowhere") == 2
     told = "prog: this needs hydra-submitit-launcher, not installed here: pip install 'app[cluster]'\n"
     assert capsys.readouterr().err == told

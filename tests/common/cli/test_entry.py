@@ -60,7 +60,7 @@ def test_every_console_script_and_module_is_known_here():
         *(f"rlkl-{name}" for name in ("pretrain", "finetune", "evaluate", "analyze", "reproduce")),
     }
     files = [file for file in PACKAGES.glob("*/src/**/*.py") if '\nif __name__ == "__main__":' in file.read_text()]
-    assert all(re.search(r'^    begin\("', file.read_text(), re.MULTILINE) for file in files)
+    assert all(re.search(r'^    (begin\("|scripts\.)', file.read_text(), re.MULTILINE) for file in files)
     assert {".".join(file.relative_to(PACKAGES).with_suffix("").parts[2:]) for file in files} == {
         m for modules in MODULES.values() for m in modules
     }

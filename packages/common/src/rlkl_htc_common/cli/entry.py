@@ -29,7 +29,13 @@ def begin(distribution: str) -> None:
 
 
 def run(distribution: str, command: str, configs: str) -> None:
-    """Be a command: compose its config, and only then import what does its work.
+    """Be a command: answer signals, and then see `compose_and_do`."""
+    begin(distribution)
+    compose_and_do(distribution, command, configs)
+
+
+def compose_and_do(distribution: str, command: str, configs: str) -> None:
+    """Compose a command's config, and only then import what does its work.
 
     Args:
         distribution: that it comes with, after which its folder of configs is called; its work is `task(config)` of the module
@@ -37,14 +43,12 @@ def run(distribution: str, command: str, configs: str) -> None:
         command: what its config is called.
         configs: the module with the schemas of configs: `SCHEMAS`, by command, and `register`.
     """
-    begin(distribution)
     from rlkl_htc_common.cli.application import run_application  # here, for signals are answered by now
 
     known = import_module(configs)
     known.register()
-    run_application(
-        Later(f"{distribution}.commands.{command}"), application=distribution, config=command, schema=known.SCHEMAS[command]
-    )
+    work = Later(f"{distribution}.commands.{command}")
+    run_application(work, application=distribution, config=command, schema=known.SCHEMAS[command])
 
 
 class Later:

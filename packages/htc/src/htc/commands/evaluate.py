@@ -4,6 +4,12 @@ htc-evaluate model=runs/htc/icd10cm/.../model
 htc-evaluate model=... dataset=custom dataset.dir=my/documents split=dev output=scores.json
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from htc.commands import scripts
+
+    scripts.evaluate()
+
+
 import logging
 from pathlib import Path
 from typing import Any

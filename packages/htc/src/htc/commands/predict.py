@@ -10,6 +10,12 @@ Without `model`, the model that was trained last under `runs` is used; without `
 path to a leaf, or one that may end above, or several, as its training documents had them.
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from htc.commands import scripts
+
+    scripts.predict()
+
+
 import json
 import logging
 import sys

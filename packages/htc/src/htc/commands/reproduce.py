@@ -8,6 +8,12 @@
 Finished runs are not run again, and a killed one continues, so the same command can be given until it ends.
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from htc.commands import scripts
+
+    scripts.reproduce()
+
+
 import logging
 import shlex
 import sys

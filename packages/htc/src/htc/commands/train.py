@@ -7,7 +7,7 @@ htc-train --multirun loss=bce,conditional_softmax seed=0,1,2
 torchrun --nproc-per-node 2 -m htc.commands.train encoder=minilm   two processes (GPUs, where there are any), same batches
 """
 
-if __name__ == "__main__":  # by torchrun
+if __name__ == "__main__":  # before what takes seconds to import
     from htc.commands import scripts
 
     scripts.train()

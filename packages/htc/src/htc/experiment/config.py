@@ -222,7 +222,7 @@ class ReproduceConfig(TrainConfig):
 
 
 def train_config(values: Mapping[str, Any], dataset: str) -> TrainConfig:
-    """A training's config from plain containers, as `asdict` gives them. Args: dataset: the name of the schema of its dataset."""
+    """A training's config from plain containers, as `asdict` gives them. Args: dataset: the name of its dataset's schema."""
     (schema,) = (schema for schema in DATASETS.values() if schema.__name__ == dataset)
     parts = {
         "dataset": schema(**values["dataset"]),

@@ -5,6 +5,12 @@ rlkl-analyze                                  the embedded model, about two minu
 rlkl-analyze model=runs/rlkl/finetune/RUN/model reference=addition-n5 output=outputs/analysis
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from rlkl.commands import scripts
+
+    scripts.analyze()
+
+
 import math
 import shlex
 import sys

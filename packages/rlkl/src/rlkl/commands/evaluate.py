@@ -6,6 +6,12 @@ rlkl-evaluate digits=[5,6] operands=[varying] output=evaluation.json
 rlkl-evaluate digits=[5,6] operands=[training_mix] temperature=2    as the RL figures of the paper are evaluated
 """
 
+if __name__ == "__main__":  # before what takes seconds to import
+    from rlkl.commands import scripts
+
+    scripts.evaluate()
+
+
 import logging
 import math
 import os

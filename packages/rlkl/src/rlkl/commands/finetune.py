@@ -8,7 +8,7 @@ rlkl-finetune --multirun penalty=none,standard,prioritized,matched_mean seed=0,1
 torchrun --nproc-per-node 2 -m rlkl.commands.finetune         two processes (GPUs, where there are any), same episodes
 """
 
-if __name__ == "__main__":  # by torchrun or python -m
+if __name__ == "__main__":  # before what takes seconds to import
     from rlkl.commands import scripts
 
     scripts.finetune()

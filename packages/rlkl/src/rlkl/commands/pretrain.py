@@ -6,7 +6,7 @@ rlkl-pretrain trained_digits=7 architecture=small
 rlkl-pretrain experiment=pretrain_paper            N = 7, 85M parameters; for a GPU
 """
 
-if __name__ == "__main__":  # by torchrun or python -m
+if __name__ == "__main__":  # before what takes seconds to import
     from rlkl.commands import scripts
 
     scripts.pretrain()
