@@ -36,7 +36,11 @@ SCHEMAS = {
     for name, value in vars(module).items()
     if name.endswith("Config")
 }
-FIELDS = {field.name for schema in (*SCHEMAS.values(), rlkl.commands.config.Penalty) for field in dataclasses.fields(schema)}
+FIELDS = {
+    field.name
+    for schema in (*SCHEMAS.values(), rlkl.settings.PenaltySettings, rlkl.settings.AlgorithmSettings, LossSettings)
+    for field in dataclasses.fields(schema)
+}
 NOT_INSTALLED = ("hydra/sweeper=optuna", "hydra.sweeper.")
 GROUPS = {"experiment", "profile", "sweep"}  # keys that choose a file, but are in no schema
 

@@ -1,54 +1,43 @@
 """The command that a report gives for a run leads to that run."""
 
 import shlex
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-import htc.commands.reproduce
-import htc.experiment.config
-import rlkl.commands.config
-import rlkl.commands.reproduce
 from rlkl_htc_common.cli.grammar import literal
 from rlkl_htc_common.cli.plain_text import as_override, text_keys
 from rlkl_htc_common.runs.commands import commands_of
 from rlkl_htc_common.runs.directory import config_hash
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
-FOLDER = "a 'folder', of: 3\\"
-PACKAGES = {"htc": (htc, "htc-train", "train"), "rlkl": (rlkl, "rlkl-finetune", "finetune")}
-GRIDS = [
-    (file.parents[1].name, file.stem, profile)
-    for file in sorted(CONF.glob("*/experiment/*.yaml"))
-    for profile in ("embedded", *(["paper"] if file.stem in ("hwv", "controls") else []))
-    if not file.read_text().splitlines()[1].startswith("# rlkl-pretrain")
-]
+from .grids import CONF, FOLDER, GRIDS, grid_of
+
+PROGRAMS = {"htc": ("htc-train", "train"), "rlkl": ("rlkl-finetune", "finetune")}
+OF_TWO_PROFILES = ("hwv", "controls")
 
 
-@pytest.fixture
-def hydra_config():
-    yield
-    HydraConfig.instance().cfg = None
-
-
-@pytest.mark.parametrize(("package", "experiment", "profile"), GRIDS)
-def test_the_command_of_a_run_composes_to_its_config(package, experiment, profile, hydra_config):
-    module, program, application = PACKAGES[package]
-    module.config.register()
+@pytest.mark.parametrize(
+    ("package", "experiment", "profile"),
+    [
+        (package, experiment, profile)
+        for package, experiment in GRIDS
+        for profile in ("embedded", *(["paper"] if experiment in OF_TWO_PROFILES else []))
+    ],
+)
+def test_the_command_of_a_run_composes_to_its_config(package, experiment, profile):
+    program, application = PROGRAMS[package]
     told = [f"experiment={experiment}", f"profile={profile}"]
+    _, methods, by_name = grid_of(package, *told)
+    runs = [replace(run, seed=3) for run in by_name.values()]
+    if package == "htc":
+        runs = [
+            replace(run, dataset=replace(run.dataset, dir=FOLDER) if hasattr(run.dataset, "dir") else run.dataset)
+            for run in runs
+        ]
     with initialize_config_dir(str(CONF / package), version_base="1.3"):
-        config = compose("reproduce", told, return_hydra_config=True)
-        HydraConfig.instance().set_config(config)
-        OmegaConf.set_struct(config, False)
-        del config["hydra"]
-        if package == "htc" and OmegaConf.is_missing(config.dataset, "dir"):
-            config.dataset.dir = FOLDER
-        runs = module.reproduce.grid(OmegaConf.to_object(config))
-        commands = commands_of(program, application, runs)
+        commands = commands_of(program, application, runs, [method.choices for method in methods])
         assert len(set(commands)) == len(runs)
         for run, command in [*zip(runs, commands, strict=True)][-1:]:
             first, *arguments = shlex.split(command)

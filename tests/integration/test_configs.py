@@ -5,12 +5,9 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
@@ -18,15 +15,15 @@ import htc.commands.train
 import htc.experiment.config
 import rlkl.commands.config
 import rlkl.commands.finetune
-from htc.commands import reproduce as htc_reproduce
 from htc.settings import OBJECTIVES
-from rlkl.commands.reproduce import axis_of, grid, names_of
+from rlkl.commands.reproduce import axis_of, check_grid, check_runs
 from rlkl.model.completion import check_positions
 from rlkl.model.language_model import packaged_models
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common.errors import InputError
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from .grids import CONF, GRIDS, grid_of
+
 HTC = {
     "train": htc.experiment.config.TrainConfig,
     "evaluate": htc.experiment.config.EvaluateConfig,
@@ -47,10 +44,9 @@ CHOICES = [
     (package, group.name, file.stem)
     for package in SCHEMAS
     for group in (CONF / package).iterdir()
-    if group.is_dir() and group.name not in ("hydra", "sweep")
+    if group.is_dir() and group.name != "hydra"
     for file in sorted(group.glob("*.yaml"))
 ]
-SWEEPS = sorted(CONF.glob("*/sweep/*.yaml"))
 EXPERIMENTS = sorted(CONF.glob("*/experiment/*.yaml"))
 FILL = {"dataset.dir": "folder", "dataset.file": "table.csv", "model": "folder"}
 
@@ -78,7 +74,7 @@ def application_of(package, group, choice):
 
 @pytest.mark.parametrize("package", SCHEMAS)
 def test_every_application_has_its_config(package):
-    shared = {"app", "classifier"} if package == "htc" else {"app"}
+    shared = {"app", "classifier"} if package == "htc" else {"app", "finetuning", "steps"}
     assert {file.stem for file in (CONF / package).glob("*.yaml")} == {*SCHEMAS[package], *shared}
 
 
@@ -104,26 +100,6 @@ def test_an_experiment_begins_with_the_command_that_runs_it(file):
     assert second.startswith(("# make ", "# htc-reproduce", "# rlkl-reproduce", "# rlkl-pretrain"))
 
 
-@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: f"{file.parents[1].name}-{file.stem}")
-def test_jobs_of_a_sweep_can_be_run(file):
-    package = file.parents[1].name
-    first, second = file.read_text().splitlines()[:2]
-    command, choice = second.removeprefix("# ").split()
-    application = command.removeprefix(f"{package}-")
-    assert (first, choice) == ("# @package _global_", f"sweep={file.stem}")
-    {"htc": htc.experiment.config, "rlkl": rlkl.commands.config}[package].register()
-    with initialize_config_dir(str(CONF / package), version_base="1.3"):
-        hydra = compose(application, [choice], return_hydra_config=True).hydra
-    params = [f"{key}={value}" for key, value in hydra.sweeper.params.items()]
-    assert hydra.mode.name == "MULTIRUN"
-    jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(params), None)[0]
-    assert len({tuple(job) for job in jobs}) == len(jobs) > 8
-    for job in jobs[:: max(len(jobs) // 4, 1)]:
-        config = typed(composed(package, application, choice, *job))
-        (rlkl.commands.finetune if package == "rlkl" else htc.commands.train).check(config)
-        assert config.tracking.group == f"{package}-sweep-{file.stem}"
-
-
 def test_a_trained_encoder_brings_its_recipe():
     assert typed(composed("htc", "train", "encoder=minilm")).training.batch_size == 16
     assert typed(composed("htc", "train", "encoder=minilm", "training=frozen_icd10cm")).training.batch_size == 256
@@ -140,17 +116,11 @@ PAPERS_CODE = {"champ": {"loss.reduction": "sum"}, "conditional_softmax_la": {"l
 
 @pytest.mark.parametrize("file", sorted((CONF / "htc").glob("experiment/*.yaml")), ids=lambda file: file.stem)
 def test_methods_of_experiments_are_choices_of_the_loss_group(file):
-    htc.experiment.config.register()
-    given = [f"experiment={file.stem}"]
-    with initialize_config_dir(str(CONF / "htc"), version_base="1.3"):
-        config = typed(compose("reproduce", given))
-        place = [] if file.stem == "icd10cm" else [f"dataset.dir={FILL['dataset.dir']}"]
-        runs = htc_reproduce.grid(config, [*given, *place])
+    config, _, runs = grid_of("htc", f"experiment={file.stem}")
     theirs = PAPERS_CODE if file.stem.startswith("paper_") else {}
     assert config.methods == {name: {"loss": name} | theirs.get(name, {}) for name in config.methods}
-    assert len(runs) == len(config.methods) * len(config.seeds)
-    for method in runs:
-        htc.commands.train.check(method.run)
+    for run in runs.values():
+        htc.commands.train.check(run)
 
 
 def test_a_choice_of_a_loss_holds_just_what_it_reads():
@@ -166,46 +136,39 @@ def test_schemas_are_there_before_torch():
     assert done.stderr.strip() == "set()"
 
 
-GRIDS = sorted(
-    file.stem
-    for file in (CONF / "rlkl").glob("experiment/*.yaml")
-    if not file.read_text().splitlines()[1].startswith("# rlkl-pretrain")
-)
+RLKL_GRIDS = sorted(name for package, name in GRIDS if package == "rlkl")
 SMALL_ONLY = {"levels", "levels_before", "tasks", "subtraction", "multiplication"}  # what compares models of its own
 
 
-@pytest.mark.parametrize("experiment", GRIDS)
+@pytest.mark.parametrize("experiment", RLKL_GRIDS)
 def test_every_grid_of_rlkl_can_be_run(experiment):
-    config = typed(composed("rlkl", "reproduce", f"experiment={experiment}"))
+    config, _, runs = grid_of("rlkl", f"experiment={experiment}")
     assert config.output.endswith("-paper") == experiment.endswith("_paper")
-    runs = grid(config)
-    assert len(runs) == len(config.methods) * len(config.seeds)
-    axis_of(config, runs)
-    for run in runs:
-        rlkl.commands.finetune.check(run)
+    check_grid(config)
+    check_runs(config, runs)
+    axis_of(config.axis, runs)
     if not experiment.endswith("_paper"):
-        assert {*config.models, *(run.model for run in runs)} <= set(packaged_models())
+        assert {*config.models, *(run.model for run in runs.values())} <= set(packaged_models())
 
 
 def test_an_axis_has_a_line_for_methods_that_differ_in_nothing_else():
-    config = typed(composed("rlkl", "reproduce", "experiment=subtraction"))
-    axis = axis_of(config, grid(config))
+    config, _, runs = grid_of("rlkl", "experiment=subtraction")
+    axis = axis_of(config.axis, runs)
     assert axis is not None
     of_weighting = {5: ""} | {alpha: f", alpha {alpha}" for alpha in (1, 0.2, 0.04, 0.008, 0.0016)}
     lines = {name: {name + rest: alpha for alpha, rest in of_weighting.items()} for name in ("prioritized", "standard")}
     assert axis == {"key": "penalty.alpha", "lines": lines}
 
 
-@pytest.mark.parametrize("experiment", sorted(set(GRIDS) - SMALL_ONLY))
+@pytest.mark.parametrize("experiment", sorted(set(RLKL_GRIDS) - SMALL_ONLY))
 def test_the_paper_profile_is_of_the_papers_models(experiment):
-    config = typed(composed("rlkl", "reproduce", f"experiment={experiment}", "profile=paper"))
+    config, _, runs = grid_of("rlkl", f"experiment={experiment}", "profile=paper")
     assert config.output.endswith("-paper")
     positions = typed(composed("rlkl", "pretrain", "experiment=pretrain_paper")).architecture.positions
-    runs = grid(config)
-    for model, digits in {*((run.model, run.extra_digits) for run in runs), *((model, 3) for model in config.models)}:
+    for model, digits in {*((run.model, run.extra_digits) for run in runs.values()), *((model, 3) for model in config.models)}:
         task, trained = re.fullmatch(r"runs/rlkl/(\w+)-n(\d+)-gpt2/model", model).groups()
         check_positions(task_named(task), positions, int(trained) + digits)
-    for name, run in zip(names_of(config), runs, strict=False):
+    for name, run in runs.items():
         assert (run.algorithm.precision, run.algorithm.iterations) == ("bf16", 40)
         level, task = re.match(r"N = (\d+), ", name), re.fullmatch(r"([a-z]+), (prioritized|standard|none)", name)
         assert not level or f"-n{level[1]}-" in run.model
@@ -217,18 +180,18 @@ def test_make_pretrains_what_the_paper_profile_starts_from():
     outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     done = subprocess.run(command, cwd=CONF.parent, env=outside, capture_output=True, text=True, check=True)
     pretrain, reproduce = (line.split() for line in done.stdout.splitlines() if line.strip())
-    assert (pretrain[0], reproduce[1:3]) == (".venv/bin/rlkl-pretrain", ["-m", "rlkl.commands.reproduce"])
+    assert (pretrain[0], reproduce[:1]) == (".venv/bin/rlkl-pretrain", [".venv/bin/rlkl-reproduce"])
     made = typed(composed("rlkl", "pretrain", *pretrain[1:]))
-    runs = grid(typed(composed("rlkl", "reproduce", *reproduce[3:])))
+    _, _, runs = grid_of("rlkl", *reproduce[1:])
     assert (made.trained_digits, made.architecture.layers, made.architecture.width) == (7, 12, 768)
-    assert {run.model for run in runs} == {f"{made.run_dir}/model"}
+    assert {run.model for run in runs.values()} == {f"{made.run_dir}/model"}
 
 
 @pytest.mark.parametrize("experiment", sorted(SMALL_ONLY))
 def test_small_models_are_refused_under_the_paper_profile(experiment):
-    config = typed(composed("rlkl", "reproduce", f"experiment={experiment}", "profile=paper"))
+    config, _, runs = grid_of("rlkl", f"experiment={experiment}", "profile=paper")
     with pytest.raises(InputError, match=r"-n5.*: small models that come with the package, and not for profile=paper"):
-        grid(config)
+        check_runs(config, runs)
 
 
 @pytest.mark.parametrize(
