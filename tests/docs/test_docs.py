@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 
 import htc.experiment.config
 import rlkl.commands.config
+from htc.settings import LossSettings
 from rlkl_htc_common.cli.plain_text import as_override, text_keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +37,8 @@ SCHEMAS = {
     for name, value in vars(module).items()
     if name.endswith("Config")
 }
-FIELDS = {field.name for schema in (*SCHEMAS.values(), rlkl.commands.config.Penalty) for field in dataclasses.fields(schema)}
+WITH_FIELDS = (*SCHEMAS.values(), LossSettings, rlkl.commands.config.Penalty)
+FIELDS = {field.name for schema in WITH_FIELDS for field in dataclasses.fields(schema)}
 NOT_INSTALLED = ("hydra/sweeper=optuna", "hydra.sweeper.")
 GROUPS = {"experiment", "profile", "sweep"}  # keys that choose a file, but are in no schema
 
