@@ -220,11 +220,18 @@ def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Section
     return errors_section(name, dataset, model.probabilities(vectors), model.decoder, model.tuned_threshold)
 
 
+def _given() -> list[str]:
+    """The overrides of the command line in Hydra's grammar, as they were written: `${...}` in a text stays escaped."""
+    given = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(given, list)
+    return [str(override) for override in given]
+
+
 def _task(config: DictConfig) -> None:
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, ReproduceConfig)
     command = shlex.join(["python", "-m", "htc.commands.reproduce", *sys.argv[1:]])
-    report = reproduce(typed, command, HydraConfig.get().overrides.task)
+    report = reproduce(typed, command, _given())
     print_result((report.parent / "table.md").read_text(encoding="utf-8") + f"\nreport: {report}")
 
 
