@@ -15,6 +15,8 @@ from hydra import compose, initialize_config_dir
 
 import htc.experiment.config
 import rlkl.commands.config
+import rlkl.settings
+from htc.settings import LossSettings
 from rlkl_htc_common.cli.plain_text import as_override, text_keys
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,6 +19,7 @@ from htc.settings import OBJECTIVES
 from rlkl.commands.reproduce import axis_of, check_grid, check_runs
 from rlkl.model.completion import check_positions
 from rlkl.model.language_model import packaged_models
+from rlkl.settings import AlgorithmSettings, PenaltySettings
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common.errors import InputError
 
@@ -88,9 +89,10 @@ def test_every_choice_composes(package, group, choice):
     config = typed(composed(package, application_of(package, group, choice), f"{group}={choice}"))
     if group in ("dataset", "loss", "encoder"):
         assert getattr(config, group).name
-    for part in ("training", "penalty", "algorithm"):
+    for part, settings in (("training", None), ("penalty", PenaltySettings), ("algorithm", AlgorithmSettings)):
         if hasattr(config, part):
-            getattr(config, part).check()
+            chosen = getattr(config, part)
+            (chosen if settings is None else settings(**vars(chosen))).check()
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: f"{file.parents[1].name}-{file.stem}")
@@ -144,7 +146,7 @@ SMALL_ONLY = {"levels", "levels_before", "tasks", "subtraction", "multiplication
 def test_every_grid_of_rlkl_can_be_run(experiment):
     config, _, runs = grid_of("rlkl", f"experiment={experiment}")
     assert config.output.endswith("-paper") == experiment.endswith("_paper")
-    check_grid(config)
+    check_grid(config, [])
     check_runs(config, runs)
     axis_of(config.axis, runs)
     if not experiment.endswith("_paper"):

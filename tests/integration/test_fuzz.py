@@ -140,7 +140,7 @@ def at(*keys, value):
         (at("head", "hidden", value="4"), "hidden is '4'"),
         (at("head", "hidden", value=10**12), "does not fit config.json"),
         (at("head", "dropout", value=7.0), "head.dropout must be"),
-        (at("loss", "tau", value=float("nan")), "tau is nan"),
+        (at("loss", "recursive_regularization", value=float("nan")), "recursive_regularization is nan"),
         (at("encoder", "name", value=["a"]), "name is"),
         (at("encoder", value=[]), "must be a mapping|saved model is damaged"),
     ],
@@ -292,7 +292,7 @@ def test_a_checkpoint_of_another_training(key, value, tmp_path):
         ("rlkl", "evaluate", "digits=" + 2000 * "[" + 2000 * "]", "cannot be read"),
         ("htc", "train", "training.learning_rate=nan", "training.learning_rate must be positive and finite"),
         ("htc", "train", "training.encoder_learning_rate=nan", "training.encoder_learning_rate must be positive and finite"),
-        ("htc", "train", "loss.tau=nan", "loss.tau must be a finite number"),
+        ("htc", "train", "loss.prior_smoothing=nan", "loss.prior_smoothing must be a finite number"),
         (
             "rlkl",
             "pretrain",

@@ -145,7 +145,7 @@ def test_a_reproduction_of_rlkl_names_commands_that_lead_to_its_runs(model, tmp_
 )
 @pytest.mark.parametrize("told", ["argument", "environment"])
 def test_make_hands_texts_on_as_they_are(told, target, variable, key, name, tmp_path):
-    for program in ("python", "htc-predict"):
+    for program in ("htc-reproduce", "htc-predict"):
         (tmp_path / program).write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
         (tmp_path / program).chmod(0o755)
     command = ["make", "-s", "-o", ".venv/.installed", f"BIN={tmp_path}", target, "DATASET=wos"]

@@ -19,7 +19,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
@@ -63,7 +63,7 @@ def compose_methods(config: str, methods: Mapping[str, Override], given: Sequenc
     Raises:
         InputError: for overrides that the config cannot have.
     """
-    given, found = list(HydraConfig.get().overrides.task if given is None else given), []
+    given, found = list(given_overrides() if given is None else given), []
     for name, settings in methods.items():
         overrides = [*given, *as_overrides(settings)]
         try:
@@ -76,6 +76,13 @@ def compose_methods(config: str, methods: Mapping[str, Override], given: Sequenc
             raise InputError(f"methods: {name}: {describe(error)}") from error
         found.append(Method(name, overrides, composed, choices))
     return found
+
+
+def given_overrides() -> list[str]:
+    """What the command that runs here was given, as it was written: `${...}` in a text stays escaped."""
+    given = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(given, list)
+    return [str(override) for override in given]
 
 
 def as_overrides(settings: Override) -> list[str]:

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -120,7 +119,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     Args: command: that the report names. Returns: the report.
     """
     started = time.monotonic()
-    check_grid(config, HydraConfig.get().overrides.task)
+    check_grid(config, grid.given_overrides())
     methods = grid.compose_methods("reproduce", config.methods)
     runs = {method.name: run_of(method.config) for method in methods}
     check_different(runs)

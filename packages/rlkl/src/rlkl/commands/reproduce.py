@@ -45,7 +45,7 @@ from rlkl_htc_common.runs.sweeps import Record
 from rlkl_htc_common.training.trainer import warn_without_gpu
 
 
-def check_grid(config: ReproduceConfig) -> None:
+def check_grid(config: ReproduceConfig, given: Sequence[str]) -> None:
     """Refuse an empty grid, one that names a run twice, and comparisons of methods that are not there. Raises InputError."""
     if not config.seeds or not (config.methods or config.models):
         raise InputError("seeds and methods must each hold at least one entry; methods may be empty where models are given.")
@@ -61,7 +61,7 @@ def check_grid(config: ReproduceConfig) -> None:
     if {name for pool in pools for name in pool} - set(names) or len(set(map(len, pools))) > 1 or [] in pools:
         raise InputError(f"pools must hold as many methods each, of {', '.join(names)}; it is {config.pools}.")
     told = [key for settings in config.methods.values() for key in settings or {} if key in ("seed", "run_dir")]
-    if told or config.run_dir is not None or config.seed != 0:
+    if told or {override.partition("=")[0].lstrip("+~") for override in given} & {"seed", "run_dir"}:
         raise InputError("a reproduction takes seeds=[...], and neither seed nor run_dir.")
 
 
@@ -91,7 +91,7 @@ def check_runs(config: ReproduceConfig, runs: Mapping[str, FinetuneConfig]) -> N
 def reproduce(config: ReproduceConfig, command: str) -> Path:
     """Evaluate, run the grid and write `report.html`, `summary.json`, `table.md` and figures. Returns: the report."""
     started = time.monotonic()
-    check_grid(config)
+    check_grid(config, grid.given_overrides())
     methods = grid.compose_methods("reproduce", {name: settings or {} for name, settings in config.methods.items()})
     runs = {method.name: run_of(method.config) for method in methods}
     check_runs(config, runs)
