@@ -16,8 +16,11 @@ from random import Random
 import pytest
 import torch
 from hierarchies import seconds
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from rlkl.commands.config import FinetuneConfig
+from rlkl.commands.config import register
+from rlkl.commands.finetune import settings_of
 from rlkl.finetuning.learner import Learner
 from rlkl.model.completion import roll_out
 from rlkl.model.language_model import load_model, move, new_model
@@ -26,12 +29,23 @@ from rlkl.model.texts import END_TOKEN, encode, longest_completion, positions_ne
 from rlkl.rollout.decoders import DynamicDecoder, StaticDecoder, advance, static_cache
 from rlkl.rollout.engine import generate
 from rlkl.tasks import addition
+from rlkl_htc_common.cli.application import conf_dir
 from rlkl_htc_common.training.trainer import make_accelerator
 
 BATCH, DIGITS, STRIDE = 50, 8, 40
 ROUNDS = 5
 NEVER = END_TOKEN + 10_000  # an end token that no row samples: all rows get the length that is asked for
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def learner() -> Learner:
+    """What rlkl-finetune works with by default."""
+    register()
+    with initialize_config_dir(str(conf_dir("rlkl")), version_base="1.3"):
+        config = OmegaConf.to_object(compose("finetune"))
+    penalty, algorithm = settings_of(config)
+    model, accelerator = load_model(config.model), make_accelerator()
+    return Learner(model, accelerator, penalty=penalty, algorithm=algorithm, extra_digits=1, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +102,7 @@ def roll_out_once():
 
 def collect_and_update_once():
     """As `test_a_collect_and_its_update`."""
-    work = Learner(FinetuneConfig(), load_model("addition-n5"), make_accelerator())
+    work = learner()
     work.update(0, *work.collect(0))
 
 
@@ -224,7 +238,7 @@ def test_cost_per_token_as_digits_grow(benchmark):
 
 def test_a_collect_and_its_update(benchmark, model, tmp_path):
     """End to end, and the update alone, of one iteration of rlkl-finetune as it comes; and with the other ways to roll out."""
-    work = Learner(FinetuneConfig(runs=str(tmp_path)), load_model("addition-n5"), make_accelerator())
+    work = learner()
     work.update(0, *work.collect(0))
     tokens, updates, iterations = [], [], []
 

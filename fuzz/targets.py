@@ -164,7 +164,8 @@ def language_model(folder: Path, source: Source) -> None:
     """A model of rlkl, and what comes first with it."""
     good.write(_one_broken(good.language_model_folder(), source), folder)
     model = rlkl.model.language_model.load_model(str(folder))
-    rlkl.commands.evaluate.settings(rlkl.commands.config.EvaluateConfig(model=str(folder), digits=[1]), model)
+    asked = rlkl.commands.config.EvaluateConfig(model=str(folder), digits=[1], operands=["varying"])
+    rlkl.commands.evaluate.settings(asked, model)
     with torch.no_grad():
         model(torch.zeros(1, 3, dtype=torch.long))
 
@@ -221,7 +222,7 @@ def _trainer(folder: Path) -> Trainer:
         good.Trained(),
         lambda epoch: data,
         torch.nn.functional.mse_loss,
-        TrainingConfig(2, 2, learning_rate=1e-3, weight_decay=0.01, warmup_fraction=0.1),
+        TrainingConfig(2, 2, learning_rate=1e-3, weight_decay=0.01, warmup_fraction=0.1, max_grad_norm=1.0),
         seed=0,
         accelerator=Accelerator(cpu=True),
         checkpoints=Checkpoints(folder),

@@ -1,4 +1,7 @@
-"""A small application with all that sweeps need of one, run by the tests as a program of its own."""
+"""A small application with all that sweeps and grids need of one, run by the tests as a program of its own.
+
+With `grid` it does jobs of its own: a square of each number in it, with each seed.
+"""
 
 import os
 import time
@@ -6,21 +9,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
+from omegaconf import OmegaConf
 
 from rlkl_htc_common.cli.application import run_application
 from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.runs import grid
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 
 
 @dataclass
 class SquareConfig:
-    x: float = MISSING
+    x: float = 0.0
     seed: int = 0
     seconds: float = 0.0
     runs: str = "runs"
     refused: list[float] = field(default_factory=list)
     broken: list[float] = field(default_factory=list)
+    grid: list[float] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    jobs: int | None = None
+
+
+def task(config):
+    if not config.grid:
+        return square(config)
+    jobs = [[*grid.given_overrides(), f"x={x}", f"seed={seed}"] for x in config.grid for seed in config.seeds]
+    records = grid.launch(square, "square", jobs, Path("outputs/grid"), "squares", config.jobs)
+    print(*(record["metrics"]["test/square"] for record in records))
 
 
 def square(config):
@@ -43,4 +58,4 @@ def square(config):
 
 if __name__ == "__main__":
     ConfigStore.instance().store(name="square_schema", node=SquareConfig)
-    run_application(square, application="toy", config="square")
+    run_application(task, application="toy", config="square")

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 import htc.experiment.config
 from htc.commands.train import train
-from rlkl.commands.config import ArchitectureConfig, PretrainConfig, PretrainingConfig
+from rlkl.commands.config import ArchitectureConfig
 from rlkl.commands.finetune import finetune
 from rlkl.commands.pretrain import pretrain
 from rlkl_htc_common.cli.application import conf_dir
@@ -31,10 +31,10 @@ __all__ = ["place"]  # a fixture
 KILLS = 50
 PATIENCE = 1800  # seconds
 OFF = TrackingConfig("disabled")
-PRETRAIN = PretrainConfig(
+PRETRAIN = recipes.pretraining(
     trained_digits=1,
     architecture=ArchitectureConfig(layers=2, heads=2, width=32, positions=384, dropout=0.1),
-    training=PretrainingConfig(epochs=8, batch_size=8, examples_per_epoch=160, muon_learning_rate=4e-3, checkpoint_steps=6),
+    training={"epochs": 8, "batch_size": 8, "examples_per_epoch": 160, "muon_learning_rate": 4e-3, "checkpoint_steps": 6},
     evaluation_examples=2,
     tracking=OFF,
 )

@@ -128,7 +128,13 @@ def test_a_reproduction_of_rlkl_names_commands_that_lead_to_its_runs(model, tmp_
         "examples=2",
         "jobs=1",
     ]
-    told += ["methods=[{name: a, penalty: {beta: 1}}, {name: b, penalty: {beta: 2}}]", "axis=penalty.beta", *QUICK]
+    told += [
+        "experiment=null",
+        "title=two",
+        "methods={a: {penalty.beta: 1}, b: {penalty.beta: 2}}",
+        "axis=penalty.beta",
+        *QUICK,
+    ]
     called(rl_reproduce_app, told, monkeypatch, capsys)
     summary = json.loads((tmp_path / f"out {ODD}" / "summary.json").read_text())
     assert list(summary["starts"]) == [model]

@@ -17,8 +17,6 @@ from rlkl.commands import pretrain as pretrain_app
 from rlkl.commands import reproduce as reproduce_app
 from rlkl.commands.config import (
     ArchitectureConfig,
-    PretrainConfig,
-    PretrainingConfig,
 )
 from rlkl.finetuning.learner import Learner
 from rlkl.model.completion import accuracy, sample
@@ -35,10 +33,10 @@ from ..rlkl import recipes
 from .entry_points import call
 
 OFF = TrackingConfig("disabled")
-PRETRAIN = PretrainConfig(
+PRETRAIN = recipes.pretraining(
     trained_digits=1,
     architecture=ArchitectureConfig(layers=2, heads=2, width=32, positions=384, dropout=0.0),
-    training=PretrainingConfig(epochs=2, batch_size=8, examples_per_epoch=80, learning_rate=3e-3, muon_learning_rate=4e-3),
+    training={"epochs": 2, "batch_size": 8, "examples_per_epoch": 80, "learning_rate": 3e-3, "muon_learning_rate": 4e-3},
     evaluation_examples=4,
     tracking=OFF,
 )

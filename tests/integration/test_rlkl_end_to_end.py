@@ -21,11 +21,7 @@ from rlkl.commands import finetune as finetune_app
 from rlkl.commands import pretrain as pretrain_app
 from rlkl.commands import reproduce as reproduce_app
 from rlkl.commands.config import (
-    AnalyzeConfig,
     ArchitectureConfig,
-    EvaluateConfig,
-    PretrainConfig,
-    PretrainingConfig,
 )
 from rlkl.finetuning import learner
 from rlkl.finetuning.learner import Learner
@@ -45,12 +41,17 @@ from .dashboard_panels import metrics_named, undocumented
 from .entry_points import call
 
 OFF = TrackingConfig("disabled")
-PRETRAIN = PretrainConfig(
+PRETRAIN = recipes.pretraining(
     trained_digits=1,
     architecture=ArchitectureConfig(layers=2, heads=2, width=32, positions=384, dropout=0.0),
-    training=PretrainingConfig(
-        epochs=3, batch_size=8, examples_per_epoch=80, learning_rate=3e-3, muon_learning_rate=4e-3, checkpoint_steps=7
-    ),
+    training={
+        "epochs": 3,
+        "batch_size": 8,
+        "examples_per_epoch": 80,
+        "learning_rate": 3e-3,
+        "muon_learning_rate": 4e-3,
+        "checkpoint_steps": 7,
+    },
     evaluation_examples=4,
     tracking=OFF,
 )
@@ -235,7 +236,7 @@ def test_the_policy_stays_where_a_strong_exact_kl_holds_it(small):
 
 
 def test_evaluation_of_a_model(pretrained, tmp_path, capsys):
-    config = EvaluateConfig(model=str(pretrained / "model"), digits=[1, 2], examples=6, generations=3, show=1)
+    config = recipes.recipe("evaluate", model=str(pretrained / "model"), digits=[1, 2], examples=6, generations=3, show=1)
     result = evaluate_app.evaluate(replace(config, output=str(tmp_path / "out" / "evaluation.json")), progress=False)
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == result
     assert [(row["operands"], row["digits"]) for row in result["rows"]] == [
@@ -254,7 +255,7 @@ def test_evaluation_of_a_model(pretrained, tmp_path, capsys):
 
 
 def test_analysis_of_a_model_against_itself(pretrained, tmp_path, monkeypatch, capsys):
-    config = AnalyzeConfig(model=str(pretrained / "model"), examples=6, problems=2, samples=2)
+    config = recipes.recipe("analyze", model=str(pretrained / "model"), examples=6, problems=2, samples=2)
     alone = analyze_app.analyze(config, progress=False)
     assert alone["drift"] is None
     output = tmp_path / "out" / "analysis"
@@ -306,7 +307,9 @@ def test_another_task_from_pretraining_to_its_report(task, sign, tokens, small, 
     text = task.prompt(Operands(38, 4)) + task.completion(Operands(38, 4))
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
-    evaluation = evaluate_app.evaluate(EvaluateConfig(model=folder, digits=[1, 2], examples=4, show=1), progress=False)
+    evaluation = evaluate_app.evaluate(
+        recipes.recipe("evaluate", model=folder, digits=[1, 2], examples=4, show=1), progress=False
+    )
     assert evaluation["task"] == task.NAME
     assert f"(50 {task.NAME}s)" in evaluate_app.summary(evaluation)
     assert sign in evaluation["scratchpads"][0]["prompt"]
@@ -499,4 +502,4 @@ def test_ctrl_c_keeps_a_checkpoint_and_exits_with_130(pretrained, tmp_path):
 
 def test_errors_of_both_packages_are_input_errors():
     with pytest.raises(CommonInputError):
-        PretrainingConfig(epochs=0).check()
+        recipes.pretraining({"epochs": 0}).training.check()

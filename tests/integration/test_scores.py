@@ -12,10 +12,11 @@ from htc.experiment.config import TrainConfig
 from rlkl.commands import finetune as finetune_app
 from rlkl.commands import pretrain as pretrain_app
 from rlkl.commands import reproduce as rl_reproduce_app
-from rlkl.commands.config import ArchitectureConfig, PretrainConfig
+from rlkl.commands.config import ArchitectureConfig
 from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.training import trainer as training
 
+from ..rlkl import recipes
 from .entry_points import call
 from .htc_runs import common_arguments, place
 from .test_rlkl_end_to_end import pretrained
@@ -119,7 +120,7 @@ def test_pretraining_of_the_papers_size(tmp_path, without_gpu, monkeypatch, capl
     monkeypatch.setattr(pretrain_app, "LARGE", 1000)
     assert training.LARGE == 50_000_000
     architecture = ArchitectureConfig(layers=1, heads=1, width=8, positions=768, dropout=0.0)
-    config = PretrainConfig(architecture=architecture, run_dir=str(tmp_path / "run"))
+    config = recipes.pretraining({}, architecture=architecture, run_dir=str(tmp_path / "run"))
     with caplog.at_level(logging.WARNING), pytest.raises(EnoughError):
         pretrain_app.pretrain(config)
     assert "no CUDA device was found: pre-training 0 million parameters is sized for a GPU and takes weeks" in caplog.text

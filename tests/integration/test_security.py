@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rlkl_htc_common.runs.parallel import run_all
 
 from htc.commands.predict import as_csv, as_text
 from htc.datasets import load_custom, load_published
@@ -521,16 +520,6 @@ def test_the_traceback_of_a_bug_is_safe_for_a_terminal(tmp_path, monkeypatch, ca
     sys.excepthook(KeyError, caught.value, caught.tb)
     sys.excepthook(ValueError, ValueError(ESCAPES), None)
     assert is_safe(capsys.readouterr().err)
-
-
-def warn_of(run):
-    logging.getLogger("htc").warning("label %s", run)
-    return {}
-
-
-def test_the_warnings_of_a_worker_are_safe_for_a_terminal(capfd):
-    run_all(warn_of, [ESCAPES], 1, "runs")
-    assert is_safe(capfd.readouterr().err.rpartition("label")[2].partition("\n")[0])
 
 
 def test_a_prediction_for_people_has_a_line_for_the_text_and_each_label():

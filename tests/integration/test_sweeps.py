@@ -15,7 +15,8 @@ import yaml
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PROGRAM = Path(__file__).with_name("sweep_application.py")
-GRID = {"x": "1,2,3,4", "seed": "0,1,2"}  # twelve jobs
+TWELVE = ["--multirun", "x=1,2,3,4", "seed=0,1,2", "hydra.sweep.dir=outputs/grid"]  # jobs
+OF_ITS_OWN = ["grid=[1,2,3,4]", "seeds=[0,1,2]"]  # the same, as jobs of a command that goes on when they are done
 
 
 @pytest.fixture
@@ -24,18 +25,13 @@ def folder(tmp_path):
     toy = tmp_path / "conf" / "toy"
     shutil.copytree(CONF / "rlkl" / "hydra", toy / "hydra")
     shutil.copy(CONF / "rlkl" / "app.yaml", toy / "app.yaml")
-    defaults = ["square_schema", "app", {"sweep": None}, "_self_"]
+    defaults = ["square_schema", "app", {"override /hydra/launcher": "cores"}, "_self_"]
     (toy / "square.yaml").write_text(yaml.safe_dump({"defaults": defaults, "hydra": {"job": {"name": "square"}}}))
-    (toy / "sweep").mkdir()
-    sweep = yaml.safe_load((CONF / "rlkl" / "sweep" / "betas.yaml").read_text())
-    sweep["hydra"] |= {"sweep": {"dir": "outputs/grid"}, "sweeper": {"params": GRID}}
-    del sweep["tracking"]
-    (toy / "sweep" / "grid.yaml").write_text("# @package _global_\n" + yaml.safe_dump(sweep, sort_keys=False))
     return tmp_path
 
 
-def start(folder, *arguments):
-    command = [sys.executable, str(PROGRAM), "sweep=grid", *arguments]
+def start(folder, *arguments, jobs=TWELVE):
+    command = [sys.executable, str(PROGRAM), *jobs, *arguments]
     environment = os.environ | {"RLKL_HTC_CONF": str(folder / "conf")}
     return subprocess.Popen(
         command,
@@ -51,8 +47,8 @@ def start(folder, *arguments):
     )
 
 
-def run(folder, *arguments):
-    process = start(folder, *arguments)
+def run(folder, *arguments, jobs=TWELVE):
+    process = start(folder, *arguments, jobs=jobs)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
@@ -235,3 +231,59 @@ def test_a_cluster_in_small(folder):
     assert code == 0, err
     assert "| 2 | 2 | 1.414, 1.414 | 5.000, 6.000 |" in out
     assert len({json.loads(file.read_text())["process"] for file in folder.glob("runs/*/result.json")}) == 4
+
+
+def test_a_grid_that_is_killed_three_times_ends_with_the_same_numbers(folder):
+    for done in (2, 5, 8):
+        process = start(folder, "seconds=0.3", jobs=OF_ITS_OWN)
+        wait_until(lambda done=done: finished(folder) >= done, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    code, out, err = run(folder, jobs=OF_ITS_OWN)
+    assert code == 0, err
+    assert [float(number) for number in out.split()] == [x**2 + 1 + seed for x in (1, 2, 3, 4) for seed in (0, 1, 2)]
+    assert len(begun(folder)) <= 12 + 3 * 4
+    assert json.loads((folder / "outputs/grid/4/job.json").read_text())["overrides"]["x"] == "2.0"
+
+
+def test_jobs_of_a_grid_that_fail_are_named_and_the_others_done(folder):
+    code, out, err = run(folder, "refused=[2]", "broken=[3]", jobs=OF_ITS_OWN)
+    assert (code, out) == (2, "")
+    (sentence,) = [line for line in err.splitlines() if line.startswith("sweep_application: ")]
+    assert sentence.startswith("sweep_application: 6 of 12 squares failed; the others are done: x must not be 2.0. x must not ")
+    assert "ZeroDivisionError" in sentence
+    assert sentence.endswith("(and 1 more)")
+    assert "Traceback" not in err
+    assert finished(folder) == 6
+
+
+@pytest.mark.parametrize("launcher", ["cores", "basic"])
+@pytest.mark.parametrize(("number", "send", "code"), [(signal.SIGINT, os.killpg, 130), (signal.SIGTERM, os.kill, 143)])
+def test_an_interruption_ends_a_grid(number, send, code, launcher, folder):
+    process = start(folder, "seconds=1", f"hydra/launcher={launcher}", jobs=OF_ITS_OWN)
+    wait_until(lambda: finished(folder) >= 1, process)
+    send(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    assert "Traceback" not in err
+    (sentence,) = [line for line in err.splitlines() if line.startswith("sweep_application: ")]
+    assert "interrupted" in sentence
+    assert len(begun(folder)) < 12
+
+
+def test_a_second_ctrl_c_leaves_no_process_of_a_grid_behind(folder):
+    process = start(folder, "seconds=60", jobs=OF_ITS_OWN)
+    wait_until(lambda: begun(folder), process)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.3)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_a_grid_on_a_cluster_in_small(folder):
+    told = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
+    code, out, err = run(folder, *told, jobs=["grid=[1,2]", "seeds=[0,1]"])
+    assert code == 0, err
+    assert out.split() == ["2.0", "3.0", "5.0", "6.0"]

@@ -39,3 +39,9 @@ def penalty(weighting="prioritized", **changes):
 def finetuning(**changes):
     """The config of rlkl-finetune, whose penalty and algorithm may be settings of the library."""
     return recipe("finetune", **changes)
+
+
+def pretraining(training, **changes):
+    """The config of rlkl-pretrain. Args: training: changes of how it trains."""
+    whole = recipe("pretrain")
+    return replace(whole, training=replace(whole.training, **training), **changes)

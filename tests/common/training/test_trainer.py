@@ -27,7 +27,7 @@ from rlkl_htc_common.training.trainer import (
     refuse_several_processes,
 )
 
-USUAL = TrainingConfig(epochs=3, batch_size=7, learning_rate=0.01, weight_decay=0.01, warmup_fraction=0.1)
+USUAL = TrainingConfig(epochs=3, batch_size=7, learning_rate=0.01, weight_decay=0.01, warmup_fraction=0.1, max_grad_norm=1.0)
 CONFIG = replace(USUAL, batch_size=4, checkpoint_steps=2)
 
 

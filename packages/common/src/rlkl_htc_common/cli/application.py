@@ -1,5 +1,6 @@
 """Entry points: Hydra applications whose errors are one sentence and whose exit code is 2 when the input is at fault."""
 
+import argparse
 import dataclasses
 import errno
 import logging
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from rlkl_htc_common.cli import entry, interruption
+from rlkl_htc_common.cli.grammar import literal
 from rlkl_htc_common.cli.plain_text import FOLDERS_OF_HYDRA, TextKey, as_override, text_keys
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import MissingExtraError, require
@@ -129,6 +131,9 @@ class Application:
         try:
             directory = str(conf_dir(application, self.distribution.replace("-", "_")))
             sys.argv[1:] = _overrides(given, self.texts)
+            if {"--help", "-h"} & set(given):
+                print_result(self._help(Path(directory), config, sys.argv[1:]))
+                return
 
             def task(config: DictConfig) -> object:
                 sys.argv[1:] = given
@@ -155,6 +160,18 @@ class Application:
             _exit(self.program, f"{broke}; what is done stays, and the same command goes on.", 1)
         finally:
             sys.argv[1:] = given
+
+    def _help(self, directory: Path, config: str, arguments: Sequence[str]) -> str:
+        from rlkl_htc_common.cli.help import help_text
+
+        options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        options.add_argument("--config-dir", "-cd", type=Path)
+        folder = options.parse_known_args(arguments)[0].config_dir
+        told = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+        told += [] if folder is None else [f"hydra.searchpath=[{literal(f'file://{folder.absolute()}')}]"]
+        with hydra.initialize_config_dir(str(directory), version_base="1.3"):
+            composed = hydra.compose(config, told, return_hydra_config=True)
+        return help_text(self.program, composed, [directory, *([] if folder is None else [folder])])
 
     def __call__(self, config: DictConfig) -> object:
         """The task, or one job of a sweep, whose score is returned."""

@@ -32,6 +32,10 @@ class TrackingConfig:
     """How wandb is used; the environment variable WANDB_MODE, where set, beats `mode`.
 
     Attributes:
+        mode: offline, online or disabled.
+        project, entity: where runs go on wandb; null for your default entity.
+        group: puts runs together there.
+        tags: words to find them by.
         documents: whether texts of documents, with their labels and predictions, may go to wandb.
     """
 

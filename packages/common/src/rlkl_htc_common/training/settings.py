@@ -13,7 +13,8 @@ class TrainingConfig:
     """How a model is trained. The numbers of each recipe are in its YAML.
 
     Attributes:
-        epochs, batch_size: passes over the training data, items in a step.
+        epochs: passes over the training data.
+        batch_size: items in a step.
         micro_batch_size: items that go through the model at a time, where memory holds no more: their gradients are added up to
             that of the whole batch. Null for all of them.
         learning_rate: the peak after warm-up.
@@ -31,7 +32,7 @@ class TrainingConfig:
     learning_rate: float = MISSING
     weight_decay: float = MISSING
     warmup_fraction: float = MISSING
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = MISSING
     precision: str = "fp32"
     checkpoint_steps: int | None = None
     patience: int | None = None

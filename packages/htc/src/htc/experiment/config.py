@@ -23,14 +23,23 @@ from rlkl_htc_common.training.settings import TrainingConfig
 
 @dataclass
 class DatasetConfig:
-    """What every dataset has: a name."""
+    """What every dataset has.
+
+    Attributes:
+        name: what runs and reports call it.
+    """
 
     name: str = MISSING
 
 
 @dataclass
 class DrawnConfig(DatasetConfig):
-    """Shares and a seed for splits that are drawn."""
+    """What datasets have whose splits are drawn.
+
+    Attributes:
+        dev_fraction, test_fraction: the shares of documents for dev and test, where the data name none themselves.
+        split_seed: of the draw.
+    """
 
     dev_fraction: float = MISSING
     test_fraction: float = MISSING
@@ -39,14 +48,24 @@ class DrawnConfig(DatasetConfig):
 
 @dataclass
 class Icd10cmConfig(DrawnConfig):
-    """See htc.datasets.icd10cm."""
+    """See htc.datasets.icd10cm.
+
+    Attributes:
+        max_documents: take so many, drawn at random; null for all.
+    """
 
     max_documents: int | None = None
 
 
 @dataclass
 class CustomConfig(DrawnConfig):
-    """See htc.datasets.custom."""
+    """See htc.datasets.custom.
+
+    Attributes:
+        dir: the folder of the files.
+        taxonomy: the name of the file of the hierarchy; null for the only one that ends in .taxonomy.
+        train, dev, test: the names of the files of documents (JSON lines); null for those with these words in their names.
+    """
 
     dir: str = MISSING
     taxonomy: str | None = None
@@ -57,7 +76,17 @@ class CustomConfig(DrawnConfig):
 
 @dataclass
 class TableConfig(DrawnConfig):
-    """See htc.datasets.table."""
+    """See htc.datasets.table.
+
+    Attributes:
+        file: the table, .csv or .tsv, with the names of columns in its first line.
+        text: the column of the texts.
+        levels: the columns of the labels from the top level down; null for all others.
+        path: the column of the labels where one cell holds them all, from the top down; instead of `levels`.
+        separator: what stands between the labels of a path.
+        path_separator: what stands between several paths in one cell; null where each has one.
+        split: the column that says train, dev or test; null to draw them.
+    """
 
     file: str = MISSING
     text: str = MISSING
@@ -70,7 +99,12 @@ class TableConfig(DrawnConfig):
 
 @dataclass
 class PublishedConfig(DatasetConfig):
-    """See htc.datasets.published; the splits are the official ones."""
+    """See htc.datasets.published; the splits are the official ones.
+
+    Attributes:
+        dir: the folder of the files.
+        max_depth: cut the hierarchy below so many levels; null for all.
+    """
 
     dir: str = MISSING
     max_depth: int | None = None
@@ -118,9 +152,12 @@ def _loss_of(values: dict[str, Any]) -> LossConfig:
 
 @dataclass
 class FinetuningConfig(TrainingConfig):
-    """How a classifier is trained; `learning_rate` is that of the head, `encoder_learning_rate` that of a trained encoder."""
+    """How a classifier is trained; `learning_rate` is that of the head.
 
-    max_grad_norm: float = MISSING
+    Attributes:
+        encoder_learning_rate: that of a trained encoder.
+    """
+
     encoder_learning_rate: float = MISSING
 
     def check(self) -> None:
@@ -154,7 +191,15 @@ class HeadConfig:
 
 @dataclass
 class TrainConfig:
-    """htc-train."""
+    """htc-train.
+
+    Attributes:
+        select: the metric on dev that the epoch is selected by; null for the last epoch.
+        seed: of the weights, of their dropout and of the order of documents.
+        runs: the folder that run directories go into.
+        run_dir: the directory of this run; null for one below `runs`, named by what has an effect.
+        cache_dir: where features of texts are kept.
+    """
 
     dataset: DatasetConfig = MISSING
     encoder: EncoderConfig = MISSING
@@ -171,7 +216,14 @@ class TrainConfig:
 
 @dataclass
 class EvaluateConfig:
-    """htc-evaluate."""
+    """htc-evaluate.
+
+    Attributes:
+        model: the folder of a model, RUN/model.
+        split: train, dev or test.
+        output: a JSON file to write; null for none.
+        cache_dir: where features of texts are kept.
+    """
 
     model: str = MISSING
     dataset: DatasetConfig = MISSING
@@ -182,7 +234,19 @@ class EvaluateConfig:
 
 @dataclass
 class PredictConfig:
-    """htc-predict."""
+    """htc-predict.
+
+    Attributes:
+        model: the folder of a model, RUN/model; null for the last one below `runs`.
+        runs: the folder of run directories.
+        text: a text to label.
+        input: a file of texts; null with no `text` for standard input.
+        input_format: how it is read; null for what its ending says, and of standard input, a text a line.
+        text_column: of a table; null for that which the model was trained with, or `text`.
+        decoder: the inference rule; null for the one that suits the model.
+        format: text, jsonl or csv.
+        batch_size: texts at a time.
+    """
 
     model: str | None = None
     runs: str = MISSING

@@ -26,7 +26,13 @@ from rlkl_htc_common.training.settings import TrainingConfig
 
 @dataclass
 class ArchitectureConfig:
-    """The sizes of a GPT-2."""
+    """The sizes of a GPT-2.
+
+    Attributes:
+        layers, heads, width: of the network.
+        positions: tokens that fit into it, prompt and completion.
+        dropout: in training.
+    """
 
     layers: int = MISSING
     heads: int = MISSING
@@ -77,6 +83,9 @@ class PretrainConfig:
         trained_digits: N; operands have up to so many digits.
         evaluation_examples: problems in each evaluation set.
         saved_dtype: of the weights on disk.
+        seed: of the weights, and of the problems.
+        runs: the folder that run directories go into.
+        run_dir: the directory of this run; null for one below `runs`, named by what has an effect.
     """
 
     task: str = MISSING
@@ -117,6 +126,9 @@ class FinetuneConfig:
         evaluate_every: iterations between evaluations; there is always one before the first and one after the last.
         evaluation_examples: problems in each evaluation set.
         evaluation: what they are, and how they are answered.
+        seed: of problems, samples and the order of minibatches.
+        runs: the folder that run directories go into.
+        run_dir: the directory of this run; null for one below `runs`, named by what has an effect.
     """
 
     model: str = MISSING
@@ -151,6 +163,7 @@ class EvaluateConfig:
         generations: problems that certainty is measured on.
         temperature: 0 takes the most likely character each time.
         show: how many coloured scratchpads to print.
+        seed: of the problems.
         output: a JSON file to write.
     """
 
@@ -177,6 +190,7 @@ class AnalyzeConfig:
         problems: those for counterfactual rollouts; this and `samples` are what takes the time.
         samples: continuations after each character that is forced.
         temperature: of the continuations.
+        seed: of problems and continuations.
         output: a new folder for analysis.json, a report and its figures.
     """
 

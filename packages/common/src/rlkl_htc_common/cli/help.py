@@ -1,0 +1,81 @@
+"""What `--help` says: the choices of each group, and each key with its value and what it means.
+
+Meanings are read from the docstrings of the schemas, from the lines below `Attributes:`.
+"""
+
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from rlkl_htc_common.cli.grammar import literal
+
+WIDEST = 110
+ATTRIBUTE = re.compile(r"^(\w[\w, ]*): ?(.*)$")
+
+
+def help_text(program: str, config: DictConfig, folders: list[Path]) -> str:
+    """The help of a command.
+
+    Args:
+        program: its name.
+        config: composed, with Hydra's part.
+        folders: that its configs were looked for in.
+    """
+    hydra = config.hydra
+    groups = [group for group in hydra.runtime.choices if group.partition("/")[0] != "hydra"]
+    choices = {group: choices_of(group, folders) for group in groups}
+    launchers = choices_of("hydra/launcher", folders)
+    lines = [hydra.help.header.strip(), "", f"Usage: {program} [key=value ...] [--multirun] [--cfg job] [--version]", ""]
+    lines += ["Choices (group=choice):", ""]
+    for group, names in choices.items():
+        lines += _wrapped(f"{group}={hydra.runtime.choices[group]}", ", ".join(names))
+    lines += _wrapped("hydra/launcher", f"of several jobs: {', '.join(['basic', *launchers])}, or another that is installed")
+    lines += ["", "Settings (key=value):", ""]
+    for key, value, meaning in settings_of(config):
+        shown = "must be given" if value == "???" else literal(value)
+        lines += _wrapped(f"{key}: {shown}" if value == "???" else f"{key}={shown}", meaning)
+    return "\n".join([*lines, ""])
+
+
+def choices_of(group: str, folders: list[Path]) -> list[str]:
+    """The choices of a group, by name."""
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def settings_of(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, object, str]]:
+    """Each key of a config with its value and its meaning. Args: config: without Hydra's part, or with it."""
+    meant = meanings(OmegaConf.get_type(config))
+    for key in map(str, config):
+        if not prefix and key == "hydra":
+            continue
+        value = "???" if OmegaConf.is_missing(config, key) else config[key]
+        if isinstance(value, DictConfig) and OmegaConf.get_type(value) not in (dict, None):
+            yield from settings_of(value, f"{prefix}{key}.")
+        else:
+            plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            yield f"{prefix}{key}", plain, meant.get(key, "")
+
+
+def meanings(schema: type | None) -> Mapping[str, str]:
+    """What the settings of a schema mean, by name: from its docstring, and those of the classes that it comes from."""
+    found: dict[str, str] = {}
+    for each in reversed(getattr(schema, "__mro__", ())):
+        _, _, attributes = (each.__doc__ or "").partition("Attributes:\n")
+        names: list[str] = []
+        for line in textwrap.dedent(attributes.partition("\n\n")[0]).splitlines():
+            begins = ATTRIBUTE.match(line)
+            if begins and not line.startswith(" "):
+                names = [name.strip() for name in begins[1].split(",")]
+                found |= dict.fromkeys(names, begins[2])
+            else:
+                found |= {name: f"{found[name]} {line.strip()}" for name in names}
+    return found
+
+
+def _wrapped(what: str, meaning: str) -> list[str]:
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    return [f"  {what}", *textwrap.wrap(meaning, width, initial_indent=" " * 6, subsequent_indent=" " * 6)]
