@@ -129,7 +129,7 @@ def test_a_reproduction_of_rlkl_names_commands_that_lead_to_its_runs(model, tmp_
         "jobs=1",
     ]
     told += [
-        "experiment=null",
+        "~experiment",
         "title=two",
         "methods={a: {penalty.beta: 1}, b: {penalty.beta: 2}}",
         "axis=penalty.beta",

@@ -19,6 +19,7 @@ from rlkl.commands.config import (
     ArchitectureConfig,
 )
 from rlkl.finetuning.learner import Learner
+from rlkl.finetuning.progress import Progress
 from rlkl.model.completion import accuracy, sample
 from rlkl.model.language_model import load_model, task_of
 from rlkl.model.sequences import next_token_logits
@@ -98,8 +99,8 @@ def same(a, b):
         {},
         {"evaluate_every": 2},
         {"evaluate_every": 100},
-        {"algorithm": {"name": "ppo", "passes": 2}},
-        {"algorithm": {"name": "grpo", "group_size": 2}},
+        {"algorithm": {"name": "ppo", "passes": 2, "clip_range": 0.2}},
+        {"algorithm": {"name": "grpo", "group_size": 2, "clip_range": 0.2}},
         {"penalty": recipes.penalty("standard", target_kl=1e-9)},
         {"penalty": recipes.penalty("shuffled", beta=2.0)},
         {"evaluation": AccuracySettings("training_mix", 2.0)},
@@ -230,7 +231,9 @@ def test_a_finetuned_model_is_trained_on_with_its_anchor_where_it_was(small, tmp
     assert moved["history"][0] == held["history"][0]
     config = replace(small, model=tuned, reference=small.model)
     start, reference = finetune_app.load(config)
-    learner = Learner(config, start, finetune_app.make_accelerator(), reference)
+    penalty, algorithm = finetune_app.settings_of(config)
+    how = {"penalty": penalty, "algorithm": algorithm, "extra_digits": 1, "seed": 0}
+    learner = Learner(start, finetune_app.make_accelerator(), **how, reference=reference)
     episodes = learner.collect(0)[0]
     scores = learner.score(episodes)
     logits = next_token_logits(load_model(small.model), episodes)
@@ -286,8 +289,7 @@ def test_accuracy_is_measured_as_the_config_says(small):
     model = load_model(small.model)
     task = task_of(model)
     for operands, temperature in (("varying", 0.0), ("identical", 0.0), ("training_mix", 2.0)):
-        config = replace(small, evaluation=AccuracySettings(operands, temperature), evaluation_examples=40)
-        scores = Learner(config, load_model(small.model), finetune_app.make_accelerator()).evaluate()
+        scores = Progress(task, 1, 2, 40, AccuracySettings(operands, temperature)).scores(model)
         for name, digits in (("N", 1), ("longer", 2)):
             problems = sample(task, operands, digits, 40, 0, 1)
             assert scores[f"eval/accuracy_{name}"] == accuracy(model, problems, temperature)
@@ -327,7 +329,7 @@ def test_so_it_is_in_a_reproduction_whose_methods_are_measured_differently(pretr
         "algorithm.episodes=4",
         "algorithm.learning_rate=1e-30",
         "evaluation_examples=7",
-        "experiment=null",
+        "~experiment",
         "title=two",
         "methods={one: {}, farther: {extra_digits: 2}}",
         f"runs={tmp_path / 'runs'}",

@@ -28,7 +28,7 @@ MODULES = {
         "rlkl.commands.analyze",
         "rlkl.commands.reproduce",
     ],
-    "rlkl-htc-common": ["rlkl_htc_common.dashboards", "rlkl_htc_common.manifest"],
+    "rlkl-htc-common": ["rlkl_htc_common.dashboards", "rlkl_htc_common.manifest", "rlkl_htc_common.report.again"],
 }
 
 

@@ -1,0 +1,61 @@
+"""make report: draw a report again, from what runs left.
+
+python -m rlkl_htc_common.report.again FOLDER    of a reproduction, of a multirun
+"""
+
+if __name__ == "__main__":  # before what takes seconds to import
+    from rlkl_htc_common.cli.entry import begin
+
+    begin("rlkl-htc-common")
+
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from rlkl_htc_common.cli.application import BAD_INPUT, print_result
+from rlkl_htc_common.cli.entry import program_name
+from rlkl_htc_common.cli.interruption import stoppable
+from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.report.run_list import GRID
+from rlkl_htc_common.report.sweep import finish
+from rlkl_htc_common.runs.directory import read_json
+from rlkl_htc_common.runs.sweeps import RECORD
+from rlkl_htc_common.terminal import printable
+
+PACKAGES = ("rlkl", "htc")  # whose `commands.reproduce.draw` draws the report of a grid
+
+
+def draw(folder: Path) -> None:
+    """Draw the report in a folder again.
+
+    Raises:
+        InputError: where the folder is of neither kind, or a run is missing or damaged.
+    """
+    if (folder / GRID).exists():
+        package = read_json(folder / GRID, "give the command of the reproduction again").get("package")
+        if package not in PACKAGES:
+            raise InputError(
+                f"{folder / GRID} is of none of {', '.join(PACKAGES)}; give the command of the reproduction again."
+            )
+        print_result(f"report: {import_module(f'{package}.commands.reproduce').draw(folder)}")
+    elif any(folder.glob(f"*/{RECORD}")):
+        finish(program_name(), folder)
+    else:
+        raise InputError(f"{folder} holds neither {GRID} of a reproduction nor */{RECORD} of a multirun.")
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        if len(sys.argv) != 2:
+            raise InputError("expected one folder: python -m rlkl_htc_common.report.again FOLDER")
+        with stoppable():
+            draw(Path(sys.argv[1]))
+    except InputError as error:
+        print(printable(f"{program_name()}: {error}", keep=""), file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()
