@@ -18,7 +18,7 @@ from rlkl.tasks.tokenizer import character_tokenizer
 from rlkl_htc_common.errors import InputError
 
 WEIGHTS = "model.safetensors"
-PRETRAINED = Path(__file__).parent / "pretrained"  # what comes with the package, by name
+PRETRAINED = Path(__file__).parents[1] / "pretrained"  # what comes with the package, by name
 FIRST_TASK = "addition"  # that of models which were made when there was no other
 # What transformers raises for files that are not what it expects.
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, ImportError, StrictDataclassError)
