@@ -31,7 +31,7 @@ def commands_of(program: str, config: str, runs: Sequence[Any]) -> list[str]:
     base = OmegaConf.to_container(compose(config, chosen), resolve=True)
     assert isinstance(base, dict)
     plain = flatten({str(key): value for key, value in base.items()})
-    return [shlex.join([program, *chosen, *_arguments(plain, run)]) for run in runs]
+    return [shlex.join([program, *own_configs(), *chosen, *_arguments(plain, run)]) for run in runs]
 
 
 def _arguments(base: Mapping[str, Any], run: Any) -> list[str]:
@@ -65,3 +65,9 @@ def override_for_people(override: str, config: DictConfig, keys: Mapping[str, Te
     value = OmegaConf.select(config, key)
     argument = as_argument(key, value if value is None or isinstance(value, str) else list(value), keys)
     return key, argument.partition("=")[2], argument
+
+
+def own_configs() -> list[str]:
+    """The option that makes a command find the user's own configs; empty where `--config-dir` was not given."""
+    sources = HydraConfig.get().runtime.config_sources
+    return [word for source in sources if source.provider == "command-line" for word in ("--config-dir", source.path)]
