@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.conf import ConfigSourceInfo
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -57,9 +58,7 @@ def test_commands_that_run_something_again_name_the_folder(place):
         HydraConfig.instance().set_config(config)
         assert own_configs() == []
         OmegaConf.set_readonly(config.hydra, False)
-        config.hydra.runtime.config_sources.append(
-            {"path": str(place / "my conf"), "schema": "file", "provider": "command-line"}
-        )
+        config.hydra.runtime.config_sources.append(ConfigSourceInfo(str(place / "my conf"), "file", "command-line"))
         HydraConfig.instance().set_config(config)
         assert own_configs() == ["--config-dir", str(place / "my conf")]
     HydraConfig.instance().cfg = None
