@@ -89,7 +89,7 @@ class Place:
         )
 
     def run(self, *command: str, code: int = 0, says: str = "") -> None:
-        """Run a command, and exit unless it ends with this code and says this in one line (for 0, anywhere)."""
+        """Run a command, and exit unless it ends with this code and says this: at the end if it fails, anywhere else."""
         started = time.monotonic()
         models = {
             name: self._last(pattern) for name, pattern in (("htc_model", "htc/table/*"), ("rl_model", "rlkl/finetune/*"))
@@ -107,7 +107,7 @@ class Place:
             check=False,
         )
         shown = re.sub(r"\s+", " ", " ".join(words))[:100]
-        if done.returncode != code or says not in done.stdout + done.stderr or (code and done.stderr.count("\n") != 1):
+        if done.returncode != code or says not in (done.stderr.splitlines()[-1] if code else done.stdout):
             sys.exit(f"{done.stdout}{done.stderr}\nfailed: {shown}: exit code {done.returncode}, not {code} with {says!r}")
         self.passed += 1
         print(f"{time.monotonic() - started:5.1f} s  {shown}", flush=True)
