@@ -49,7 +49,8 @@ SCRIPTS = {
 MODULES = {
     "htc[train]": "htc.commands.train",
     "rlkl[train]": "rlkl.commands.finetune",
-    "rlkl-htc-common[train]": "rlkl_htc_common.dashboards",
+    "rlkl-htc-common[dashboards]": "rlkl_htc_common.dashboards",
+    "rlkl-htc-common[train]": "rlkl_htc_common.manifest",
 }
 TABLE = ("dataset=table", "dataset.file=documents.csv")
 TINY_HTC = ("training.epochs=1", "head.hidden=16")
