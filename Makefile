@@ -9,7 +9,7 @@ MEMBERS := -e packages/common -e 'packages/htc[train,minilm,icd10,cluster,dashbo
 # The tests compare with PyEvALL, which asks for NumPy 1.26 to the letter but works with 2; so it comes without its needs.
 PYEVALL := 0.2.11
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc sweep-rl sweep-htc dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
+.PHONY: help setup test test-all test-wheels docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc sweep-rl sweep-htc dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT=".
 test-all: .venv/.installed ## run the slow tests too (a quarter of an hour more): kills, tutorials, pages in a browser
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group browser
 	$(BIN)/python -m pytest -n 2
+
+test-wheels: .venv/.installed ## build the packages, install them alone, and use them from an empty folder (3 to 10 minutes)
+	$(BIN)/python .ci/wheels.py
 
 docs: .venv/.installed ## build docs/ into outputs/docs; a broken link inside it is an error
 	rm -rf outputs/docs

@@ -91,8 +91,16 @@ def test_every_choice_is_described():
         assert set(re.findall(r"`(\w+)`", choices)) == files, group
 
 
+def write_files(folder):
+    """Write the YAML files that the pages show with their name in a first comment."""
+    for page in TEXTS.values():
+        for name, text in re.findall(r"```yaml\n# ([\w./-]+\.yaml)\n(.*?)```", page, flags=re.DOTALL):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_composes(command):
+def test_every_command_composes(command, tmp_path):
     words = shlex.split(re.sub(r"\$\([^)]*\)", "folder", command), comments=True)
     words = [SCRIPTS.get(word, word) for word in words]
     assert not [word for word in words if re.fullmatch(r"(htc|rlkl)-\w+", word)]
@@ -107,6 +115,11 @@ def test_every_command_composes(command):
     overrides = [as_override(word, texts, sweeping) for word in overrides]
     if sweeping:  # one job of the grid
         overrides = [re.sub(r"=(?:choice\(|tag\(log, interval\()?([^,\[]*),.*", r"=\1", word) for word in overrides]
+    if "--config-dir" in words:
+        folder = tmp_path / words[words.index("--config-dir") + 1]
+        write_files(tmp_path)
+        assert any(folder.rglob("*.yaml"))
+        overrides.append(f"hydra.searchpath=[file://{folder}]")
     settings.register()
     with initialize_config_dir(str(ROOT / "conf" / package), version_base="1.3"):
         compose(application, overrides, return_hydra_config=True)

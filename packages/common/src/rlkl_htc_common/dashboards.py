@@ -7,7 +7,7 @@ python -m rlkl_htc_common.dashboards push=true entity=NAME   save them on the se
 if __name__ == "__main__":  # before what takes seconds to import
     from rlkl_htc_common.cli.entry import begin
 
-    begin("rlkl-htc-common")
+    begin("rlkl-htc-common", "dashboards")
 
 
 import json

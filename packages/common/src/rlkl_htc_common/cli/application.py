@@ -83,11 +83,10 @@ def run_application(
     program = entry.program_name()
     entry.show_version_if_asked(distribution or application)
     global _running
-    texts = FOLDERS_OF_HYDRA | ({} if schema is None else text_keys(schema))
-    _running = Application(program, task, texts, distribution or application)
+    _running = Application(program, task, FOLDERS_OF_HYDRA | ({} if schema is None else text_keys(schema)))
     with interruption.answering(program):
         try:
-            _running.run(application, config)
+            _running.run(application, config, distribution or application)
         except KeyboardInterrupt:
             sys.exit(interruption.exit_code())
         except Exception:
@@ -109,27 +108,26 @@ def running() -> "Application":
 
 
 class Application:
-    """A task and how it is called. Args: texts: keys whose values are plain text; distribution: that it comes with."""
+    """A task and how it is called. Args: texts: keys whose values are plain text."""
 
     def __init__(
         self,
         program: str,
         task: Callable[[DictConfig], object],
         texts: dict[str, TextKey],
-        distribution: str,
     ) -> None:
-        self.program, self.task, self.texts, self.distribution = program, task, texts, distribution
+        self.program, self.task, self.texts = program, task, texts
         self.composed = False
 
     def doing(self, job: Callable[[DictConfig], object]) -> "Application":
         """The same with another task."""
-        return Application(self.program, job, self.texts, self.distribution)
+        return Application(self.program, job, self.texts)
 
-    def run(self, application: str, config: str) -> None:
+    def run(self, application: str, config: str, distribution: str) -> None:
         """Compose and call the task, once or for each job of a sweep; exit at what is no bug."""
         given = sys.argv[1:]
         try:
-            directory = str(conf_dir(application, self.distribution.replace("-", "_")))
+            directory = str(conf_dir(application, distribution.replace("-", "_")))
             sys.argv[1:] = _overrides(given, self.texts)
             if {"--help", "-h"} & set(given):
                 print_result(self._help(Path(directory), config, sys.argv[1:]))
@@ -146,7 +144,7 @@ class Application:
         except InputError as error:
             _exit(self.program, str(error), BAD_INPUT)
         except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
-            _exit(self.program, _missing_launcher(error, self.distribution) or describe(error), BAD_INPUT)
+            _exit(self.program, _missing_launcher(error, distribution) or describe(error), BAD_INPUT)
         except Exception as error:
             if interruption.received() is not None:
                 raise

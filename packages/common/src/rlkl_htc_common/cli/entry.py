@@ -12,17 +12,17 @@ from rlkl_htc_common.cli import interruption
 BAD_INPUT = 2  # the exit code
 
 
-def begin(distribution: str) -> None:
+def begin(distribution: str, extra: str = "train") -> None:
     """Answer signals from here on, and `--version` with the version of a distribution, at which the process exits.
 
-    It exits, too, where the distribution's extra `train` is not installed: better now than when a report is drawn.
+    It exits, too, where an extra that the command needs is not installed: better now than when a report is drawn.
     """
     interruption.answer_signals(program_name())
     show_version_if_asked(distribution)
     from rlkl_htc_common.extras import MissingExtraError, require  # here, for it takes as long as all else
 
     try:
-        require(f"{distribution}[train]")
+        require(f"{distribution}[{extra}]")
     except MissingExtraError as error:
         print(f"{program_name()}: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)

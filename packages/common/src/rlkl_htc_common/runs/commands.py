@@ -33,7 +33,7 @@ def commands_of(program: str, config: str, runs: Sequence[Any], choices: Sequenc
             base = OmegaConf.to_container(compose(config, list(told)), resolve=True)
             assert isinstance(base, dict)
             bases[told] = flatten({str(key): value for key, value in base.items()})
-        commands.append(shlex.join([program, *told, *_arguments(bases[told], run)]))
+        commands.append(shlex.join([program, *own_configs(), *told, *_arguments(bases[told], run)]))
     return commands
 
 
@@ -68,3 +68,9 @@ def override_for_people(override: str, config: DictConfig, keys: Mapping[str, Te
     value = OmegaConf.select(config, key)
     argument = as_argument(key, value if value is None or isinstance(value, str) else list(value), keys)
     return key, argument.partition("=")[2], argument
+
+
+def own_configs() -> list[str]:
+    """The option that makes a command find the user's own configs; empty where `--config-dir` was not given."""
+    sources = HydraConfig.get().runtime.config_sources
+    return [word for source in sources if source.provider == "command-line" for word in ("--config-dir", source.path)]

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlkl_htc_common.cli import interruption
 from rlkl_htc_common.cli.plain_text import TextKey
-from rlkl_htc_common.runs.commands import override_for_people
+from rlkl_htc_common.runs.commands import override_for_people, own_configs
 from rlkl_htc_common.runs.cores import start_quietly
 from rlkl_htc_common.runs.directory import write_json
 from rlkl_htc_common.terminal import PrintableFormatter
@@ -136,7 +136,7 @@ def run_job(
     record: Record = {
         "number": hydra.job.num,
         "overrides": {key: value for key, value, _ in told},
-        "command": shlex.join([program, *(argument for _, _, argument in told)]),
+        "command": shlex.join([program, *own_configs(), *(argument for _, _, argument in told)]),
         "run_dir": None,
         "metrics": {},
         "score": None,

@@ -1,7 +1,5 @@
 """Where a model is unsure, and where it goes wrong."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,13 +23,13 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def certainties(model: GPT2LMHeadModel, sequences: Sequences) -> list[list[float]]:
+def certainties(model: "GPT2LMHeadModel", sequences: Sequences) -> list[list[float]]:
     """The negentropy of the model before each completion token, the end token included, for each of B sequences."""
     values = negentropy(next_token_logits(model, sequences.to(model.device))).cpu()  # (B, T)
     return [row[mask].tolist() for row, mask in zip(values, sequences.mask, strict=True)]
 
 
-def certainty_gaps(model: GPT2LMHeadModel, operands: Sequence[Operands], trained_digits: int) -> dict[str, Any]:
+def certainty_gaps(model: "GPT2LMHeadModel", operands: Sequence[Operands], trained_digits: int) -> dict[str, Any]:
     """How much less certain the model is at some characters than at the others (Table 1), on right completions.
 
     The gap of a group in one problem is the mean certainty of its characters minus that of all others.
@@ -103,7 +101,7 @@ def errors(task: Task, operands: Sequence[Operands], texts: Sequence[str], train
 
 
 def scratchpads(
-    model: GPT2LMHeadModel, operands: Sequence[Operands], texts: Sequence[str], trained_digits: int
+    model: "GPT2LMHeadModel", operands: Sequence[Operands], texts: Sequence[str], trained_digits: int
 ) -> list[dict[str, Any]]:
     """Completions with the model's certainty at each character, for `rlkl.report.scratchpad_view`."""
     task = task_of(model)

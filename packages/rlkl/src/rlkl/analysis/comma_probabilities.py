@@ -4,8 +4,6 @@ The right text is given, and what the model would do at each place is read off. 
 those that a model would not reach by itself, and no character is taken for its neighbour.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -71,7 +69,7 @@ class CriticalProbabilities:
             raise ValueError(f"no operand has more than {trained_digits} digits.")
 
     @torch.no_grad()
-    def scores(self, model: GPT2LMHeadModel) -> dict[str, float]:
+    def scores(self, model: "GPT2LMHeadModel") -> dict[str, float]:
         """Means over the problems.
 
         Returns:

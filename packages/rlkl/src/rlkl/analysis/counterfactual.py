@@ -9,8 +9,6 @@ So it says of a place what the definition of critical tokens claims for theirs (
 being told where they are. It does not say how likely the model is to err there; `Outcome.probability` does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
@@ -81,7 +79,7 @@ class Branch(NamedTuple):
 
 @torch.no_grad()
 def sample_places(
-    model: GPT2LMHeadModel, operands: Sequence[Operands], trained_digits: int, rng: Random, batch_size: int = 50
+    model: "GPT2LMHeadModel", operands: Sequence[Operands], trained_digits: int, rng: Random, batch_size: int = 50
 ) -> list[Place]:
     """The critical tokens of each problem, and as many other characters of each of three kinds, to compare them with.
 
@@ -118,7 +116,7 @@ def _choose(task: Task, operands: Operands, certainty: Tensor, trained_digits: i
 
 
 def counterfactuals(
-    model: GPT2LMHeadModel,
+    model: "GPT2LMHeadModel",
     operands: Sequence[Operands],
     places: Sequence[Place],
     *,
@@ -165,7 +163,7 @@ def counterfactuals(
 
 @torch.no_grad()
 def alternatives(
-    model: GPT2LMHeadModel, operands: Sequence[Operands], places: Sequence[Place], batch_size: int = 50
+    model: "GPT2LMHeadModel", operands: Sequence[Operands], places: Sequence[Place], batch_size: int = 50
 ) -> tuple[list[float], list[str]]:
     """For each place the probability of the right character, and the most likely other one: empty for the end of the text."""
     sequences = right_sequences(task_of(model), operands)
@@ -198,7 +196,7 @@ def _batches(
 
 
 def _continue(
-    model: GPT2LMHeadModel,
+    model: "GPT2LMHeadModel",
     operands: Sequence[Operands],
     batch: Sequence[Branch],
     temperature: float,

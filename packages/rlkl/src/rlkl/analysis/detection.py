@@ -7,8 +7,6 @@ takes no knowledge of where that would be.
 Only the order of scores counts, so `max_probability` and `min_entropy`, one a function of the other, find the same.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -79,7 +77,7 @@ def r_precision(labels: Labels, scores: Scores) -> float:
 
 
 @torch.no_grad()
-def uncertainties(model: GPT2LMHeadModel, operands: Sequence[Operands], batch_size: int = 50) -> dict[str, list[Scores]]:
+def uncertainties(model: "GPT2LMHeadModel", operands: Sequence[Operands], batch_size: int = 50) -> dict[str, list[Scores]]:
     """1 - certainty before each token of the right completions, the end token included.
 
     Taken in float64: most characters are so certain that float32 tells their order no more.
@@ -168,7 +166,7 @@ def detection(labels: Sequence[Labels], scores: Sequence[Scores], fields: Sequen
 
 
 def detect(
-    model: GPT2LMHeadModel, operands: Sequence[Operands], texts: Sequence[str], trained_digits: int
+    model: "GPT2LMHeadModel", operands: Sequence[Operands], texts: Sequence[str], trained_digits: int
 ) -> dict[str, dict[str, Any]]:
     """Each question, for each certainty.
 

@@ -4,8 +4,6 @@
 fine-tuning did to skills that were there before, on those of N + 1 where it changed what it was meant to change.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,7 +39,7 @@ class Comparison(NamedTuple):
 
 
 @torch.no_grad()
-def compare(policy: GPT2LMHeadModel, reference: GPT2LMHeadModel, sequences: Sequences, batch_size: int = 50) -> Comparison:
+def compare(policy: "GPT2LMHeadModel", reference: "GPT2LMHeadModel", sequences: Sequences, batch_size: int = 50) -> Comparison:
     """Both models on the same texts, a batch at a time. Args: policy, reference: on one device. Returns: on the CPU."""
     mask = sequences.mask.cpu()
     divergence, changed = torch.zeros(mask.shape), torch.zeros_like(mask)
@@ -104,8 +102,8 @@ def drift(comparison: Comparison, fields: Sequence[Sequence[str]]) -> dict[str, 
 
 
 def drift_by_digits(
-    policy: GPT2LMHeadModel,
-    reference: GPT2LMHeadModel,
+    policy: "GPT2LMHeadModel",
+    reference: "GPT2LMHeadModel",
     digits: Sequence[int],
     operands: str = "varying",
     examples: int = 100,
