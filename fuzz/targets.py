@@ -340,7 +340,7 @@ def configs(folder: Path, source: Source) -> None:
 
 
 def _conf_files(package: str, application: str) -> good.Files:
-    parts = {f"{application}.yaml", "app.yaml", "classifier.yaml"}
+    parts = {f"{application}.yaml", "classifier.yaml", "finetuning.yaml"}
     found = {}
     for file in sorted((CONF / package).rglob("*.yaml")):
         if file.parent != CONF / package or file.name in parts:

@@ -75,7 +75,7 @@ def application_of(package, group, choice):
 
 @pytest.mark.parametrize("package", SCHEMAS)
 def test_every_application_has_its_config(package):
-    shared = {"app", "classifier"} if package == "htc" else {"app", "finetuning", "steps"}
+    shared = {"classifier"} if package == "htc" else {"finetuning", "steps"}
     assert {file.stem for file in (CONF / package).glob("*.yaml")} == {*SCHEMAS[package], *shared}
 
 

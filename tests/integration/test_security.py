@@ -480,8 +480,7 @@ def complain(config):
 
 
 def call_application(task, tmp_path, monkeypatch, **more):
-    conf = Path(__file__).resolve().parents[2] / "conf"
-    good.write({"app/main.yaml": b"defaults: [app, _self_]\n", "app/app.yaml": (conf / "htc/app.yaml").read_bytes()}, tmp_path)
+    good.write({"app/main.yaml": b"defaults: [app, _self_]\n"}, tmp_path)
     monkeypatch.setenv("RLKL_HTC_CONF", str(tmp_path))
     monkeypatch.setattr("sys.argv", ["prog"])
     run_application(task, application="app", config="main", **more)

@@ -23,8 +23,7 @@ OF_ITS_OWN = ["grid=[1,2,3,4]", "seeds=[0,1,2]"]  # the same, as jobs of a comma
 def folder(tmp_path):
     """A working directory with the application's configs: ours, but for what is swept over."""
     toy = tmp_path / "conf" / "toy"
-    shutil.copytree(CONF / "rlkl" / "hydra", toy / "hydra")
-    shutil.copy(CONF / "rlkl" / "app.yaml", toy / "app.yaml")
+    toy.mkdir(parents=True)
     defaults = ["square_schema", "app", {"override /hydra/launcher": "cores"}, "_self_"]
     (toy / "square.yaml").write_text(yaml.safe_dump({"defaults": defaults, "hydra": {"job": {"name": "square"}}}))
     return tmp_path

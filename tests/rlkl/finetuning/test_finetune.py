@@ -244,7 +244,9 @@ def test_the_policy_learns_from_the_tokens_of_which_it_is_least_sure(batch):
 def test_updates_see_the_policy_that_acted(model, temperature):
     prompts, rollouts = roll_out(model, [Operands(1, 23), Operands(45, 6)], temperature, torch.Generator().manual_seed(0))
     sequences = from_samples(prompts, rollouts.samples(), END_TOKEN)
-    logits, values = ActorCritic(model, initial_value=-0.5)(sequences)
+    actor_critic = ActorCritic(model)
+    actor_critic.set_value(-0.5)
+    logits, values = actor_critic(sequences)
     log_probs = token_log_probs(logits / temperature, sequences.targets)
     torch.testing.assert_close(log_probs[sequences.mask], rollouts.log_probs[rollouts.mask], atol=5e-5, rtol=1e-4)
     assert torch.equal(values, torch.full_like(values, -0.5))

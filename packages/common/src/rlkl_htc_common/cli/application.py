@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from rlkl_htc_common.cli import entry, interruption
+from rlkl_htc_common.cli import entry, hydra_defaults, interruption
 from rlkl_htc_common.cli.grammar import literal
 from rlkl_htc_common.cli.plain_text import FOLDERS_OF_HYDRA, TextKey, as_override, text_keys
 from rlkl_htc_common.errors import InputError
@@ -78,6 +78,7 @@ def run_application(
     exception is a bug: it keeps its traceback and exits with 1.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions out of Hydra, so that they are told here
+    hydra_defaults.register()
     logging.captureWarnings(True)
     sys.excepthook = show_traceback
     program = entry.program_name()

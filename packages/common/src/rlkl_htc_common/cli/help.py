@@ -28,12 +28,14 @@ def help_text(program: str, config: DictConfig, folders: list[Path]) -> str:
     hydra = config.hydra
     groups = [group for group in hydra.runtime.choices if group.partition("/")[0] != "hydra"]
     choices = {group: choices_of(group, folders) for group in groups}
-    launchers = choices_of("hydra/launcher", folders)
     lines = [hydra.help.header.strip(), "", f"Usage: {program} [key=value ...] [--multirun] [--cfg job] [--version]", ""]
     lines += ["Choices (group=choice):", ""]
     for group, names in choices.items():
         lines += _wrapped(f"{group}={hydra.runtime.choices[group]}", ", ".join(names))
-    lines += _wrapped("hydra/launcher", f"of several jobs: {', '.join(['basic', *launchers])}, or another that is installed")
+    lines += _wrapped(
+        "hydra/launcher",
+        "what does several jobs: cores, on this machine; basic, one after the other; submitit_slurm, on a cluster",
+    )
     lines += ["", "Settings (key=value):", ""]
     for key, value, meaning in settings_of(config):
         shown = "must be given" if value == "???" else literal(value)

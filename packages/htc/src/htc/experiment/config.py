@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from htc.settings import AUTO, AUTO_READS, OBJECTIVES, LossSettings
+from rlkl_htc_common.cli import hydra_defaults
 from rlkl_htc_common.cli.plain_text import NULL_IS_TEXT
 from rlkl_htc_common.cli.schemas import schema_of
 from rlkl_htc_common.errors import InputError
@@ -310,6 +311,7 @@ DATASETS: dict[str, type[DatasetConfig]] = {
 
 def register() -> None:
     """Make the schemas known to Hydra, under the names that conf/htc uses."""
+    hydra_defaults.register()
     store = ConfigStore.instance()
     for command, schema in SCHEMAS.items():
         store.store(name=f"{command}_schema", node=schema)

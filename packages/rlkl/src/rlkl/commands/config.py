@@ -18,6 +18,7 @@ from rlkl.settings import (
     AlgorithmSettings,
     PenaltySettings,
 )
+from rlkl_htc_common.cli import hydra_defaults
 from rlkl_htc_common.cli.schemas import schema_of
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.tracking import TrackingConfig
@@ -222,7 +223,7 @@ class ReproduceConfig(FinetuneConfig):
             less KL in the right place.
         pools: methods to be put together over models, tasks or settings: {prioritized: [those with it], standard: [the same
             models without]}, in the same order; null for none.
-        size: what the names of folders end in, set by the profile: nothing, or -paper.
+        suffix: what the names of folders end in, set by the profile: nothing, or -paper.
         examples: problems of each kind and number of digits that the models are evaluated on before.
         output: the folder of report, figures and summary.
         jobs: runs at a time, each on its share of the cores; null: as many as there are cores, at most four; one on a GPU.
@@ -236,7 +237,7 @@ class ReproduceConfig(FinetuneConfig):
     compare: list[list[str]] | None = None
     steps: list[str] | None = None
     pools: dict[str, list[str]] | None = None
-    size: str = MISSING
+    suffix: str = MISSING
     examples: int = MISSING
     output: str = MISSING
     jobs: int | None = None
@@ -273,6 +274,7 @@ SCHEMAS = {
 
 def register() -> None:
     """Make the schemas known to Hydra, under the names that conf/rlkl uses."""
+    hydra_defaults.register()
     store = ConfigStore.instance()
     for command, schema in SCHEMAS.items():
         store.store(name=f"{command}_schema", node=schema)

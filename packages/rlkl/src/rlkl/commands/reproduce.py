@@ -77,7 +77,7 @@ def check_runs(config: ReproduceConfig, runs: Mapping[str, FinetuneConfig]) -> N
     for run in runs.values():
         check(run)
     small = sorted({*config.models, *(run.model for run in runs.values())} & {*packaged_models()})
-    if config.size and small:
+    if config.suffix and small:
         raise InputError(
             f"{', '.join(small)}: small models that come with the package, and not for profile=paper; there may be another "
             "experiment for it, such as experiment=levels_paper."
@@ -96,9 +96,9 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     runs = {method.name: run_of(method.config) for method in methods}
     check_runs(config, runs)
     axis = axis_of(config.axis, runs)
-    if config.size:
+    if config.suffix:
         takes = f"hours to days for each of {len(runs) * len(config.seeds)} fine-tunings"
-        warn_without_gpu(f"profile={config.size.strip('-')}", takes, "profile=embedded takes minutes")
+        warn_without_gpu(f"profile={config.suffix.strip('-')}", takes, "profile=embedded takes minutes")
     before = dict.fromkeys([*(run.model for run in runs.values()), *config.models])
     models = {name: load_on_device(name) for name in [*before, *{run.anchor for run in runs.values()} - {*before}]}
     for run in runs.values():

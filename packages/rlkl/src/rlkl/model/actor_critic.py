@@ -14,20 +14,22 @@ class ActorCritic(nn.Module):
 
     Args:
         policy: trained in place.
-        initial_value: what the critic says everywhere before it is trained. Best the mean return of the untrained policy:
-            from a critic that starts elsewhere, every token of an episode first gets an advantage of the same sign.
     """
 
-    def __init__(self, policy: GPT2LMHeadModel, initial_value: float = 0.0) -> None:
+    def __init__(self, policy: GPT2LMHeadModel) -> None:
         super().__init__()
         self.policy = policy
         self.critic_hidden = nn.Linear(policy.config.n_embd, HIDDEN)
         self.critic_output = nn.Linear(HIDDEN, 1)
         nn.init.zeros_(self.critic_output.weight)
-        self.set_value(initial_value)
+        self.set_value(0.0)
 
     def set_value(self, value: float) -> None:
-        """Let an untrained critic expect this everywhere."""
+        """Let an untrained critic expect this everywhere.
+
+        Best the mean return of the untrained policy: from a critic that starts elsewhere, every token of an episode first gets
+        an advantage of the same sign.
+        """
         nn.init.constant_(self.critic_output.bias, value)
 
     def forward(self, sequences: Sequences) -> tuple[Tensor, Tensor]:

@@ -29,13 +29,11 @@ class Rollouts:
         tokens: (B, T) int64, the end token after a row's end.
         log_probs: (B, T) float, of the sampled tokens under the distribution they were sampled from; 0 after a row's end.
         lengths: (B,) int64, tokens in each row, its end token included; T where it did not end.
-        ended: (B,) bool, whether the end token was sampled.
     """
 
     tokens: Tensor
     log_probs: Tensor
     lengths: Tensor
-    ended: Tensor
 
     @property
     def mask(self) -> Tensor:
@@ -58,7 +56,6 @@ def generate(
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
     samples_per_prompt: int = 1,
-    max_rows: int | None = None,
     make_decoder: MakeDecoder = fastest_decoder,
 ) -> Rollouts:
     """Continue every prompt until the end token.
@@ -73,14 +70,13 @@ def generate(
         noise: (T, B) float64 in [0, 1), T at least max_new_tokens, with which tokens are chosen; drawn with the generator by
             default. Who continues a part of the prompts gives it the columns of their rows, for the samples of the whole.
         samples_per_prompt: G rows for each prompt: B = P * G, and row p * G + g continues prompt p.
-        max_rows: how many rows are continued at a time, at least G; all by default. The samples are the same.
         make_decoder: what continues them, by default the fastest decoder for the model's device.
 
     Raises:
-        ValueError: if a prompt is empty, max_new_tokens or max_rows is too small, or prompt and new tokens are more than the
-            model has positions for.
+        ValueError: if a prompt is empty, max_new_tokens or samples_per_prompt is too small, or prompt and new tokens are more
+            than the model has positions for.
     """
-    _check(model, prompts, max_new_tokens, samples_per_prompt, max_rows)
+    _check(model, prompts, max_new_tokens, samples_per_prompt)
     batch = len(prompts) * samples_per_prompt
     if temperature == 0:
         noise = torch.zeros(1, 1, dtype=torch.float64).expand(max_new_tokens, batch)  # (T, B)
@@ -90,13 +86,10 @@ def generate(
     tokens = torch.full((max_new_tokens, batch), end_token, device=model.device)  # (T, B)
     log_probs = torch.zeros(max_new_tokens, batch, device=model.device)
     order = sorted(range(len(prompts)), key=lambda prompt: -len(prompts[prompt]))
-    share = len(prompts) if max_rows is None else max_rows // samples_per_prompt
-    for start in range(0, len(order), share):
-        some = order[start : start + share]
-        rows = torch.tensor(some)[:, None] * samples_per_prompt + torch.arange(samples_per_prompt)  # (p, G)
-        columns = len(prompts[some[0]]) + max_new_tokens
-        decoder = make_decoder(model, rows.numel(), columns, temperature)
-        _continue(decoder, [prompts[prompt] for prompt in some], rows.to(model.device), noise, tokens, log_probs, end_token)
+    rows = torch.tensor(order)[:, None] * samples_per_prompt + torch.arange(samples_per_prompt)  # (P, G)
+    columns = len(prompts[order[0]]) + max_new_tokens
+    decoder = make_decoder(model, batch, columns, temperature)
+    _continue(decoder, [prompts[prompt] for prompt in order], rows.to(model.device), noise, tokens, log_probs, end_token)
     after = (tokens == end_token).cumsum(0) - (tokens == end_token).int()  # (T, B) end tokens before each token
     sampled = after == 0
     lengths = sampled.sum(0)
@@ -105,21 +98,16 @@ def generate(
         tokens.masked_fill(~sampled, end_token)[:width].T.contiguous(),
         log_probs.masked_fill(~sampled, 0.0)[:width].T.contiguous(),
         lengths,
-        (tokens == end_token).any(0),
     )
 
 
-def _check(
-    model: GPT2LMHeadModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, samples_per_prompt: int, max_rows: int | None
-) -> None:
+def _check(model: GPT2LMHeadModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, samples_per_prompt: int) -> None:
     if not prompts or not all(prompts):
         raise ValueError("there must be prompts, and none may be empty.")
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens is {max_new_tokens} and must be at least 1.")
-    if samples_per_prompt < 1 or (max_rows is not None and max_rows < samples_per_prompt):
-        raise ValueError(
-            f"{samples_per_prompt} samples_per_prompt and {max_rows} max_rows: one sample is the least, and a row for each."
-        )
+    if samples_per_prompt < 1:
+        raise ValueError(f"samples_per_prompt is {samples_per_prompt} and must be at least 1.")
     longest = max(map(len, prompts))
     if longest + max_new_tokens > model.config.n_positions:
         raise ValueError(

@@ -19,7 +19,6 @@ from rlkl.tasks.operands import Operands, balanced, identical, longer, varying
 from rlkl.tasks.scratchpad import (
     ANSWER_MARK,
     CHARACTERS,
-    FIELDS,
     OPERAND_LISTS,
     SCRATCHPAD_START,
     Piece,
@@ -30,7 +29,6 @@ from rlkl.tasks.scratchpad import (
 __all__ = [
     "ANSWER_MARK",
     "CHARACTERS",
-    "FIELDS",
     "NAME",
     "OPERAND_LISTS",
     "PLURAL",

@@ -20,7 +20,6 @@ CHARACTERS = "\n +,-/0123456789:<=>ACDEINT[]aceghnprstu"
 SCRATCHPAD_START = "\n<scratch>\n"
 ANSWER_MARK = "</scratch>\n"
 OPERAND_LISTS = ("operand 1", "operand 2")
-FIELDS = (*OPERAND_LISTS, "result", "carry", "work", "digit", "new carry", "answer", "mark")
 
 
 class Piece(NamedTuple):

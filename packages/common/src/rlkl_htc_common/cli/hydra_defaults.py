@@ -1,0 +1,27 @@
+"""What all applications of this project tell Hydra, as configs that theirs begin with."""
+
+from hydra.core.config_store import ConfigStore
+
+APP = {  # Hydra composes configs and leaves files alone: run directories are ours
+    "defaults": [{"override /hydra/job_logging": "stdout"}, {"override /hydra/hydra_logging": "none"}],
+    "hydra": {
+        "run": {"dir": "."},
+        "output_subdir": None,
+        "sweep": {"dir": "outputs/multirun/${now:%Y-%m-%d-%H%M%S}", "subdir": "${hydra:job.num}"},
+        "callbacks": {"sweep": {"_target_": "rlkl_htc_common.runs.sweeps.Sweep"}},
+        "job": {"chdir": False},
+        "job_logging": {
+            "formatters": {"simple": {"class": "rlkl_htc_common.terminal.PrintableFormatter", "format": "%(message)s"}},
+            "handlers": {"console": {"stream": "ext://sys.stderr"}},  # standard output is for results
+        },
+    },
+}
+# Several jobs at a time on this machine, one a core and at most four; hydra.launcher.n_jobs=8 for more.
+CORES = {"defaults": ["joblib"], "n_jobs": "${jobs:}", "verbose": 5}
+
+
+def register() -> None:
+    """Make them known to Hydra: `app`, and `cores` of its launchers."""
+    store = ConfigStore.instance()
+    store.store(name="app", node=APP, package="_global_")
+    store.store(group="hydra/launcher", name="cores", node=CORES)
