@@ -15,8 +15,6 @@ from hydra import compose, initialize_config_dir
 
 import htc.experiment.config
 import rlkl.commands.config
-import rlkl.settings
-from htc.settings import LossSettings
 from rlkl_htc_common.cli.plain_text import as_override, text_keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,11 +36,7 @@ SCHEMAS = {
     for name, value in vars(module).items()
     if name.endswith("Config")
 }
-FIELDS = {
-    field.name
-    for schema in (*SCHEMAS.values(), rlkl.settings.PenaltySettings, rlkl.settings.AlgorithmSettings, LossSettings)
-    for field in dataclasses.fields(schema)
-}
+FIELDS = {field.name for schema in (*SCHEMAS.values(), rlkl.commands.config.Penalty) for field in dataclasses.fields(schema)}
 NOT_INSTALLED = ("hydra/sweeper=optuna", "hydra.sweeper.")
 GROUPS = {"experiment", "profile", "sweep"}  # keys that choose a file, but are in no schema
 
@@ -91,8 +85,16 @@ def test_every_choice_is_described():
         assert set(re.findall(r"`(\w+)`", choices)) == files, group
 
 
+def write_files(folder):
+    """Write the YAML files that the pages show with their name in a first comment."""
+    for page in TEXTS.values():
+        for name, text in re.findall(r"```yaml\n# ([\w./-]+\.yaml)\n(.*?)```", page, flags=re.DOTALL):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_composes(command):
+def test_every_command_composes(command, tmp_path):
     words = shlex.split(re.sub(r"\$\([^)]*\)", "folder", command), comments=True)
     words = [SCRIPTS.get(word, word) for word in words]
     assert not [word for word in words if re.fullmatch(r"(htc|rlkl)-\w+", word)]
@@ -107,6 +109,11 @@ def test_every_command_composes(command):
     overrides = [as_override(word, texts, sweeping) for word in overrides]
     if sweeping:  # one job of the grid
         overrides = [re.sub(r"=(?:choice\(|tag\(log, interval\()?([^,\[]*),.*", r"=\1", word) for word in overrides]
+    if "--config-dir" in words:
+        folder = tmp_path / words[words.index("--config-dir") + 1]
+        write_files(tmp_path)
+        assert any(folder.rglob("*.yaml"))
+        overrides.append(f"hydra.searchpath=[file://{folder}]")
     settings.register()
     with initialize_config_dir(str(ROOT / "conf" / package), version_base="1.3"):
         compose(application, overrides, return_hydra_config=True)
