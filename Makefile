@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SHELL := /bin/bash
 BIN := .venv/bin
+LAUNCHED = $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
 MANIFESTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
 # With all that tests need; rlkl[trl] and rlkl[smollm2] are left out.
 EXTRAS := train minilm icd10 cluster dashboards
@@ -9,7 +10,7 @@ MEMBERS := -e packages/common -e 'packages/htc[train,minilm,icd10,cluster,dashbo
 # The tests compare with PyEvALL, which asks for NumPy 1.26 to the letter but works with 2; so it comes without its needs.
 PYEVALL := 0.2.11
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-wheels docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc sweep-rl sweep-htc dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
+.PHONY: help setup test test-all test-wheels docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc report dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,15 +42,9 @@ format: .venv/.installed ## let ruff mend what it can
 
 reproduce: reproduce-rl reproduce-htc ## both papers, one after the other; each ends in a report
 
-reproduce-rl: .venv/.installed ## compare the KL penalties on additions; ends in a report; EXPERIMENT=betas PROFILE=paper
+reproduce-rl: .venv/.installed ## compare the KL penalties on additions; EXPERIMENT=betas PROFILE=paper LAUNCHER=submitit_slurm
 	$(if $(filter paper,$(PROFILE)),$(BIN)/rlkl-pretrain experiment=pretrain_paper run_dir=runs/rlkl/addition-n7-gpt2)
-	$(BIN)/rlkl-reproduce $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(PROFILE),profile=$(PROFILE))
-
-sweep-rl: .venv/.installed ## fine-tune over a grid of conf/rlkl/sweep; SWEEP=betas LAUNCHER=submitit_slurm; again: what is missing
-	$(BIN)/rlkl-finetune sweep=$(or $(SWEEP),betas) $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
-
-sweep-htc: .venv/.installed ## train over a grid of conf/htc/sweep; SWEEP=losses LAUNCHER=submitit_slurm
-	$(BIN)/htc-train sweep=$(or $(SWEEP),losses) $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
+	$(BIN)/rlkl-reproduce $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(PROFILE),profile=$(PROFILE)) $(LAUNCHED)
 
 dashboards: .venv/.installed ## check the wandb dashboards of conf/dashboards and write them to outputs/dashboards
 	$(BIN)/python -m rlkl_htc_common.dashboards
@@ -62,12 +57,16 @@ pretrain-rl: .venv/.installed ## train the model again that reproduce-rl starts 
 	test -e outputs/pretrain-rl/evaluation.json || \
 	  $(BIN)/rlkl-evaluate model=outputs/pretrain-rl/model output=outputs/pretrain-rl/evaluation.json
 
-reproduce-htc: .venv/.installed ## compare the hierarchical objectives and inference rules; DATASET=wos DIR=folder PROFILE=paper
-	$(BIN)/htc-reproduce $(if $(DATASET),experiment=paper_$(DATASET) "dataset.dir=$${DIR}") $(if $(PROFILE),profile=$(PROFILE))
+reproduce-htc: .venv/.installed ## compare the objectives and inference rules; DATASET=wos DIR=folder PROFILE=paper LAUNCHER=...
+	$(BIN)/htc-reproduce $(if $(DATASET),experiment=paper_$(DATASET) "dataset.dir=$${DIR}") $(if $(PROFILE),profile=$(PROFILE)) $(LAUNCHED)
 
 # Texts of yours go through the environment: neither make nor the shell reads anything into them.
 override export DIR := $(value DIR)
+override export FOLDER := $(value FOLDER)
 override export TEXT := $(value TEXT)
+
+report: .venv/.installed ## draw the report of a reproduction again, from its run directories: make report FOLDER=outputs/...
+	@$(BIN)/python -m rlkl_htc_common.report.again "$${FOLDER}"
 
 predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT="..."
 	@$(BIN)/htc-predict text="$${TEXT:-Broken left wrist after a fall on the ice}"

@@ -44,7 +44,7 @@ FIELDS = {
     for field in dataclasses.fields(schema)
 }
 NOT_INSTALLED = ("hydra/sweeper=optuna", "hydra.sweeper.")
-GROUPS = {"experiment", "profile", "sweep"}  # keys that choose a file, but are in no schema
+GROUPS = {"experiment", "profile"}  # keys that choose a file, but are in no schema
 
 
 @EVERY_PAGE
@@ -111,7 +111,7 @@ def test_every_command_composes(command, tmp_path):
     settings = {"htc": htc.experiment.config, "rlkl": rlkl.commands.config}[package]
     texts = text_keys(vars(settings)[f"{application.capitalize()}Config"])
     overrides = [word for word in words[words.index(module) + 1 :] if "=" in word and not word.startswith(NOT_INSTALLED)]
-    sweeping = "--multirun" in words or any(word.startswith("sweep=") for word in overrides)
+    sweeping = "--multirun" in words
     overrides = [as_override(word, texts, sweeping) for word in overrides]
     if sweeping:  # one job of the grid
         overrides = [re.sub(r"=(?:choice\(|tag\(log, interval\()?([^,\[]*),.*", r"=\1", word) for word in overrides]

@@ -48,3 +48,13 @@ def test_the_tree_names_real_files():
     present = {file.name for file in (ROOT / "packages").rglob("*.py")}
     assert files
     assert files <= present
+
+
+def test_the_tree_shows_every_room():
+    (tree,) = re.findall(r"## What is where\n\n```\n(.*?)```", README, flags=re.DOTALL)
+    libraries = re.findall(r"^(packages/\S+/)\s[^\n]*\n((?:  [^\n]*\n)+)", tree, flags=re.MULTILINE)
+    assert len(libraries) == 3
+    for library, rooms in libraries:
+        named = set(re.findall(r"^  (\w+)/", rooms, flags=re.MULTILINE))
+        there = {folder.name for folder in (ROOT / library).iterdir() if folder.is_dir()}
+        assert there - {"conf", "__pycache__"} == named

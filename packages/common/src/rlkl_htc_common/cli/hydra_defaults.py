@@ -16,7 +16,8 @@ APP = {  # Hydra composes configs and leaves files alone: run directories are ou
         },
     },
 }
-# Several jobs at a time on this machine, one a core and at most four; hydra.launcher.n_jobs=8 for more.
+# joblib on this machine: one job a core and at most four, one on a GPU. For more: jobs=8 in a reproduction,
+# hydra.launcher.n_jobs=8 with --multirun.
 CORES = {"defaults": ["joblib"], "n_jobs": "${jobs:}", "verbose": 5}
 
 
