@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from rlkl_htc_common.cli.application import run_application
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs import grid
+from rlkl_htc_common.runs.commands import given_overrides
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 
 
@@ -33,7 +34,7 @@ class SquareConfig:
 def task(config):
     if not config.grid:
         return square(config)
-    jobs = [[*grid.given_overrides(), f"x={x}", f"seed={seed}"] for x in config.grid for seed in config.seeds]
+    jobs = [[*given_overrides(), f"x={x}", f"seed={seed}"] for x in config.grid for seed in config.seeds]
     records = grid.launch(square, "square", jobs, Path("outputs/grid"), "squares", config.jobs)
     print(*(record["metrics"]["test/square"] for record in records))
 

@@ -41,7 +41,7 @@ def data():
     return x, y
 
 
-def run_training(folder, config=CONFIG, stop=None, select="score", act=None):
+def run_training(folder, config=CONFIG, stop=None, select="score", act=None, patience=None):
     """Train a small network with dropout; `stop` kills it after that many steps, `act` is called instead."""
     x, y = data()
     torch.manual_seed(0)
@@ -68,6 +68,7 @@ def run_training(folder, config=CONFIG, stop=None, select="score", act=None):
         checkpoints=Checkpoints(run.checkpoints),
         evaluate=lambda: {"score": -nn.functional.mse_loss(model(x), y).item()},
         select=select,
+        patience=patience,
         progress=False,
     )
     with open_tracker(run, TrackingConfig("disabled"), main=True, job_type="train", resume_step=trainer.resume()) as tracker:
@@ -202,7 +203,6 @@ def test_an_unknown_metric_to_select_by_is_refused(tmp_path):
         ("warmup_fraction", 2.0),
         ("precision", "fp8"),
         ("micro_batch_size", 0),
-        ("patience", -1),
     ],
 )
 def test_impossible_values_are_refused(key, value, tmp_path):
@@ -260,7 +260,7 @@ def plain(folder, **settings):
     x, y = data()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
-    scores = iter(settings.pop("scores", range(100)))
+    scores, patience = iter(settings.pop("scores", range(100))), settings.pop("patience", None)
     run = RunDirectory(folder, {"seed": 0})
     trainer = Trainer(
         model,
@@ -272,6 +272,7 @@ def plain(folder, **settings):
         checkpoints=Checkpoints(run.checkpoints),
         evaluate=lambda: {"score": next(scores)},
         select="score",
+        patience=patience,
         progress=False,
     )
     with open_tracker(run, TrackingConfig("disabled"), main=True, job_type="train", resume_step=trainer.resume()) as tracker:
@@ -302,7 +303,7 @@ def test_patience_ends_a_training_that_gets_no_better(tmp_path):
 
 def test_patience_needs_a_score(tmp_path):
     with pytest.raises(InputError, match=r"training\.patience needs a score"):
-        run_training(tmp_path / "run", replace(USUAL, patience=2), select=None)
+        run_training(tmp_path / "run", USUAL, select=None, patience=2)
 
 
 def test_what_one_process_does_is_refused_under_torchrun(monkeypatch):

@@ -274,9 +274,7 @@ def _first_words(error: BaseException) -> str:
 
 def _overrides(arguments: Sequence[str], texts: Mapping[str, TextKey]) -> list[str]:
     """The command line as Hydra reads it. Args: texts: the keys whose values are plain text."""
-    sweeping = any(
-        argument.startswith(("--multi", "sweep=")) or argument in ("-m", "hydra.mode=MULTIRUN") for argument in arguments
-    )
+    sweeping = any(argument.startswith("--multi") or argument in ("-m", "hydra.mode=MULTIRUN") for argument in arguments)
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if before not in OPTIONS_WITH_VALUE:
             _refuse_unreadable(argument, texts)

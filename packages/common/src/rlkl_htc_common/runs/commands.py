@@ -71,6 +71,13 @@ def override_for_people(override: str, config: DictConfig, keys: Mapping[str, Te
     return key, argument.partition("=")[2], argument
 
 
+def given_overrides() -> list[str]:
+    """What the command that runs here was given, as it was written: `${...}` in a text stays escaped."""
+    given = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(given, list)
+    return [str(override) for override in given]
+
+
 def own_configs() -> list[str]:
     """The option that makes a command find the user's own configs; empty where `--config-dir` was not given."""
     sources = HydraConfig.get().runtime.config_sources

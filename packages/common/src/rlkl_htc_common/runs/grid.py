@@ -19,7 +19,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
@@ -27,6 +27,7 @@ from rlkl_htc_common.cli.application import describe, refuse_added_keys, running
 from rlkl_htc_common.cli.grammar import literal
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs import sweeps
+from rlkl_htc_common.runs.commands import given_overrides
 from rlkl_htc_common.runs.cores import number_of_jobs
 from rlkl_htc_common.runs.directory import read_json
 from rlkl_htc_common.runs.sweeps import RECORD, Record, Sweep
@@ -76,13 +77,6 @@ def compose_methods(config: str, methods: Mapping[str, Override], given: Sequenc
             raise InputError(f"methods: {name}: {describe(error)}") from error
         found.append(Method(name, overrides, composed, choices))
     return found
-
-
-def given_overrides() -> list[str]:
-    """What the command that runs here was given, as it was written: `${...}` in a text stays escaped."""
-    given = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    assert isinstance(given, list)
-    return [str(override) for override in given]
 
 
 def as_overrides(settings: Override) -> list[str]:

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlkl_htc_common.cli import interruption
 from rlkl_htc_common.cli.plain_text import TextKey
-from rlkl_htc_common.runs.commands import override_for_people, own_configs
+from rlkl_htc_common.runs.commands import given_overrides, override_for_people, own_configs
 from rlkl_htc_common.runs.cores import start_quietly
 from rlkl_htc_common.runs.directory import write_json
 from rlkl_htc_common.terminal import PrintableFormatter
@@ -132,7 +132,7 @@ def run_job(
     """
     hydra = HydraConfig.get()
     folder = Path(OmegaConf.to_container(hydra.runtime, resolve=False)["output_dir"])  # type: ignore[index, call-overload]
-    told = [override_for_people(o, config, texts) for o in hydra.overrides.task if not o.startswith("sweep=")]
+    told = [override_for_people(o, config, texts) for o in given_overrides()]
     record: Record = {
         "number": hydra.job.num,
         "overrides": {key: value for key, value, _ in told},

@@ -23,7 +23,6 @@ class TrainingConfig:
         max_grad_norm: gradients are scaled down to this norm.
         precision: `fp32`, or `bf16` for mixed precision.
         checkpoint_steps: steps between checkpoints inside an epoch; there is always one at its end.
-        patience: stop after so many epochs without a better score (of what epochs are selected by); null to go on to the end.
     """
 
     epochs: int = MISSING
@@ -35,7 +34,6 @@ class TrainingConfig:
     max_grad_norm: float = MISSING
     precision: str = "fp32"
     checkpoint_steps: int | None = None
-    patience: int | None = None
 
     def check(self) -> None:
         """Raise InputError for values that no training can have."""
@@ -48,7 +46,7 @@ class TrainingConfig:
             raise InputError(f"training.warmup_fraction must be from 0 to 1, not {self.warmup_fraction}.")
         if self.precision not in ("fp32", "bf16"):
             raise InputError(f"training.precision must be fp32 or bf16, not {self.precision!r}.")
-        for name in ("micro_batch_size", "checkpoint_steps", "patience"):
+        for name in ("micro_batch_size", "checkpoint_steps"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"training.{name} must be positive, or null, not {value}.")

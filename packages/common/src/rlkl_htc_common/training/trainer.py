@@ -121,6 +121,7 @@ class Trainer:
         checkpoints: where to save and resume; the main process saves.
         evaluate: scores the model after each epoch, in every process; the keys are logged as they are.
         select: keep the weights of the epoch that scores highest on this key; None keeps the last.
+        patience: stop after so many epochs without a better score; None to go on to the end.
         optimizers: what makes the steps; None for AdamW on `parameter_groups`.
         decay: of the learning rates, from progress after the warm-up to a factor.
         progress: show a progress bar.
@@ -138,13 +139,15 @@ class Trainer:
         checkpoints: Checkpoints,
         evaluate: Callable[[], Mapping[str, float]],
         select: str | None = None,
+        patience: int | None = None,
         optimizers: Sequence[torch.optim.Optimizer] | None = None,
         decay: Callable[[float], float] = linear,
         progress: bool = True,
     ) -> None:
         config.check()
-        if config.patience and select is None:
+        if patience and select is None:
             raise InputError("training.patience needs a score that epochs are selected by; set select, or patience=null.")
+        self.patience = patience
         set_seed(seed + accelerator.process_index)  # every process drops out other features
         self.model, self.loss, self.config = model, loss, config
         self.data = lru_cache(maxsize=1)(data)
@@ -194,7 +197,7 @@ class Trainer:
         ):
             for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
                 if self._patience_is_over(epoch):
-                    log.info("stopped after %d epochs, %d of them without a better score", epoch, self.config.patience)
+                    log.info("stopped after %d epochs, %d of them without a better score", epoch, self.patience)
                     break
                 self._train_epoch(epoch, bar, interrupted)
                 train_loss = self.loss_sum / self.steps_per_epoch
@@ -265,7 +268,7 @@ class Trainer:
         return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device), "sum") > 0)
 
     def _patience_is_over(self, epoch: int) -> bool:
-        return bool(self.config.patience and self.kept and epoch - self.kept["epoch"] >= self.config.patience)
+        return bool(self.patience and self.kept and epoch - self.kept["epoch"] >= self.patience)
 
     def _refuse_not_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):

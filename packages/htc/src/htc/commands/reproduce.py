@@ -47,7 +47,7 @@ from rlkl_htc_common.models.encoders import cached_features, load_encoder
 from rlkl_htc_common.report.page import Section
 from rlkl_htc_common.report.run_list import GRID, list_runs
 from rlkl_htc_common.runs import grid
-from rlkl_htc_common.runs.commands import commands_of
+from rlkl_htc_common.runs.commands import commands_of, given_overrides
 from rlkl_htc_common.runs.directory import make_folder, read_config, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     Args: command: that the report names. Returns: the report.
     """
     started = time.monotonic()
-    check_grid(config, grid.given_overrides())
+    check_grid(config, given_overrides())
     methods = grid.compose_methods("reproduce", config.methods)
     runs = {method.name: run_of(method.config) for method in methods}
     check_different(runs)

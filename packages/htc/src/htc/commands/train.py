@@ -198,6 +198,7 @@ def _train(
         checkpoints=Checkpoints(run.checkpoints),
         evaluate=partial(_score_dev, config.select, model, objective, dataset, inputs, accelerator),
         select=config.select,
+        patience=config.training.patience,
         optimizers=[_optimizer(model, config.training)],
         progress=progress,
     )

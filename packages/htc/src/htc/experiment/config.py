@@ -157,13 +157,17 @@ class FinetuningConfig(TrainingConfig):
 
     Attributes:
         encoder_learning_rate: that of a trained encoder.
+        patience: stop after so many epochs without a better score (of what epochs are selected by); null to go on to the end.
     """
 
     encoder_learning_rate: float = MISSING
+    patience: int | None = None
 
     def check(self) -> None:
         """Raise InputError for values that no training can have."""
         super().check()
+        if self.patience is not None and self.patience <= 0:
+            raise InputError(f"training.patience must be positive, or null, not {self.patience}.")
         if not 0 < self.encoder_learning_rate < math.inf:
             raise InputError(f"training.encoder_learning_rate must be positive and finite, not {self.encoder_learning_rate}.")
 

@@ -38,7 +38,7 @@ from rlkl_htc_common.cli.grammar import as_config
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.run_list import GRID
 from rlkl_htc_common.runs import grid
-from rlkl_htc_common.runs.commands import commands_of
+from rlkl_htc_common.runs.commands import commands_of, given_overrides
 from rlkl_htc_common.runs.directory import make_folder, read_json, write_json
 from rlkl_htc_common.runs.grid import Method
 from rlkl_htc_common.runs.sweeps import Record
@@ -91,7 +91,7 @@ def check_runs(config: ReproduceConfig, runs: Mapping[str, FinetuneConfig]) -> N
 def reproduce(config: ReproduceConfig, command: str) -> Path:
     """Evaluate, run the grid and write `report.html`, `summary.json`, `table.md` and figures. Returns: the report."""
     started = time.monotonic()
-    check_grid(config, grid.given_overrides())
+    check_grid(config, given_overrides())
     methods = grid.compose_methods("reproduce", {name: settings or {} for name, settings in config.methods.items()})
     runs = {method.name: run_of(method.config) for method in methods}
     check_runs(config, runs)

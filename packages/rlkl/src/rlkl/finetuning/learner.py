@@ -163,7 +163,7 @@ class Learner:
         return from_samples(encode(map(self.task.prompt, operands)), samples, END_TOKEN).to(device), rewards.to(device)
 
     def _roll_out(self, problems: Sequence[Operands], generator: torch.Generator) -> list[list[int]]:
-        """What the policy makes of prompts, each process of its share: whoever samples, samples the same."""
+        """What the policy makes of prompts, each process of its share: results do not depend on the number of processes."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         group = self.algorithm.group_size
         prompts = encode(map(self.task.prompt, problems))

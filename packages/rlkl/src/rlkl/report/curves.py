@@ -120,7 +120,7 @@ def _within_probabilities(axes: Axes) -> None:
 def axis_picture(runs: Runs, key: str, lines: Mapping[str, Mapping[str, float]]) -> Picture:
     """`axis_figure` with its caption."""
     shown = "means over seeds, and each run's accuracy on more digits" if len(lines) > 1 else "means over seeds with intervals"
-    return Picture(to_svg(axis_figure(runs, key, lines)), f"What is reached, by {key}: {shown}.")
+    return Picture(to_svg(axis_figure(runs, key, lines)), f"Accuracy, by {key}: {shown}.")
 
 
 def axis_figure(runs: Runs, key: str, lines: Mapping[str, Mapping[str, float]]) -> Figure:
