@@ -66,7 +66,7 @@ override export FOLDER := $(value FOLDER)
 override export TEXT := $(value TEXT)
 
 report: .venv/.installed ## draw the report of a reproduction again, from its run directories: make report FOLDER=outputs/...
-	@$(BIN)/python -m rlkl_htc_common.report.again "$${FOLDER}"
+	@$(BIN)/python -m rlkl_htc_common.commands.report "$${FOLDER}"
 
 predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT="..."
 	@$(BIN)/htc-predict text="$${TEXT:-Broken left wrist after a fall on the ice}"

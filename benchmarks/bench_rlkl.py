@@ -29,7 +29,7 @@ from rlkl.model.texts import END_TOKEN, encode, longest_completion, positions_ne
 from rlkl.rollout.decoders import DynamicDecoder, StaticDecoder, advance, static_cache
 from rlkl.rollout.engine import generate
 from rlkl.tasks import addition
-from rlkl_htc_common.cli.application import conf_dir
+from rlkl_htc_common.commands.application import conf_dir
 from rlkl_htc_common.training.trainer import make_accelerator
 
 BATCH, DIGITS, STRIDE = 50, 8, 40

@@ -36,7 +36,7 @@ from htc.commands.predict import predict, read_texts
 from htc.commands.reproduce import documents_of
 from htc.datasets import Dataset, load_custom, load_published, load_table
 from htc.labels.hierarchy import Hierarchy
-from rlkl_htc_common.cli.application import BAD_INPUT, run_application
+from rlkl_htc_common.commands.application import BAD_INPUT, run_application
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import TextEncoder, cached_features, load_encoder
 from rlkl_htc_common.models.settings import EncoderConfig

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from rlkl_htc_common.cli.entry import compose_and_do
+from rlkl_htc_common.commands.entry import compose_and_do
 
 CONFIGS = {"htc": "htc.experiment.config", "rlkl": "rlkl.commands.config"}
 

@@ -9,7 +9,7 @@ import htc.commands.reproduce
 import htc.experiment.config
 import rlkl.commands.config
 import rlkl.commands.reproduce
-from rlkl_htc_common.runs.grid import compose_methods
+from rlkl_htc_common.commands.grid import compose_methods
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FOLDER = "a 'folder', of: 3\\"

@@ -11,9 +11,9 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from rlkl_htc_common.cli.application import run_application
+from rlkl_htc_common.commands import grid
+from rlkl_htc_common.commands.application import run_application
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.runs import grid
 from rlkl_htc_common.runs.commands import given_overrides
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 

@@ -21,7 +21,7 @@ from htc.commands.train import train
 from rlkl.commands.config import ArchitectureConfig
 from rlkl.commands.finetune import finetune
 from rlkl.commands.pretrain import pretrain
-from rlkl_htc_common.cli.application import conf_dir
+from rlkl_htc_common.commands.application import conf_dir
 from rlkl_htc_common.runs.tracking import TrackingConfig
 
 from ..rlkl import recipes

@@ -131,7 +131,7 @@ def test_a_reproduction_of_rlkl_names_commands_that_lead_to_its_runs(model, tmp_
     told += [
         "~experiment",
         "title=two",
-        "methods={a: {penalty.beta: 1}, b: {penalty.beta: 2}}",
+        "+methods={a: {penalty.beta: 1}, b: {penalty.beta: 2}}",
         "axis=penalty.beta",
         *QUICK,
     ]

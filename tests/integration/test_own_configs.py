@@ -11,7 +11,7 @@ from hydra.conf import ConfigSourceInfo
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from rlkl_htc_common.cli.application import conf_dir
+from rlkl_htc_common.commands.application import conf_dir
 from rlkl_htc_common.runs.commands import own_configs
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -331,7 +331,7 @@ def test_so_it_is_in_a_reproduction_whose_methods_are_measured_differently(pretr
         "evaluation_examples=7",
         "~experiment",
         "title=two",
-        "methods={one: {}, farther: {extra_digits: 2}}",
+        "+methods={one: {}, farther: {extra_digits: 2}}",
         f"runs={tmp_path / 'runs'}",
         f"output={tmp_path / 'output'}",
         "tracking.mode=disabled",

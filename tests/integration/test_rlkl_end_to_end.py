@@ -140,7 +140,7 @@ def test_rows_begin_at_random_positions_and_often_at_the_first():
 @pytest.mark.parametrize("estimator", ["k2", "exact"])
 def test_every_penalty_trains(small, weighting, estimator, tmp_path):
     result = finetune_app.finetune(
-        replace(small, penalty=recipes.penalty(weighting, estimator=estimator, beta=2.0)), progress=False
+        replace(small, penalty=recipes.penalty(weighting, estimator=estimator, beta=2.0, share=0.2)), progress=False
     )
     first, last = result["history"][0], result["history"][-1]
     assert [line["step"] for line in result["history"]] == [0, 1, 2, 3, 4]
@@ -321,9 +321,16 @@ def test_another_task_from_pretraining_to_its_report(task, sign, tokens, small, 
     assert {"eval/accuracy_longer", "critical/comma_step1_operand1"} <= set(result["history"][-1])
     assert ("critical/comma_step1_operand2" in result["history"][-1]) == (task is subtraction)
 
-    moved = result | {"drift": reproduce_app.drift_of(result)}
-    rest = {"wall_seconds": 1.0, "compare": [], "steps": None, "pools": None, "axis": None, "runs": []}
-    summary = summarize({folder: evaluation}, ["ours"], [moved]) | rest
+    reproduce_app.drift_of(result)
+    left = {
+        "method": "ours",
+        "seed": 0,
+        "run_dir": result["run_dir"],
+        "command": "",
+        "metrics": finetune_app.metrics_of(result),
+    }
+    rest = {"wall_seconds": 1.0, "compare": [], "steps": None, "pools": None, "axis": None}
+    summary = summarize({"starts": {folder: evaluation}, "runs": [left], **rest})
     page = write_rl_report(tmp_path, "a title", summary, "a command").read_text()
     assert f"Pre-trained on {task.NAME}s of up to N = 1 digits" in page
     assert "addition" not in page
@@ -442,7 +449,7 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
         "evaluate_every=1",
         "~experiment",
         "title=two",
-        "methods={free: {penalty: none}, ours: {penalty.beta: 1}}",
+        "+methods={free: {penalty: none}, ours: {penalty.beta: 1}}",
         f"runs={tmp_path / 'runs'}",
         f"output={tmp_path / 'output'}",
         "tracking.mode=disabled",

@@ -26,7 +26,7 @@ from rlkl.model.language_model import load_model as load_language_model
 from rlkl.report.analysis import write_analysis_report
 from rlkl.report.reproduction import write_rl_report
 from rlkl.report.scratchpad_view import to_html, to_terminal
-from rlkl_htc_common.cli.application import print_as_is, print_result, run_application
+from rlkl_htc_common.commands.application import print_as_is, print_result, run_application
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import cached_features, load_encoder
 from rlkl_htc_common.models.settings import EncoderConfig

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from rlkl.commands import config
 from rlkl.penalty import Penalty
 from rlkl.settings import ALGORITHMS, WEIGHTINGS, AlgorithmSettings
-from rlkl_htc_common.cli.application import conf_dir
+from rlkl_htc_common.commands.application import conf_dir
 
 
 @cache

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rlkl_htc_common.cli.application import conf_dir, run_application
+from rlkl_htc_common.commands.application import conf_dir, run_application
 from rlkl_htc_common.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]

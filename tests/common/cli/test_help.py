@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 import htc.experiment.config
 import rlkl.commands.config
-from rlkl_htc_common.cli.help import choices_of, meanings, settings_of
+from rlkl_htc_common.commands.help import choices_of, meanings, settings_of
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 COMMANDS = [

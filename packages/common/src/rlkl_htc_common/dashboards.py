@@ -5,7 +5,7 @@ python -m rlkl_htc_common.dashboards push=true entity=NAME   save them on the se
 """
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from rlkl_htc_common.cli.entry import begin
+    from rlkl_htc_common.cli.program import begin
 
     begin("rlkl-htc-common", "dashboards")
 
@@ -19,7 +19,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from rlkl_htc_common.cli.application import print_result, run_application
+from rlkl_htc_common.commands.application import print_result, run_application
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
 from rlkl_htc_common.runs.directory import make_folder, write_json

@@ -9,7 +9,7 @@ python -m rlkl_htc_common.manifest FOLDER
 """
 
 if __name__ == "__main__":  # before what takes longer to import
-    from rlkl_htc_common.cli.entry import begin
+    from rlkl_htc_common.cli.program import begin
 
     begin("rlkl-htc-common")
 
@@ -150,7 +150,7 @@ def accepting(folder: Path) -> str:
 
 def main() -> None:
     """The entry point."""
-    from rlkl_htc_common.cli.application import BAD_INPUT, print_result  # here, for what it needs takes a second to import
+    from rlkl_htc_common.commands.application import BAD_INPUT, print_result  # here, for what it needs takes a second to import
 
     arguments = sys.argv[1:]
     if arguments in (["-h"], ["--help"]):

@@ -40,7 +40,7 @@ def _escape(character: str) -> str:
 
 
 class PrintableFormatter(logging.Formatter):
-    """Named in `cli.hydra_defaults`: log messages, and tracebacks in them, as `printable` shows them."""
+    """Named in `commands.hydra_defaults`: log messages, and tracebacks in them, as `printable` shows them."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The message as one text."""

@@ -1,1 +1,1 @@
-"""Commands: how they begin, what they read on their lines, how they are interrupted, and how they fail."""
+"""What a command line is: text and Hydra's grammar, schemas, signals, the program's name."""

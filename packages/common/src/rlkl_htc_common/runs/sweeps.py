@@ -48,7 +48,7 @@ class JobError(Exception):
 
 
 class Sweep(Callback):
-    """Named in `cli.hydra_defaults`: notes in the process that was started that this is a sweep, and where."""
+    """Named in `commands.hydra_defaults`: notes in the process that was started that this is a sweep, and where."""
 
     folder: Path | None = None
     _interruption = ExitStack()

@@ -23,7 +23,7 @@ from htc.experiment.config import EvaluateConfig
 from htc.experiment.saved_model import SavedModel, load_model
 from htc.labels.label_sets import documents_per_label
 from htc.scoring.evaluate_rules import evaluate, summary_table
-from rlkl_htc_common.cli.application import print_result
+from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import cached_features
 from rlkl_htc_common.report.statistics import bootstrap

@@ -33,7 +33,7 @@ from htc.experiment.config import PredictConfig
 from htc.experiment.saved_model import SavedModel, load_model
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.taxonomy import PATH_SEPARATOR
-from rlkl_htc_common.cli.application import print_as_is, print_result
+from rlkl_htc_common.commands.application import print_as_is, print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.terminal import csv_line, printable
 

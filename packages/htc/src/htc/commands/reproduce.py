@@ -41,12 +41,12 @@ from htc.report.errors_section import errors_section
 from htc.report.labels import label
 from htc.report.reproduction import summarize, write_htc_report
 from htc.settings import AUTO
-from rlkl_htc_common.cli.application import print_result
+from rlkl_htc_common.commands import grid
+from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import cached_features, load_encoder
 from rlkl_htc_common.report.page import Section
 from rlkl_htc_common.report.run_list import GRID, list_runs
-from rlkl_htc_common.runs import grid
 from rlkl_htc_common.runs.commands import commands_of, given_overrides
 from rlkl_htc_common.runs.directory import make_folder, read_config, read_json, write_json
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from rlkl_htc_common.cli.entry import run
+from rlkl_htc_common.commands.entry import run
 
 _run = partial(run, "htc", configs="htc.experiment.config")
 

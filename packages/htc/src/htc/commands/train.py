@@ -42,7 +42,7 @@ from htc.models.classifier import Classifier
 from htc.report.documents import worst_table
 from htc.scoring.evaluate_rules import SELECTABLE, evaluate, score_rule, summary_table
 from htc.settings import AUTO
-from rlkl_htc_common.cli.application import print_result
+from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import TextEncoder, cached_features, load_encoder
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash

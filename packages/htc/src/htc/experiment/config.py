@@ -13,9 +13,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from htc.settings import AUTO, AUTO_READS, OBJECTIVES, LossSettings
-from rlkl_htc_common.cli import hydra_defaults
 from rlkl_htc_common.cli.plain_text import NULL_IS_TEXT
 from rlkl_htc_common.cli.schemas import schema_of
+from rlkl_htc_common.commands import hydra_defaults
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.runs.tracking import TrackingConfig

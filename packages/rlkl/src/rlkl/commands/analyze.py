@@ -33,7 +33,7 @@ from rlkl.model.language_model import check_reference, fingerprint, load_on_devi
 from rlkl.report.analysis import QUESTIONS, write_analysis_report
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task, task_named
-from rlkl_htc_common.cli.application import print_result
+from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.statistics import bootstrap
 from rlkl_htc_common.runs.directory import git_commit, make_folder, versions, write_json

@@ -18,8 +18,8 @@ from rlkl.settings import (
     AlgorithmSettings,
     PenaltySettings,
 )
-from rlkl_htc_common.cli import hydra_defaults
 from rlkl_htc_common.cli.schemas import schema_of
+from rlkl_htc_common.commands import hydra_defaults
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.tracking import TrackingConfig
 from rlkl_htc_common.training.settings import TrainingConfig

@@ -31,7 +31,7 @@ from rlkl.model.language_model import fingerprint, load_on_device, task_of
 from rlkl.model.texts import positions_needed
 from rlkl.report.scratchpad_view import to_terminal
 from rlkl.tasks.registry import task_named
-from rlkl_htc_common.cli.application import print_as_is, print_result
+from rlkl_htc_common.commands.application import print_as_is, print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.statistics import bootstrap
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash, git_commit, make_folder, versions, write_json

@@ -35,8 +35,8 @@ from rlkl.model.language_model import check_reference, fingerprint, load_model, 
 from rlkl.penalty import Penalty
 from rlkl.report.scratchpad_view import to_html
 from rlkl.settings import AlgorithmSettings, PenaltySettings
-from rlkl_htc_common.cli.application import print_result
 from rlkl_htc_common.cli.interruption import finishing
+from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 from rlkl_htc_common.runs.tracking import Tracker, open_tracker, wandb_mode

@@ -31,7 +31,7 @@ from rlkl.model.language_model import new_model, save_model, task_of
 from rlkl.model.texts import right_sequences
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task, task_named
-from rlkl_htc_common.cli.application import print_result
+from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 from rlkl_htc_common.runs.tracking import open_tracker, wandb_mode

@@ -33,14 +33,14 @@ from rlkl.commands.finetune import check, check_models, finetune, identity, metr
 from rlkl.model.language_model import fingerprint, load_on_device, packaged_models
 from rlkl.report.reproduction import draw
 from rlkl.report.start import Start
-from rlkl_htc_common.cli.application import print_result
 from rlkl_htc_common.cli.grammar import as_config
+from rlkl_htc_common.commands import grid
+from rlkl_htc_common.commands.application import print_result
+from rlkl_htc_common.commands.grid import Method
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.run_list import GRID
-from rlkl_htc_common.runs import grid
 from rlkl_htc_common.runs.commands import commands_of, given_overrides
 from rlkl_htc_common.runs.directory import make_folder, read_json, write_json
-from rlkl_htc_common.runs.grid import Method
 from rlkl_htc_common.runs.sweeps import Record
 from rlkl_htc_common.training.trainer import warn_without_gpu
 

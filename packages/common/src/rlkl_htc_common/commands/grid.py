@@ -23,8 +23,8 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from rlkl_htc_common.cli.application import describe, refuse_added_keys, running
 from rlkl_htc_common.cli.grammar import literal
+from rlkl_htc_common.commands.application import describe, refuse_added_keys, running
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs import sweeps
 from rlkl_htc_common.runs.commands import given_overrides

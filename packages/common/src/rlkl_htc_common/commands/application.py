@@ -19,16 +19,18 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from rlkl_htc_common.cli import entry, hydra_defaults, interruption
+from rlkl_htc_common.cli import interruption
+from rlkl_htc_common.cli import program as this_program
 from rlkl_htc_common.cli.grammar import literal
 from rlkl_htc_common.cli.plain_text import FOLDERS_OF_HYDRA, TextKey, as_override, text_keys
+from rlkl_htc_common.commands import hydra_defaults
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import MissingExtraError, require
 from rlkl_htc_common.runs import sweeps
 from rlkl_htc_common.terminal import printable, show_traceback
 
 CONF_VARIABLE = "RLKL_HTC_CONF"
-BAD_INPUT = entry.BAD_INPUT
+BAD_INPUT = this_program.BAD_INPUT
 OPTIONS_WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")  # of Hydra's
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 # What Hydra lets through of an override or a file of conf/ that it cannot make sense of.
@@ -81,8 +83,8 @@ def run_application(
     hydra_defaults.register()
     logging.captureWarnings(True)
     sys.excepthook = show_traceback
-    program = entry.program_name()
-    entry.show_version_if_asked(distribution or application)
+    program = this_program.program_name()
+    this_program.show_version_if_asked(distribution or application)
     global _running
     _running = Application(program, task, FOLDERS_OF_HYDRA | ({} if schema is None else text_keys(schema)))
     with interruption.answering(program):
@@ -161,7 +163,7 @@ class Application:
             sys.argv[1:] = given
 
     def _help(self, directory: Path, config: str, arguments: Sequence[str]) -> str:
-        from rlkl_htc_common.cli.help import help_text
+        from rlkl_htc_common.commands.help import help_text
 
         options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         options.add_argument("--config-dir", "-cd", type=Path)

@@ -1,10 +1,10 @@
 """make report: draw a report again, from what runs left.
 
-python -m rlkl_htc_common.report.again FOLDER    of a reproduction, of a multirun
+python -m rlkl_htc_common.commands.report FOLDER    of a reproduction, of a multirun
 """
 
 if __name__ == "__main__":  # before what takes seconds to import
-    from rlkl_htc_common.cli.entry import begin
+    from rlkl_htc_common.cli.program import begin
 
     begin("rlkl-htc-common")
 
@@ -13,9 +13,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from rlkl_htc_common.cli.application import BAD_INPUT, print_result
-from rlkl_htc_common.cli.entry import program_name
 from rlkl_htc_common.cli.interruption import stoppable
+from rlkl_htc_common.cli.program import program_name
+from rlkl_htc_common.commands.application import BAD_INPUT, print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.run_list import GRID
 from rlkl_htc_common.report.sweep import finish
@@ -49,7 +49,7 @@ def main() -> None:
     """The entry point."""
     try:
         if len(sys.argv) != 2:
-            raise InputError("expected one folder: python -m rlkl_htc_common.report.again FOLDER")
+            raise InputError("expected one folder: python -m rlkl_htc_common.commands.report FOLDER")
         with stoppable():
             draw(Path(sys.argv[1]))
     except InputError as error:
