@@ -460,7 +460,7 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
     page = (tmp_path / "output" / "report.html").read_text()
     assert page.count("<svg") == 13
     assert "<h2>The 4 runs</h2>" in page
-    assert f"<code>rlkl-finetune model={pretrained / 'model'} penalty=none" in page
+    assert f"<code>rlkl-finetune penalty=none model={pretrained / 'model'}" in page
     assert page.count("<pre") == 3
     assert "each of the 2 seeds" in page  # too few for an interval
     assert "(95% interval" not in page
