@@ -30,7 +30,7 @@ MINE = {  # a folder of configs of the user's own, each made from one of the pac
 # Rooms that the base installs and that need an extra, which they say; commands say so when they are called.
 WITH_EXTRA = r"""(htc\.(experiment|report)|rlkl\.(finetuning|integrations\.\w+|model|report|rollout)
     |rlkl\.analysis\.(?!critical_tokens)|rlkl_htc_common\.(manifest|models|report|runs|training))\b"""
-COMMANDS = r"(htc|rlkl)\.commands\.|rlkl_htc_common\.(cli|dashboards)\b"
+COMMANDS = r"(htc|rlkl)\.commands\.|rlkl_htc_common\.(cli|commands|dashboards)\b"
 IMPORTS = f"""
 import importlib, pkgutil, re
 for name in ("htc", "rlkl", "rlkl_htc_common"):

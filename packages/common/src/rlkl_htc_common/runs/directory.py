@@ -16,8 +16,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -101,6 +101,35 @@ class RunDirectory:
                 self._refuse_other_config(read_config_file(self.path / "config.yaml"))
                 self._write_config()
             yield  # the file stays: to remove it would let two later processes lock two files of this name
+
+    def once(
+        self,
+        compute: Callable[[], dict[str, Any]],
+        *,
+        clean: Callable[[], object] = lambda: None,
+        main: bool = True,
+        wait: Callable[[], object] = lambda: None,
+    ) -> dict[str, Any]:
+        """The result of the run, computed where it is not there yet, while other processes are kept out.
+
+        Args:
+            compute: does the run and gives its result, in every process that takes part in it.
+            clean: is called at the end by the main process: what a finished run leaves behind.
+            main: whether this is the main process.
+            wait: for the others.
+
+        Raises:
+            InputError: as `locked`.
+        """
+        with self.locked() if main else nullcontext():
+            result = self.result()
+            wait()  # until all have looked, before one of them writes
+            if result is None:
+                result = compute()
+            if main:
+                clean()
+            wait()
+        return result
 
     def _refuse_other_config(self, other: dict[str, Any]) -> None:
         if config_hash(other) == self.hash or (self._grows is not None and self._has_more(self._grows, other)):

@@ -24,6 +24,7 @@ from rlkl_htc_common.runs.tracking import Tracker
 from rlkl_htc_common.training.batching import epoch_batches
 from rlkl_htc_common.training.checkpoints import Checkpoints
 from rlkl_htc_common.training.settings import TrainingConfig
+from rlkl_htc_common.training.step import anywhere, make_step
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +210,7 @@ class Trainer:
                 )
                 self.loss_sum = 0.0
                 self._save()
-                if self._anywhere(interrupted.is_set()):
+                if anywhere(self.accelerator, interrupted.is_set()):
                     raise KeyboardInterrupt
         self.accelerator.unwrap_model(self._trained, keep_fp32_wrapper=False)  # from here on it computes in fp32
         self.checkpoints.load_best(self.best_step, self.model, self.accelerator.device)
@@ -222,7 +223,7 @@ class Trainer:
         for batch in batches[self.step - epoch * self.steps_per_epoch :]:
             self._train_step(data, batch)
             bar.update()
-            if self._anywhere(interrupted.is_set()) and self.step % self.steps_per_epoch:
+            if anywhere(self.accelerator, interrupted.is_set()) and self.step % self.steps_per_epoch:
                 self._save()
                 raise KeyboardInterrupt
             every = self.config.checkpoint_steps
@@ -245,13 +246,15 @@ class Trainer:
                 self.accelerator.backward(loss)
             value += loss.detach()
         value = self.accelerator.reduce(value, "mean")
-        self._refuse_not_finite("loss", value.item())
-        norm = self.accelerator.clip_grad_norm_(self._trained.parameters(), self.config.max_grad_norm)
-        self._refuse_not_finite("gradient", float(norm))
-        for stepper, schedule in zip(self._steppers, self.schedules, strict=True):
-            stepper.step()
-            schedule.step()
-            stepper.zero_grad()
+        make_step(
+            self.accelerator,
+            self._trained.parameters(),
+            [each for pair in zip(self._steppers, self.schedules, strict=True) for each in pair],
+            loss=value.item(),
+            max_grad_norm=self.config.max_grad_norm,
+            place=f"at step {self.step + 1} of {self.total_steps}",
+            setting="training.learning_rate",
+        )
         self.step += 1
         self.loss_sum += value.item()
 
@@ -261,21 +264,8 @@ class Trainer:
             logits = self._trained(to_device(inputs, device))
         return self.loss(logits.float(), targets.to(device))
 
-    def _anywhere(self, here: bool) -> bool:
-        """Whether something is the case in any of the processes."""
-        if self.accelerator.num_processes == 1:
-            return here
-        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device), "sum") > 0)
-
     def _patience_is_over(self, epoch: int) -> bool:
         return bool(self.patience and self.kept and epoch - self.kept["epoch"] >= self.patience)
-
-    def _refuse_not_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise InputError(
-                f"the {what} became {value} at step {self.step + 1} of {self.total_steps}; the last checkpoint is kept. "
-                "Try a smaller training.learning_rate."
-            )
 
     def _score_epoch(self, epoch: int) -> dict[str, float]:
         self._trained.eval()

@@ -15,7 +15,6 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 import logging
 import math
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -111,18 +110,12 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     identity = identity_of(config) | {"data_fingerprint": dataset.fingerprint()}
     with accelerator.main_process_first():
         run = RunDirectory(run_directory(config, identity), identity, reasons=FIXED)
-    with run.locked() if accelerator.is_main_process else nullcontext():
-        finished = run.result()
-        accelerator.wait_for_everyone()
-        if finished is not None:
-            log.info("already finished: %s", run.path)
-            if accelerator.is_main_process:
-                Checkpoints(run.checkpoints).remove()
-            result = finished
-        else:
-            log.info("%s", dataset.describe())
-            run.tell_what_is_not_continued()
-            result = _train(run, config, dataset, objective, accelerator, progress)
+    result = run.once(
+        partial(_train, run, config, dataset, objective, accelerator, progress),
+        clean=Checkpoints(run.checkpoints).remove,
+        main=accelerator.is_main_process,
+        wait=accelerator.wait_for_everyone,
+    )
     return result | {"run_dir": str(run.path)}
 
 
@@ -170,6 +163,8 @@ def _train(
     accelerator: Accelerator,
     progress: bool,
 ) -> dict[str, Any]:
+    log.info("%s", dataset.describe())
+    run.tell_what_is_not_continued()
     encoder = load_encoder(config.encoder)
     with accelerator.main_process_first():  # which computes features for all
         inputs = make_inputs(config, encoder, dataset.texts)
@@ -212,7 +207,6 @@ def _train(
         tuned, decoder = scores["test"]["tuned_threshold"], scores["test"]["decoder"]
         save_model(run.path / "model", config, encoder, model, dataset, tuned, decoder)
         run.write_result(dataset=dataset.facts(), loss=config.loss.name, kept=kept, **scores)
-        Checkpoints(run.checkpoints).remove()
     accelerator.wait_for_everyone()
     result = run.result()
     assert result is not None

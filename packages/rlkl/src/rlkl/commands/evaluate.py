@@ -105,8 +105,7 @@ def row_directory(model: GPT2LMHeadModel, config: EvaluateConfig, setting: Setti
 def evaluate_setting(model: GPT2LMHeadModel, config: EvaluateConfig, setting: Setting, runs: str) -> dict[str, Any]:
     """One row of an evaluation, kept as a run of its own: a finished one is not run again."""
     run = row_directory(model, config, setting, runs)
-    with run.locked():
-        result = run.result() or run.write_result(row=_evaluate_setting(model, config, setting, lambda done: None))
+    result = run.once(lambda: run.write_result(row=_evaluate_setting(model, config, setting, lambda done: None)))
     return dict(result["row"])
 
 

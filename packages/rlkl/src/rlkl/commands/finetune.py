@@ -16,8 +16,9 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 import logging
 import shutil
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 from rlkl_htc_common.runs.tracking import Tracker, open_tracker, wandb_mode
 from rlkl_htc_common.training.checkpoints import Checkpoints
+from rlkl_htc_common.training.step import anywhere
 from rlkl_htc_common.training.trainer import LARGE, make_accelerator, warn_without_gpu
 
 log = logging.getLogger(__name__)
@@ -115,28 +117,31 @@ def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
     with accelerator.main_process_first():
         folder = config.run_dir or Path(config.runs) / "rlkl" / "finetune" / name
         run = RunDirectory(folder, known_by, grows=GROWS)
-    with run.locked() if accelerator.is_main_process else nullcontext():
-        result = run.result()
-        if result is None and accelerator.is_main_process:
+
+    def compute() -> dict[str, Any]:
+        if accelerator.is_main_process:
             _take_over_a_shorter_run(run)
         accelerator.wait_for_everyone()
-        if result is None:
-            try:
-                learner = Learner(
-                    start,
-                    accelerator,
-                    penalty=penalty,
-                    algorithm=algorithm,
-                    extra_digits=config.extra_digits,
-                    seed=config.seed,
-                    reference=reference,
-                )
-                result = _finetune(run, config, learner, progress and accelerator.is_main_process)
-            except InputError as error:
-                raise InputError(f"{run.path}: {error}") from error
-        if accelerator.is_main_process:
-            Checkpoints(run.checkpoints).retire(run.path / LAST)
-        accelerator.wait_for_everyone()
+        learner = Learner(
+            start,
+            accelerator,
+            penalty=penalty,
+            algorithm=algorithm,
+            extra_digits=config.extra_digits,
+            seed=config.seed,
+            reference=reference,
+        )
+        try:
+            return _finetune(run, config, learner, progress and accelerator.is_main_process)
+        except InputError as error:
+            raise InputError(f"{run.path}: {error}") from error
+
+    result = run.once(
+        compute,
+        clean=partial(Checkpoints(run.checkpoints).retire, run.path / LAST),
+        main=accelerator.is_main_process,
+        wait=accelerator.wait_for_everyone,
+    )
     return result | {"run_dir": str(run.path)}
 
 
@@ -204,7 +209,7 @@ def _finetune(run: RunDirectory, config: FinetuneConfig, learner: Learner, progr
                     checkpoints.save(done, learner.model, {"iterations": done, **learner.state()})
                 bar.set_postfix_str(f"success {metrics['rollout/success']:.2f}")
                 bar.update()
-                if learner.anywhere(interrupted.is_set()):
+                if anywhere(accelerator, interrupted.is_set()):
                     raise KeyboardInterrupt
         if tracker is not None:
             if tracker.mirrors:

@@ -142,16 +142,12 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     identity = asdict(config)
     name = f"{config.task}-n{config.trained_digits}-seed{config.seed}-{config_hash(identity)}"
     run = RunDirectory(config.run_dir or Path(config.runs) / "rlkl" / "pretrain" / name, identity, reasons=FIXED)
-    with run.locked():
-        result = run.result()
-        if result is None:
-            run.tell_what_is_not_continued()
-            result = _pretrain(run, config)
-        Checkpoints(run.checkpoints).remove()
+    result = run.once(partial(_pretrain, run, config), clean=Checkpoints(run.checkpoints).remove)
     return result | {"run_dir": str(run.path)}
 
 
 def _pretrain(run: RunDirectory, config: PretrainConfig) -> dict[str, Any]:
+    run.tell_what_is_not_continued()
     torch.manual_seed(config.seed)
     task = task_named(config.task)
     model = new_model(task, **asdict(config.architecture), trained_digits=config.trained_digits)

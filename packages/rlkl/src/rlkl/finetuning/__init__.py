@@ -2,4 +2,4 @@
 
 from rlkl_htc_common.extras import require
 
-require("rlkl[train]", "accelerate", "hydra-core", "transformers")
+require("rlkl[train]", "accelerate", "transformers")

@@ -1,7 +1,6 @@
 """A policy, its reference, and what is done with them: collect episodes, and learn from them."""
 
 import copy
-import math
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -27,7 +26,7 @@ from rlkl.rollout.engine import generate
 from rlkl.settings import AlgorithmSettings
 from rlkl.tasks.operands import Operands
 from rlkl.weighting import masked_mean
-from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.training.step import make_step
 
 REWARD, PUNISHMENT = 1.0, -1.0  # as in the paper's public code
 BINS = 10  # of the histogram of weights
@@ -146,10 +145,6 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.alpha = state["alpha"]
 
-    def anywhere(self, here: bool) -> bool:
-        """Whether something is the case in any of the processes."""
-        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device), "sum") > 0)
-
     def collect(self, number: int) -> tuple[Sequences, Tensor]:
         """Let the policy calculate, and grade it. Returns: the episodes, those of a prompt in a row, and (B,) their rewards."""
         device = self.accelerator.device
@@ -235,20 +230,24 @@ class Learner:
         tokens, learning_tokens = batch.sequences.mask.sum(), batch.learns.sum()
         kl_tokens = self.penalty.averaged_over(batch.weights, batch.sequences.mask)
         sums: dict[str, Tensor] = {}
-        self.optimizer.zero_grad()
         for part in rows[rank::processes].split(self._at_a_time):
             for name, value in self._differentiate(experience[part], tokens, learning_tokens, kl_tokens).items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
         self._add_up_gradients()
         totals = self.accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist()
         terms: dict[str, float] = dict(zip(sums, totals, strict=True))
-        self._refuse_not_finite("loss", terms["loss"], number)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.algorithm.max_grad_norm)
-        self._refuse_not_finite("gradient", norm.item(), number)
-        self.optimizer.step()
+        norm = make_step(
+            self.accelerator,
+            self.model.parameters(),
+            [self.optimizer],
+            loss=terms["loss"],
+            max_grad_norm=self.algorithm.max_grad_norm,
+            place=f"in iteration {number + 1} of {self.algorithm.iterations}",
+            setting="algorithm.learning_rate",
+        )
         if self.penalty.target_kl is not None:
             self.alpha = adapted(self.alpha, terms["kl"], self.penalty.target_kl)
-        return terms | {"grad_norm": norm.item()}
+        return terms | {"grad_norm": norm}
 
     def _differentiate(self, part: Experience, tokens: Tensor, learning_tokens: Tensor, kl_tokens: Tensor) -> dict[str, Tensor]:
         """Add the gradient of some episodes to that of the step. Returns: what they add to each of its terms."""
@@ -280,13 +279,6 @@ class Learner:
         summed = self.accelerator.reduce(flat, "sum").split([parameter.numel() for parameter in parameters])
         for parameter, gradient in zip(parameters, summed, strict=True):
             parameter.grad = gradient.view_as(parameter)
-
-    def _refuse_not_finite(self, what: str, value: float, number: int) -> None:
-        if not math.isfinite(value):
-            raise InputError(
-                f"the {what} became {value} in iteration {number + 1} of {self.algorithm.iterations}; the last "
-                "checkpoint is kept. Try a smaller algorithm.learning_rate."
-            )
 
 
 def weight_statistics(weights: Tensor) -> dict[str, float]:

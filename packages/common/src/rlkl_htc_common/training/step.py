@@ -1,0 +1,57 @@
+"""What every step of a training ends in, whatever its gradient was added up from; and what processes ask each other."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from rlkl_htc_common.errors import InputError
+
+
+def make_step(
+    accelerator: Accelerator,
+    parameters: Iterable[nn.Parameter],
+    steppers: Sequence[Any],
+    *,
+    loss: float,
+    max_grad_norm: float,
+    place: str,
+    setting: str,
+) -> float:
+    """Move parameters along their gradients, scaled down to a norm, and forget the gradients.
+
+    Args:
+        steppers: optimizers, and schedules of their learning rates, in the order of their steps.
+        loss: of the whole step, in all processes.
+        place, setting: which step it is, and the learning rate that may be too high, for people.
+
+    Returns:
+        The norm of the gradient before it was scaled.
+
+    Raises:
+        InputError: if the loss or the gradient is not finite; nothing was moved then.
+    """
+    _refuse_not_finite("loss", loss, place, setting)
+    norm = float(accelerator.clip_grad_norm_(parameters, max_grad_norm))
+    _refuse_not_finite("gradient", norm, place, setting)
+    for stepper in steppers:
+        stepper.step()
+    for stepper in steppers:
+        if hasattr(stepper, "zero_grad"):
+            stepper.zero_grad()
+    return norm
+
+
+def anywhere(accelerator: Accelerator, here: bool) -> bool:
+    """Whether something is the case in any of the processes."""
+    if accelerator.num_processes == 1:
+        return here
+    return bool(accelerator.reduce(torch.tensor(float(here), device=accelerator.device), "sum") > 0)
+
+
+def _refuse_not_finite(what: str, value: float, place: str, setting: str) -> None:
+    if not math.isfinite(value):
+        raise InputError(f"the {what} became {value} {place}; the last checkpoint is kept. Try a smaller {setting}.")
