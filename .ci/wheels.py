@@ -55,7 +55,8 @@ MODULES = {
 TABLE = ("dataset=table", "dataset.file=documents.csv")
 TINY_HTC = ("training.epochs=1", "head.hidden=16")
 TINY_RL = ("algorithm.iterations=1", "algorithm.episodes=4", "algorithm.minibatch_size=4", "evaluation_examples=2")
-HTC_GRID = ("losses=[{name:bce},{name:leaf_softmax}]", "seeds=[0]", "dataset.max_documents=300")
+TWO = ("~methods.bce", "~methods.bce_prior_bias", "~methods.conditional_softmax_la")  # of five methods
+HTC_GRID = (*TWO, "seeds=[0]", "dataset.max_documents=300")
 WITH_EVERYTHING = (
     ("htc-train", *TABLE, *TINY_HTC),
     ("htc-predict", "text=A violin in the park"),
