@@ -1,4 +1,4 @@
-"""The steps of docs/how-to/own_objective_or_rule.md, done in a copy, lead to a report with that objective and that rule."""
+"""The steps of the how-to pages, done in a copy, lead to a report with the part that they add."""
 
 import json
 import os
@@ -9,15 +9,17 @@ import sys
 from pathlib import Path
 
 from .htc_runs import common_arguments, place
+from .test_rlkl_end_to_end import pretrained
 
-__all__ = ["place"]  # a fixture
+__all__ = ["place", "pretrained"]  # fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/how-to/own_objective_or_rule.md").read_text(encoding="utf-8")
+OF_WEIGHTINGS = (ROOT / "docs/how-to/own_weighting.md").read_text(encoding="utf-8")
 
 
-def blocks(tag):
-    return re.findall(rf"^```{tag}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+def blocks(tag, page=PAGE):
+    return re.findall(rf"^```{tag}\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
 
 
 def definition(code, start):
@@ -30,6 +32,15 @@ def edited(file, find, put):
     text = file.read_text()
     assert text.count(find) == 1
     file.write_text(text.replace(find, put))
+
+
+def call_in(copy, module, *arguments):
+    outside = {"PYTHONPATH": os.pathsep.join([str(copy / "src"), os.environ.get("PYTHONPATH", "")])}
+    outside |= {"RLKL_HTC_CONF": str(copy / "conf")}
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, env={**os.environ, **outside}, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_steps_lead_to_a_report(place, tmp_path):
@@ -50,14 +61,8 @@ def test_the_steps_lead_to_a_report(place, tmp_path):
     edited(library / "settings.py", table, f"{table}    {objective}")
     (tmp_path / "conf/htc/loss/deeper_counts_more.yaml").write_text(yaml)
 
-    outside = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "src"), os.environ.get("PYTHONPATH", "")])}
-    outside |= {"RLKL_HTC_CONF": str(tmp_path / "conf")}
-
     def called(module, *arguments):
-        command = [sys.executable, "-m", f"htc.commands.{module}", *map(str, arguments)]
-        done = subprocess.run(command, env={**os.environ, **outside}, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return call_in(tmp_path, f"htc.commands.{module}", *arguments)
 
     (methods,) = re.findall(r"'(\+methods=.*)'", PAGE)
     arguments = [a for a in common_arguments(place) if not a.startswith(("loss=", "runs="))]
@@ -70,3 +75,31 @@ def test_the_steps_lead_to_a_report(place, tmp_path):
     assert all("sure_part" in run["rules"] for runs in losses.values() for run in runs)
     (model,) = (tmp_path / "runs").glob("htc/hwv/deeper_counts_more-*/model")
     assert called("predict", f"model={model}", "decoder=sure_part", "text=atom").startswith("atom")
+
+
+def test_the_steps_to_a_weighting_lead_to_a_report(pretrained, tmp_path):
+    without = shutil.ignore_patterns("pretrained", "__pycache__")
+    shutil.copytree(ROOT / "packages/rlkl/src/rlkl", tmp_path / "src/rlkl", ignore=without)
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    library = tmp_path / "src/rlkl"
+    (code,) = blocks("python", OF_WEIGHTINGS)
+    of_functions, of_settings = blocks("py", OF_WEIGHTINGS)
+    (yaml,) = blocks("yaml", OF_WEIGHTINGS)
+    weightings = library / "weighting.py"
+    table = re.search(r"^WEIGHTINGS.*= \{\n", weightings.read_text(), flags=re.MULTILINE)[0]
+    edited(weightings, table, f"{definition(code, 'def exponential')}\n\n{table}    {of_functions}")
+    table = re.search(r"^WEIGHTINGS.*= \{.*\n", (library / "settings.py").read_text(), flags=re.MULTILINE)[0]
+    edited(library / "settings.py", table, f"{table}    {of_settings}")
+    (tmp_path / "conf/rlkl/penalty/exponential.yaml").write_text(yaml)
+
+    (methods,) = re.findall(r"'(\+methods=.*)'", OF_WEIGHTINGS)
+    arguments = [methods, f"model={pretrained / 'model'}", "seeds=[0]", "jobs=1", "examples=2", "evaluation_examples=2"]
+    arguments += [
+        "algorithm.iterations=1",
+        "algorithm.episodes=4",
+        f"runs={tmp_path / 'runs'}",
+        f"output={tmp_path / 'report'}",
+    ]
+    assert "| exponential |" in call_in(tmp_path, "rlkl.commands.reproduce", *arguments, "tracking.mode=disabled").replace(
+        "**", ""
+    )
