@@ -6,7 +6,7 @@ import htc
 import rlkl
 import rlkl_htc_common
 from rlkl_htc_common import extras
-from rlkl_htc_common.cli import entry
+from rlkl_htc_common.cli import program
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import MissingExtraError, require
 
@@ -77,7 +77,7 @@ def test_commands_tell_it_at_once(installed, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["/bin/app-train"])
     monkeypatch.setattr("rlkl_htc_common.cli.interruption.answer_signals", lambda name: None)
     with pytest.raises(SystemExit) as stop:
-        entry.begin("app")
+        program.begin("app")
     assert stop.value.code == 2
     assert capsys.readouterr().err == "app-train: this needs one, not installed here: pip install 'app[train]'\n"
 
