@@ -80,5 +80,5 @@ def given_overrides() -> list[str]:
 
 def own_configs() -> list[str]:
     """The option that makes a command find the user's own configs; empty where `--config-dir` was not given."""
-    sources = HydraConfig.get().runtime.config_sources
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
     return [word for source in sources if source.provider == "command-line" for word in ("--config-dir", source.path)]
