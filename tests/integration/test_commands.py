@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from rlkl_htc_common.cli.grammar import literal
 from rlkl_htc_common.cli.plain_text import as_override, text_keys
+from rlkl_htc_common.commands import hydra_defaults
 from rlkl_htc_common.runs.commands import commands_of
 from rlkl_htc_common.runs.directory import config_hash
 
@@ -74,6 +75,7 @@ def test_the_command_of_a_run_composes_to_its_config(package, experiment, profil
     ],
 )
 def test_values_are_written_as_hydra_reads_them(value):
+    hydra_defaults.register()
     with initialize_config_dir(str(CONF / "htc"), version_base="1.3"):
         config = compose("app", [f"+key={literal(value)}"])
     assert config.key == value

@@ -11,6 +11,7 @@ from hydra.conf import ConfigSourceInfo
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from rlkl_htc_common.commands import hydra_defaults
 from rlkl_htc_common.commands.application import conf_dir
 from rlkl_htc_common.runs.commands import own_configs
 
@@ -53,6 +54,7 @@ def test_own_files_are_choices(module, choice, key, value, place):
 
 
 def test_commands_that_run_something_again_name_the_folder(place):
+    hydra_defaults.register()
     with initialize_config_dir(str(conf_dir("rlkl")), version_base="1.3"):
         config = compose("app", return_hydra_config=True)
         HydraConfig.instance().set_config(config)

@@ -53,7 +53,7 @@ def test_differences_are_paired_over_seeds():
 def test_findings_say_what_can_be_told():
     sentences = findings(RUNS, PAIRS)
     assert sentences[0].startswith("N+2 accuracy: prioritized KL is above standard KL, by +0.403")
-    assert sentences[1].startswith("N+2 accuracy: prioritized KL is not told apart from matched mean, by +0.000")
+    assert sentences[1].startswith("N+2 accuracy: prioritized KL is not significantly different from matched mean, by +0.000")
     assert findings({name: runs[:1] for name, runs in RUNS.items()}, PAIRS) == []
 
 
@@ -61,7 +61,7 @@ def test_every_difference_is_in_the_table():
     table = comparison_table(RUNS, PAIRS)
     assert len(table.rows) == 2 * len(COLUMNS)
     assert ["N+2 accuracy", "prioritized KL", "above", "standard KL", "+0.403", "+0.365 to +0.441"] in table.rows
-    same = ["N accuracy", "prioritized KL", "not told apart from", "standard KL", "+0.000", "+0.000 to +0.000"]
+    same = ["N accuracy", "prioritized KL", "not significantly different from", "standard KL", "+0.000", "+0.000 to +0.000"]
     assert same in table.rows
 
 
@@ -172,7 +172,7 @@ def test_findings_of_many_comparisons_are_gathered():
     said = findings(runs, [["ours", f"other {i}"] for i in range(9)])
     assert said[0].endswith("ours is above other 0 | other 1 | other 2 | other 3 | other 4.")
     assert [sentence.split(" other ")[0].rpartition(": ")[2] for sentence in said[1:-1]] == [
-        "ours is not told apart from",
+        "ours is not significantly different from",
         "ours is below",
     ]
     assert len(findings(runs, [["ours", "other 1"]])) == 2

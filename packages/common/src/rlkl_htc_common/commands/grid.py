@@ -136,7 +136,7 @@ def _master(config: str, folder: Path, at_a_time: int | None) -> DictConfig:
     """The config that all jobs have in common, and how they are launched: as the command that runs here was told."""
     here = HydraConfig.get()
     choice = here.runtime.choices["hydra/launcher"]
-    told = [override for override in here.overrides.hydra if not override.startswith(("hydra/launcher=", "hydra.sweep."))]
+    told = [override for override in given_overrides("hydra") if not override.startswith(("hydra/launcher=", "hydra.sweep."))]
     told += [f"hydra/launcher={choice}", f"hydra.sweep.dir={literal(str(folder))}", "hydra.mode=MULTIRUN"]
     if "n_jobs" in here.launcher and not any(override.startswith("hydra.launcher.n_jobs=") for override in told):
         told += [f"hydra.launcher.n_jobs={number_of_jobs(at_a_time)}", "hydra.launcher.verbose=0"]

@@ -71,9 +71,12 @@ def override_for_people(override: str, config: DictConfig, keys: Mapping[str, Te
     return key, argument.partition("=")[2], argument
 
 
-def given_overrides() -> list[str]:
-    """What the command that runs here was given, as it was written: `${...}` in a text stays escaped."""
-    given = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+def given_overrides(of: str = "task") -> list[str]:
+    """What the command that runs here was given, as it was written: `${...}` in a text stays escaped.
+
+    Args: of: `task`, the command's own keys, or `hydra`, Hydra's.
+    """
+    given = OmegaConf.to_container(getattr(HydraConfig.get().overrides, of), resolve=False)
     assert isinstance(given, list)
     return [str(override) for override in given]
 

@@ -224,7 +224,7 @@ def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Section
     dataset = load_dataset(run.dataset)
     model = load_model(Path(result["run_dir"]) / "model")
     test = dataset.splits["test"]
-    if run.encoder.frozen:  # the features of all documents are at hand
+    if run.encoder.frozen:  # the features of all documents are there
         vectors = cached_features(model.encoder, dataset.texts, run.cache_dir, run.encoder.batch_size)[test]
     else:
         texts = [dataset.texts[i] for i in test.tolist()]

@@ -293,7 +293,7 @@ def _score(
 
 
 def headline(scores: dict[str, Any]) -> dict[str, float]:
-    """The numbers that runs are held against each other by. Args: scores: as `evaluate` gives them, of the test split."""
+    """The numbers that runs are compared by. Args: scores: as `evaluate` gives them, of the test split."""
     return {"test/hf1_auc": scores["hf1_auc"]} | {
         f"test/{rule}/hf1_micro": of_rule["hf1_micro"] for rule, of_rule in scores["rules"].items()
     }

@@ -152,7 +152,7 @@ def expected_cost(probabilities: Scores, hierarchy: Hierarchy, cost: Tensor) -> 
     """The node whose prediction has the smallest expected cost, and everything above it; nothing, where the root is cheapest.
 
     Any node may be predicted, inner ones too, whatever cost their prediction has; `lca_heights` and
-    `htc.labels.distances.tree_distance_matrix` are two costs at hand.
+    `htc.labels.distances.tree_distance_matrix` are two that are available.
 
     >>> from htc.labels.distances import tree_distance_matrix
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])

@@ -274,7 +274,7 @@ class ReproduceConfig(TrainConfig):
             `{half: {loss: conditional_softmax_la, loss.tau: 0.5}}`. One that is called as an objective has its title there.
         seeds: every method is trained with each.
         size: embedded or paper, set by the profile; for the names of folders.
-        split_per_seed: draw the splits anew with each seed, so that intervals hold the luck of the draw too.
+        split_per_seed: draw the splits anew with each seed, so that intervals hold the variance of the draw, too.
         output: the folder of report, figures and summary.
         against: the folder of another reproduction with these seeds and documents, that the report holds this one against.
         jobs: runs at a time, each on its share of the cores; null: as many as there are cores, at most four; one on a GPU.

@@ -70,7 +70,7 @@ def _table(pairs: dict[str, list[tuple[Any, Any]]], metric: str, folder: str) ->
         columns=["objective", "hF1-AUC", *(rule_label(rule) for rule in MAIN_RULES)],
         rows=[[name, *map(_cell, differences)] for name, differences in rows],
         caption=f"HF1-AUC and {METRICS[metric]}: how much higher than in {folder}, with the 95% interval of the paired "
-        "differences over seeds; where the interval leaves out 0, it is stressed.",
+        "differences over seeds; where the interval leaves out 0, it is in bold.",
         best={
             (row, column)
             for row, (_, differences) in enumerate(rows)

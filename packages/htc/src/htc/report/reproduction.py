@@ -73,7 +73,7 @@ def write_htc_report(
 
     Args:
         summary: what `summarize` gave, `runs` of `rlkl_htc_common.report.run_list`, and `wall_seconds`.
-        documents: the scores of the test documents, if at hand.
+        documents: the scores of the test documents, if available.
         more: sections between those on objectives and the full tables.
 
     Returns:
@@ -163,7 +163,7 @@ def _main_table(losses: Losses, metric: str) -> Table:
     return Table(
         columns=["objective", "hF1-AUC", *(rule_label(rule) for rule in MAIN_RULES)],
         rows=[[label(loss), *(_cell(column[row]) for column in columns)] for row, loss in enumerate(losses)],
-        caption=f"HF1-AUC, and {METRICS[metric]} under each inference rule; the best of each column is stressed.",
+        caption=f"HF1-AUC, and {METRICS[metric]} under each inference rule; the best of each column is in bold.",
         best={(row, number) for number, column in enumerate(columns, start=1) for row in _best(column)},
     )
 
@@ -207,7 +207,7 @@ def _full_table(losses: Losses, rule: str) -> Table:
 
 
 def _findings(losses: Losses) -> list[str]:
-    """The paper's expectation about micro hF1 at 0.5, held against paired differences between objectives."""
+    """The paper's expectation about micro hF1 at 0.5, compared with paired differences between objectives."""
     expected = (
         ("conditional_softmax_la", "conditional_softmax"),
         ("conditional_softmax", "bce"),
@@ -223,7 +223,7 @@ def _findings(losses: Losses) -> list[str]:
         if difference.few:
             sentences.append(f"{expectation} Found: {difference.shown('+.3f')}, the differences of {difference.values} seeds.")
             continue
-        verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else "not told apart from"
+        verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else "not significantly different from"
         sentences.append(
             f"{expectation} Found: {verdict} it, by {difference.mean:+.3f} (95% interval {difference.low:+.3f} to "
             f"{difference.high:+.3f}, paired over {difference.values} seeds)."

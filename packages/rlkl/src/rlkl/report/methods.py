@@ -100,7 +100,7 @@ def result_table(runs: Runs) -> Table:
         columns=["method", *column_names(runs), "success of sampled episodes"],
         rows=rows,
         caption=f"Before the first iteration and after the last, on the same {examples} problems: {measured(runs)}; successes "
-        "over the last five iterations. Best: stressed.",
+        "over the last five iterations. The best is in bold.",
         best=best,
     )
 
@@ -121,7 +121,7 @@ def verdict(difference: Interval) -> str:
     """What a difference's interval tells; nothing, where there is none."""
     if difference.few:
         return "compared with"
-    return "above" if difference.low > 0 else "below" if difference.high < 0 else "not told apart from"
+    return "above" if difference.low > 0 else "below" if difference.high < 0 else "not significantly different from"
 
 
 def findings(runs: Runs, pairs: Pairs) -> list[str]:
@@ -146,7 +146,7 @@ def findings(runs: Runs, pairs: Pairs) -> list[str]:
         sentences = [f"{name}: {said} {' | '.join(names)}." for said, names in others.items()]
     if sentences:
         sentences.append(
-            "Intervals hold the luck of RL, from one pre-trained model and on one set of test problems. Each stands for "
+            "Intervals hold the variance over seeds, of one pre-trained model and on one set of test problems. Each stands for "
             "itself: of twenty comparisons one is expected to miss by chance."
         )
     return sentences

@@ -133,8 +133,8 @@ def _lead(summary: dict[str, Any]) -> str:
     if len(summary["starts"]) > 1:
         trained, digits = "up to N digits", "more"
     return (
-        f"Pre-trained on {kinds} of {trained}, fine-tuned by reinforcement learning on {digits}, by several methods. What that "
-        f"reaches is {told_over_seeds(count)}."
+        f"Pre-trained on {kinds} of {trained}, fine-tuned by reinforcement learning on {digits}, by several methods. Numbers "
+        f"are {told_over_seeds(count)}."
     )
 
 
