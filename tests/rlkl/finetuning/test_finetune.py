@@ -65,7 +65,7 @@ def test_a_step_makes_what_was_good_likelier_and_what_was_bad_less_so(episode, r
     gradient = torch.autograd.grad(terms["policy_loss"], logits)[0]
     for step, token in enumerate((1, 2)):
         assert math.copysign(1, gradient[0, step, token].item()) == -reward
-    assert ("value_loss" in terms) == ALGORITHMS[name].has_critic
+    assert ("value_loss" in terms) == recipes.algorithm(name).has_critic
 
 
 def test_a_kl_in_the_reward_is_no_term_of_the_loss(episode):
@@ -109,15 +109,17 @@ def test_episodes_of_a_group_are_compared_with_each_other(batch):
 def test_a_kl_in_the_reward_is_taken_off_what_is_to_come(batch, name):
     sequences, _, scores = batch
     rewards = torch.tensor([1.0, -1.0, 2.0, 1.0])  # they deviate by 1.26
-    algorithm = recipes.algorithm(name=name, group_size=1 if ALGORITHMS[name].has_critic else 2, gamma=1.0, gae_lambda=1.0)
+    algorithm = recipes.algorithm(
+        name=name, group_size=1 if recipes.algorithm(name).has_critic else 2, gamma=1.0, gae_lambda=1.0
+    )
     with_kl = learnt((sequences, rewards, scores), algorithm, recipes.penalty("standard", placement="reward", estimator="k1"))
     without = learnt((sequences, rewards, scores), algorithm, recipes.penalty("none"))
     kl = scores.divergences.masked_fill(~sequences.mask, 0.0)
     to_come = torch.stack([kl[:, place:].sum(1) for place in range(3)], 1)
-    expected = to_come if ALGORITHMS[name].has_critic else to_come - to_come[[1, 0, 3, 2]]  # the other one of the prompt
+    expected = to_come if recipes.algorithm(name).has_critic else to_come - to_come[[1, 0, 3, 2]]  # the other one of the prompt
     expected = 2.0 * expected.masked_fill(~sequences.mask, 0.0)
     torch.testing.assert_close(without.advantages - with_kl.advantages, expected)
-    in_rewards = expected * rewards.std() if ALGORITHMS[name].has_critic else torch.zeros(4, 3)
+    in_rewards = expected * rewards.std() if recipes.algorithm(name).has_critic else torch.zeros(4, 3)
     torch.testing.assert_close(without.returns - with_kl.returns, in_rewards)
 
 

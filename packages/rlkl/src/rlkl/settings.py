@@ -58,7 +58,8 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # what each reads
     "grpo": (*_STEPS, *_CLIPPED),
     "rloo": _STEPS,
 }
-OPERANDS = ("identical", "varying", "training_mix")
+OPERANDS = ("identical", "varying")  # kinds of operands by their digits: all have so many, or one has and the other at most
+KINDS = (*OPERANDS, "training_mix")  # what accuracy is measured on, see `rlkl.model.completion.sample`
 
 Settings = TypeVar("Settings")
 
@@ -296,8 +297,8 @@ class AccuracySettings:
 
     def check(self) -> None:
         """Raise InputError for values that no evaluation can have."""
-        if self.operands not in OPERANDS:
-            raise InputError(f"evaluation.operands must be one of {', '.join(OPERANDS)}, not {self.operands!r}.")
+        if self.operands not in KINDS:
+            raise InputError(f"evaluation.operands must be one of {', '.join(KINDS)}, not {self.operands!r}.")
         if not 0 <= self.temperature < math.inf:
             raise InputError(f"evaluation.temperature must be a number of at least 0, not {self.temperature}.")
 

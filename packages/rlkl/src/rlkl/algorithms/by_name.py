@@ -28,24 +28,12 @@ class Algorithm(NamedTuple):
     """An algorithm.
 
     Attributes:
-        group_advantages: (returns (B,), group size) -> (B,); None where a critic tells them (`a2c.gae`).
+        group_advantages: (returns (B,), group size) -> (B,); None where a critic gives them (`a2c.gae`).
         policy_loss: what is minimised.
-        group_size: episodes of one prompt, where nothing else is asked for.
     """
 
     group_advantages: Callable[[Tensor, int], Tensor] | None
     policy_loss: PolicyLoss
-    group_size: int
-
-    @property
-    def has_critic(self) -> bool:
-        """Whether a critic is trained."""
-        return self.group_advantages is None
-
-    @property
-    def clips(self) -> bool:
-        """Whether its policy loss has a clip range."""
-        return self.policy_loss is ppo.policy_loss
 
 
 def _policy_gradient(
@@ -60,8 +48,8 @@ def _policy_gradient(
 
 
 ALGORITHMS = {
-    "a2c": Algorithm(None, _policy_gradient, 1),
-    "ppo": Algorithm(None, ppo.policy_loss, 1),
-    "grpo": Algorithm(grpo.advantages, ppo.policy_loss, 5),
-    "rloo": Algorithm(rloo.advantages, _policy_gradient, 5),
+    "a2c": Algorithm(None, _policy_gradient),
+    "ppo": Algorithm(None, ppo.policy_loss),
+    "grpo": Algorithm(grpo.advantages, ppo.policy_loss),
+    "rloo": Algorithm(rloo.advantages, _policy_gradient),
 }

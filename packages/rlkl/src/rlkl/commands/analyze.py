@@ -28,9 +28,10 @@ from rlkl.analysis.critical_tokens import piece_at
 from rlkl.analysis.detection import detect
 from rlkl.analysis.drift import drift_by_digits
 from rlkl.commands.config import AnalyzeConfig
-from rlkl.model.completion import OPERANDS, check_positions, complete, sample
+from rlkl.model.completion import check_positions, complete, sample
 from rlkl.model.language_model import check_reference, fingerprint, load_on_device, task_of
 from rlkl.report.analysis import QUESTIONS, write_analysis_report
+from rlkl.settings import OPERANDS
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task, task_named
 from rlkl_htc_common.commands.application import print_result

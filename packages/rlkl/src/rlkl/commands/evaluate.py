@@ -26,10 +26,11 @@ from transformers import GPT2LMHeadModel
 
 from rlkl.analysis.certainty_gaps import certainty_gaps, errors, scratchpads
 from rlkl.commands.config import EvaluateConfig
-from rlkl.model.completion import KINDS, check_positions, complete, grades, sample
+from rlkl.model.completion import check_positions, complete, grades, sample
 from rlkl.model.language_model import fingerprint, load_on_device, task_of
 from rlkl.model.texts import positions_needed
 from rlkl.report.scratchpad_view import to_terminal
+from rlkl.settings import KINDS
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common.commands.application import print_as_is, print_result
 from rlkl_htc_common.errors import InputError

@@ -16,9 +16,6 @@ from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task
 from rlkl_htc_common.errors import InputError
 
-OPERANDS = ("identical", "varying")  # kinds of operands by their digits: all have so many, or one has and the other at most
-KINDS = (*OPERANDS, "training_mix")  # what accuracy is measured on, see `sample`
-
 
 def sample(task: Task, kind: str, digits: int, examples: int, seed: int, trained_digits: int | None = None) -> list[Operands]:
     """Problems for an evaluation, the same for the same seed.

@@ -1,0 +1,61 @@
+"""Settings name what the functions do, and two that do the same are one."""
+
+import pytest
+
+from rlkl import algorithms, certainty, kl, penalty, settings, weighting
+from rlkl.algorithms import by_name
+from rlkl.settings import CHOICES
+
+from . import recipes
+
+
+def test_names_are_those_of_the_functions():
+    assert list(settings.CERTAINTIES) == list(certainty.CERTAINTIES)
+    assert set(settings.ESTIMATORS) - {"exact"} <= set(kl.SAMPLED)
+    assert set(weighting.WEIGHTINGS) <= set(settings.WEIGHTINGS)
+    assert CHOICES["share_count"] == tuple(penalty.COUNTS)
+    assert list(settings.ALGORITHMS) == list(by_name.ALGORITHMS)
+    for name, algorithm in by_name.ALGORITHMS.items():
+        assert recipes.algorithm(name).has_critic == (algorithm.group_advantages is None)
+        assert recipes.algorithm(name).clips == (algorithm.policy_loss is algorithms.ppo.policy_loss)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"weighting": "prioritized", "beta": 0.0}, {"weighting": "standard"}),
+        ({"weighting": "matched_mean", "beta": 0.0}, {"weighting": "standard"}),
+        ({"weighting": "shuffled", "beta": 0.0, "certainty": "min_entropy"}, {"weighting": "standard"}),
+        ({"weighting": "certain_tokens", "share": 0.0, "mean_over": "penalized"}, {"weighting": "standard"}),
+        ({"weighting": "certain_tokens", "share": 1.0}, {"weighting": "none"}),
+        ({"weighting": "kl_cov", "share": 0.0}, {"weighting": "none"}),
+        ({"weighting": "standard", "alpha": 0.0, "estimator": "k3"}, {"weighting": "none"}),
+        ({"weighting": "prioritized", "alpha": 0.0, "placement": "reward"}, {"weighting": "none"}),
+        (
+            {"weighting": "certain_tokens", "certainty_of": "policy", "certainty": "min_entropy", "certainty_temperature": 2.0},
+            {"weighting": "certain_tokens", "certainty_of": "policy"},
+        ),
+    ],
+)
+def test_penalties_with_the_same_effect_are_one(one, other):
+    assert recipes.penalty(**one).canonical().effective() == recipes.penalty(**other).canonical().effective()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"weighting": "prioritized"}, {"weighting": "standard"}),
+        ({"weighting": "prioritized", "beta": 1.0}, {"weighting": "prioritized", "beta": 2.0}),
+        ({"weighting": "kl_cov", "share": 0.0, "share_count": "at_least_one"}, {"weighting": "none"}),
+        ({"weighting": "certain_tokens", "certainty": "min_entropy"}, {"weighting": "certain_tokens"}),
+        ({"weighting": "prioritized", "placement": "reward"}, {"weighting": "prioritized"}),
+    ],
+)
+def test_others_are_not(one, other):
+    assert recipes.penalty(**one).canonical().effective() != recipes.penalty(**other).canonical().effective()
+
+
+def test_how_much_goes_through_a_model_at_a_time_has_no_effect():
+    assert recipes.algorithm(micro_batch_size=1).effective() == recipes.algorithm().effective()
+    assert recipes.algorithm("ppo", clip_range_uncertain=0.2).effective() == recipes.algorithm("ppo").effective()
+    assert recipes.algorithm(iterations=3).effective() != recipes.algorithm().effective()
