@@ -139,6 +139,30 @@ def test_an_echo_is_no_second_signal(pause, saved, tmp_path):
     assert (tmp_path / "saved").exists() == saved
 
 
+def test_a_terminal_that_closes_may_send_two_between_any_two_lines(tmp_path):
+    """The second signal is handled inside the handler of the first one, wherever that has come to."""
+    program = PROGRAM.replace(
+        "\ntry:\n",
+        """
+note = interruption._Answering._note
+
+def send_again(self, number):
+    if number == 1 and self._came is None:
+        interruption._Answering._note = note
+        interruption.signal.raise_signal(1)
+    note(self, number)
+
+interruption._Answering._note = send_again
+try:
+""",
+        1,
+    )
+    process = start(tmp_path, "training", program=program)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=30) == 129
+    assert (tmp_path / "saved").exists()
+
+
 def test_what_nohup_ignores_stays_ignored(tmp_path):
     process = start(tmp_path, "loading", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     process.send_signal(signal.SIGHUP)

@@ -26,7 +26,7 @@ def continued(continuations):
     rows = [[*tokens, END_TOKEN] for tokens in encode(continuations)]
     lengths = torch.tensor([len(row) for row in rows])
     tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, END_TOKEN)
-    return Rollouts(tokens, torch.zeros(tokens.shape), lengths, lengths > 0)
+    return Rollouts(tokens, torch.zeros(tokens.shape), lengths)
 
 
 def plays(write):

@@ -83,8 +83,8 @@ class _Answering:
         if self.first is not None:
             self._again(number)
             return
+        self._note(number)  # before `first`: a terminal that closes sends two, and the second may come between any two lines
         self.first = number
-        self._note(number)
         phase = self._phase()
         self.tell(number, phase)
         if phase is None:
@@ -98,9 +98,10 @@ class _Answering:
         """In the thread: whenever a signal comes, also while the main thread does not run Python code."""
         seen = False
         while numbers := os.read(reading, 64):
+            at_once = not seen  # this thread may be late: what it reads with the first came with the first
             for number in filter(self._before.__contains__, numbers):
                 if seen:
-                    self._again(number)
+                    self._again(number, at_once)
                 elif self.first is None:  # else the main thread was quicker
                     self._note(number)
                     phase = self._phase()
@@ -114,12 +115,12 @@ class _Answering:
         if self._came is None:
             self._came = number, time.monotonic()
 
-    def _again(self, number: int) -> None:
+    def _again(self, number: int, at_once: bool = False) -> None:
         """At a second signal: end the process, where others do not speak for it and it is not the first one's echo."""
         assert self._came is not None
         first, when = self._came
         pressed_twice = number == first == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ
-        if self._pipe is not None and (pressed_twice or time.monotonic() - when >= ECHO):
+        if self._pipe is not None and (pressed_twice or (not at_once and time.monotonic() - when >= ECHO)):
             self._end(number)
 
     def _end(self, number: int) -> None:
