@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,21 @@ def test_meanings_are_those_of_the_class_and_of_what_it_comes_from():
 
     both = "of both: said in two lines."
     assert meanings(Below) == {"one": both, "two": both, "three": "said below, `a`: b."}
+
+
+def test_a_field_with_choices_ends_with_them():
+    @dataclass
+    class Schema:
+        """Settings.
+
+        Attributes:
+            one: of a kind.
+        """
+
+        one: str = field(default="a", metadata={"choices": ("a", "b")})
+        two: str = field(default="a", metadata={"choices": ("a",)})
+
+    assert meanings(Schema) == {"one": "of a kind. One of a, b.", "two": "One of a."}
 
 
 def test_help_shows_choices_of_users_only(tmp_path):

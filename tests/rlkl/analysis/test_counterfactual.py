@@ -12,7 +12,8 @@ from rlkl.model.sequences import next_token_logits
 from rlkl.model.texts import END_TOKEN, TOKENIZER, decode, encode, longest_completion, right_sequences
 from rlkl.rollout.engine import Rollouts, generate
 from rlkl.tasks import addition
-from rlkl.tasks.addition import OPERAND_LISTS, Operands, completion, grade, prompt
+from rlkl.tasks.addition import Operands, completion, grade, prompt
+from rlkl.tasks.scratchpad import ANSWER_MARK, OPERAND_LISTS
 
 PAIRS = [Operands(123, 45), Operands(9, 99), Operands(321, 990)]
 
@@ -67,7 +68,7 @@ def test_a_model_that_goes_on_unmoved_makes_only_the_answer_matter(model, monkey
     places = [place for place, wrong in zip(places, alternatives(model, PAIRS, places)[1], strict=True) if wrong][::7]
     for outcome in counterfactuals(model, PAIRS, places, samples=1):
         pair, position = PAIRS[outcome.place.row], outcome.place.position
-        graded = position >= completion(pair).index(addition.ANSWER_MARK)
+        graded = position >= completion(pair).index(ANSWER_MARK)
         assert (outcome.right, outcome.importance) == (1, graded)
 
 
@@ -114,7 +115,7 @@ def embedded():
 def test_batches_give_what_each_place_gives_by_itself(embedded):
     """At temperature 0, one text at a time through the engine."""
     pairs = [Operands(52034, 417), Operands(7, 8), Operands(99, 65432)]
-    ends = [completion(pair).index(addition.ANSWER_MARK) + len(addition.ANSWER_MARK) for pair in pairs]
+    ends = [completion(pair).index(ANSWER_MARK) + len(ANSWER_MARK) for pair in pairs]
     places = [
         Place(0, 13, "list"),
         Place(1, 20, "mark"),

@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rlkl.tasks import addition as addition
+
     __version__: str
 else:
 

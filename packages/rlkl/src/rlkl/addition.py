@@ -4,4 +4,4 @@ import sys
 
 from rlkl.tasks import addition
 
-sys.modules[__name__] = addition
+sys.modules[__name__] = addition  # type: ignore[assignment]

@@ -7,6 +7,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -63,7 +64,10 @@ def settings_of(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, obj
 
 
 def meanings(schema: type | None) -> Mapping[str, str]:
-    """What the settings of a schema mean, by name: from its docstring, and those of the classes that it comes from."""
+    """What the settings of a schema mean, by name: from its docstring, and those of the classes that it comes from.
+
+    A field whose metadata has `choices` ends with them.
+    """
     found: dict[str, str] = {}
     for each in reversed(getattr(schema, "__mro__", ())):
         _, _, attributes = (each.__doc__ or "").partition("Attributes:\n")
@@ -75,6 +79,9 @@ def meanings(schema: type | None) -> Mapping[str, str]:
                 found |= dict.fromkeys(names, begins[2])
             else:
                 found |= {name: f"{found[name]} {line.strip()}" for name in names}
+    for field in fields(schema) if is_dataclass(schema) else ():
+        if "choices" in field.metadata:
+            found[field.name] = f"{found.get(field.name, '')} One of {', '.join(field.metadata['choices'])}.".lstrip()
     return found
 
 

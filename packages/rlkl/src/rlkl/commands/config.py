@@ -18,6 +18,7 @@ from rlkl.settings import (
     AlgorithmSettings,
     PenaltySettings,
 )
+from rlkl.tasks.registry import TASKS
 from rlkl_htc_common.cli.schemas import schema_of
 from rlkl_htc_common.commands import hydra_defaults
 from rlkl_htc_common.errors import InputError
@@ -80,7 +81,7 @@ class PretrainConfig:
     """rlkl-pretrain.
 
     Attributes:
-        task: one of `rlkl.tasks.registry.TASKS`; the model remembers it.
+        task: what is calculated; the model remembers it.
         trained_digits: N; operands have up to so many digits.
         evaluation_examples: problems in each evaluation set.
         saved_dtype: of the weights on disk.
@@ -89,7 +90,7 @@ class PretrainConfig:
         run_dir: the directory of this run; null for one below `runs`, named by what has an effect.
     """
 
-    task: str = MISSING
+    task: str = field(default=MISSING, metadata={"choices": tuple(TASKS)})
     trained_digits: int = MISSING
     architecture: ArchitectureConfig = MISSING
     training: PretrainingConfig = field(default_factory=PretrainingConfig)

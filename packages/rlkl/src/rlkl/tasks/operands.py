@@ -49,3 +49,8 @@ def _in_random_order(digits: int, other: int, rng: Random) -> Operands:
 def number(digits: int, rng: Random) -> int:
     """Uniform over the integers with exactly so many digits; 0 has one."""
     return rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+
+
+def nines(digits: int) -> Operands:
+    """The largest operands of so many digits."""
+    return Operands(10**digits - 1, 10**digits - 1)

@@ -113,23 +113,6 @@ def _list(digits: list[str]) -> str:
     return f"[{','.join(digits)}]"
 
 
-def prompt(first: int, sign: str, second: int) -> str:
-    """What the model is given."""
-    return f"Input:\n{first}{sign}{second}\nTarget:"
-
-
 def answer_line(number: int) -> str:
     """The digits of a number, separated by spaces."""
     return " ".join(str(number))
-
-
-def has_answer(text: str, answer: str) -> bool:
-    """Whether a completion's answer line is exactly this; what the scratchpad says does not count.
-
-    Args:
-        text: what the model wrote after the prompt; what follows the answer's newline is ignored.
-        answer: the line.
-    """
-    _, mark, rest = text.partition(ANSWER_MARK)
-    line, newline, _ = rest.partition("\n")
-    return bool(mark) and bool(newline) and line == answer
