@@ -15,6 +15,7 @@ __all__ = ["place", "pretrained"]  # fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/how-to/own_objective_or_rule.md").read_text(encoding="utf-8")
+OF_TASKS = (ROOT / "docs/how-to/own_task.md").read_text(encoding="utf-8")
 OF_WEIGHTINGS = (ROOT / "docs/how-to/own_weighting.md").read_text(encoding="utf-8")
 
 
@@ -77,11 +78,22 @@ def test_the_steps_lead_to_a_report(place, tmp_path):
     assert called("predict", f"model={model}", "decoder=sure_part", "text=atom").startswith("atom")
 
 
-def test_the_steps_to_a_weighting_lead_to_a_report(pretrained, tmp_path):
+def copy_of_rlkl(tmp_path):
     without = shutil.ignore_patterns("pretrained", "__pycache__")
     shutil.copytree(ROOT / "packages/rlkl/src/rlkl", tmp_path / "src/rlkl", ignore=without)
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    library = tmp_path / "src/rlkl"
+    return tmp_path / "src/rlkl"
+
+
+def reproduction(model, tmp_path):
+    """Arguments for rlkl-reproduce: one seed, one iteration."""
+    sizes = ["seeds=[0]", "jobs=1", "examples=2", "evaluation_examples=2", "algorithm.iterations=1", "algorithm.episodes=4"]
+    folders = [f"model={model}", f"runs={tmp_path / 'runs'}", f"output={tmp_path / 'report'}"]
+    return [*sizes, *folders, "tracking.mode=disabled"]
+
+
+def test_the_steps_to_a_weighting_lead_to_a_report(pretrained, tmp_path):
+    library = copy_of_rlkl(tmp_path)
     (code,) = blocks("python", OF_WEIGHTINGS)
     of_functions, of_settings = blocks("py", OF_WEIGHTINGS)
     (yaml,) = blocks("yaml", OF_WEIGHTINGS)
@@ -93,13 +105,24 @@ def test_the_steps_to_a_weighting_lead_to_a_report(pretrained, tmp_path):
     (tmp_path / "conf/rlkl/penalty/exponential.yaml").write_text(yaml)
 
     (methods,) = re.findall(r"'(\+methods=.*)'", OF_WEIGHTINGS)
-    arguments = [methods, f"model={pretrained / 'model'}", "seeds=[0]", "jobs=1", "examples=2", "evaluation_examples=2"]
-    arguments += [
-        "algorithm.iterations=1",
-        "algorithm.episodes=4",
-        f"runs={tmp_path / 'runs'}",
-        f"output={tmp_path / 'report'}",
-    ]
-    assert "| exponential |" in call_in(tmp_path, "rlkl.commands.reproduce", *arguments, "tracking.mode=disabled").replace(
-        "**", ""
-    )
+    page = call_in(tmp_path, "rlkl.commands.reproduce", *reproduction(pretrained / "model", tmp_path), methods)
+    assert "| exponential |" in page.replace("**", "")
+
+
+def test_the_steps_to_a_task_lead_to_a_report(tmp_path):
+    library = copy_of_rlkl(tmp_path)
+    code, imported, table = blocks("py", OF_TASKS)
+    (library / "tasks/carryless.py").write_text(code)
+    known = re.search(r"^TASKS.*\n", (library / "tasks/registry.py").read_text(), flags=re.MULTILINE)[0]
+    edited(library / "tasks/registry.py", known, f"{imported}\n{table}")
+
+    def called(module, *arguments):
+        return call_in(tmp_path, f"rlkl.commands.{module}", *arguments)
+
+    assert "One of addition, subtraction, multiplication, carryless." in " ".join(called("pretrain", "--help").split())
+    tiny = ["layers=1", "heads=1", "width=8", "positions=320"]
+    sizes = ["trained_digits=1", "evaluation_examples=2", "training.epochs=1", "training.examples_per_epoch=8"]
+    sizes += [f"architecture.{size}" for size in tiny]
+    called("pretrain", "task=carryless", *sizes, f"run_dir={tmp_path / 'pretrained'}", "tracking.mode=disabled")
+    called("reproduce", *reproduction(tmp_path / "pretrained/model", tmp_path))
+    assert "Pre-trained on sums without carries of up to N = 1 digits" in (tmp_path / "report/report.html").read_text()
