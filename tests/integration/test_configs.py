@@ -104,12 +104,30 @@ def test_an_experiment_begins_with_the_command_that_runs_it(file):
 
 def test_a_trained_encoder_brings_its_recipe():
     assert typed(composed("htc", "train", "encoder=minilm")).training.batch_size == 16
-    assert typed(composed("htc", "train", "encoder=minilm", "training=frozen_icd10cm")).training.batch_size == 256
+    assert typed(composed("htc", "train", "encoder=minilm", "training=frozen_many")).training.batch_size == 256
 
 
-def test_a_frozen_encoder_takes_the_recipe_of_the_dataset():
-    assert typed(composed("htc", "train")).training.epochs == 8
-    assert typed(composed("htc", "train", "dataset=custom")).training.epochs == 40
+MANY = {"bgc", "icd10cm", "rcv1", "wos"}  # datasets of tens of thousands of documents
+
+
+@pytest.mark.parametrize("command", ["train", "reproduce"])
+@pytest.mark.parametrize("dataset", [file.stem for file in sorted((CONF / "htc/dataset").glob("*.yaml"))])
+def test_a_frozen_encoder_takes_the_recipe_of_the_dataset(command, dataset):
+    chosen = [f"dataset={dataset}", *(["experiment=icd10cm"] if command == "reproduce" else [])]
+    for encoder in ("minilm_frozen", "minilm", "bert"):
+        training = composed("htc", command, *chosen, f"encoder={encoder}").training
+        of_frozen = (8, 256, 2e-3) if dataset in MANY else (40, 16, 1e-3)
+        expected = of_frozen if encoder == "minilm_frozen" else (20, 16, 1e-3)
+        assert (training.epochs, training.batch_size, training.learning_rate) == expected
+
+
+@pytest.mark.parametrize(("above", "epochs"), [("custom_schema", 40), ("table", 40), ("wos", 8)])
+def test_a_dataset_of_your_own_needs_no_recipe(above, epochs, tmp_path):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset/mine.yaml").write_text(f"defaults: [{above}, _self_]\nname: mine\n")
+    path = f"hydra.searchpath=[file://{tmp_path}]"
+    assert composed("htc", "train", "dataset=mine", path).training.epochs == epochs
+    assert composed("htc", "evaluate", "dataset=mine", path).dataset.name == "mine"
 
 
 PAPERS_CODE = {"champ": {"loss.reduction": "sum"}, "conditional_softmax_la": {"loss.priors": "counts"}}

@@ -27,7 +27,7 @@ def help_text(program: str, config: DictConfig, folders: list[Path]) -> str:
         folders: that its configs were looked for in.
     """
     hydra = config.hydra
-    groups = [group for group in hydra.runtime.choices if group.partition("/")[0] != "hydra"]
+    groups = [group for group in hydra.runtime.choices if not group.startswith(("hydra/", "_"))]
     choices = {group: choices_of(group, folders) for group in groups}
     lines = [hydra.help.header.strip(), "", f"Usage: {program} [key=value ...] [--multirun] [--cfg job] [--version]", ""]
     lines += ["Choices (group=choice):", ""]
