@@ -142,3 +142,55 @@ def test_signals_while_modules_are_imported(sent, tmp_path):
 @pytest.mark.parametrize("command", ["htc-train", "rlkl.commands.reproduce"])
 def test_signals_at_random_moments_of_the_first_six_seconds(command, sent, tmp_path):
     check_random_moments(command, sent, 30, 6, tmp_path)
+
+
+REPORT = "rlkl_htc_common.commands.report"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "report: expected one folder: python -m rlkl_htc_common.commands.report FOLDER"),
+        ([""], "report: expected one folder: python -m rlkl_htc_common.commands.report FOLDER"),
+        (["one", "two"], "report: expected one folder: python -m rlkl_htc_common.commands.report FOLDER"),
+        (["--folder=x"], "report: expected one folder: python -m rlkl_htc_common.commands.report FOLDER"),
+        (["missing"], "report: missing is no folder."),
+        ([__file__], f"report: {__file__} is no folder."),
+        (["."], "report: . holds neither grid.json of a reproduction nor */job.json of a multirun."),
+    ],
+)
+def test_a_report_of_what_is_no_folder_of_runs_is_refused(arguments, message, tmp_path):
+    command = [sys.executable, "-m", REPORT, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{message}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["folder", "--help"]])
+def test_the_help_of_report_says_how_it_is_called(arguments):
+    done = subprocess.run([sys.executable, "-m", REPORT, *arguments], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"python -m {REPORT} FOLDER" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "told", "form"),
+    [
+        ("rlkl-reproduce", "methods={mine: {penalty: standard}}", "'+methods={mine: ...}'"),
+        ("rlkl-reproduce", "methods.mine={penalty: standard}", "'+methods={mine: ...}'"),
+        ("rlkl-reproduce", "methods.mine.penalty=standard", "'+methods={mine: ...}'"),
+        ("htc-reproduce", "methods={mine: {loss: bce}}", "'+methods={mine: ...}'"),
+        ("htc-reproduce", "methods.bce.x=1", "'+methods.bce={x: ...}'"),
+        ("rlkl-reproduce", "methods=3", None),
+        ("htc-train", "loss.tau=2", None),
+        ("rlkl-finetune", "penalty.x=1", None),
+    ],
+)
+def test_an_entry_that_is_refused_is_told_with_the_form_that_adds_it(script, told, form):
+    done = subprocess.run([*COMMANDS[script], told, "--cfg", "job"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert ("To add an entry" in done.stderr) == (form is not None)
+    assert form is None or done.stderr.endswith(f"To add an entry, put a plus in front: {form}.\n")
+    if form is not None and "mine" in form:
+        added = form.strip("'").replace("...", "{}")
+        done = subprocess.run([*COMMANDS[script], added, "--cfg", "job"], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, "  mine: {}" in done.stdout) == (0, True)

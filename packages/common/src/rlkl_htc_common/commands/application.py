@@ -250,13 +250,21 @@ def describe(error: BaseException) -> str:
         keys = [str(key) for key in getattr(cause.parent_node, "keys", list)()]
         near = get_close_matches(str(cause.key), keys, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(keys))}."
-        return f"unknown key {cause.full_key!r}; {hint}"
+        return f"unknown key {cause.full_key!r}; {hint}{_how_to_add(cause)}"
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key} must be given, e.g. {cause.full_key}=..."
     about_a_file = str(error).partition("Config search path")[0]  # what follows lists folders
     about_a_file = re.sub(r"\s\w+_schema\b", "", about_a_file)  # no choice for users
     text = about_a_file if cause is None else f"{cause.full_key}: {str(cause).splitlines()[0]}"
     return " ".join(text.split())
+
+
+def _how_to_add(error: OmegaConfBaseException) -> str:
+    """The form that adds an entry, where the key is one of a mapping that has no schema: `methods` of a grid, say."""
+    mapping, _, entry = str(error.full_key).rpartition(".")
+    if not isinstance(error.parent_node, DictConfig) or dataclasses.is_dataclass(OmegaConf.get_type(error.parent_node)):
+        return ""
+    return f" To add an entry, put a plus in front: '+{mapping}={{{entry}: ...}}'." if mapping else ""
 
 
 def _missing_launcher(error: BaseException, distribution: str) -> str | None:

@@ -47,11 +47,17 @@ def draw(folder: Path) -> None:
 
 def main() -> None:
     """The entry point."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print_result(str(__doc__).strip())
+        return
     try:
-        if len(sys.argv) != 2:
+        if len(arguments) != 1 or not arguments[0] or arguments[0].startswith("-"):
             raise InputError("expected one folder: python -m rlkl_htc_common.commands.report FOLDER")
+        if not Path(arguments[0]).is_dir():
+            raise InputError(f"{arguments[0]} is no folder.")
         with stoppable():
-            draw(Path(sys.argv[1]))
+            draw(Path(arguments[0]))
     except InputError as error:
         print(printable(f"{program_name()}: {error}", keep=""), file=sys.stderr)
         sys.exit(BAD_INPUT)
