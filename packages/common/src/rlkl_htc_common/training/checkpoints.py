@@ -5,6 +5,10 @@ checkpoints/step-00000120/    the last KEEP of these:
     best-00000080.safetensors     the weights with the best score so far, where epochs are scored
     crc32.json                    by which a damaged checkpoint is told, and the one before it taken
 checkpoints/best-00000080.safetensors    the same again, or one that no checkpoint has yet
+
+accelerate's `save_state` does not replace this (tried with 1.15): it writes in place, file by file. Stopped between two files,
+it left the weights of step 3 with the optimizer of step 1, and `load_state` took both; it took weights with a flipped bit, too.
+What `register_for_checkpointing` adds is unpickled with weights_only=False: a pickle ran its code.
 """
 
 import json

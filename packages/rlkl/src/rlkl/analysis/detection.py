@@ -5,6 +5,10 @@ Here the score of a character is 1 - certainty, on right completions by teacher 
 the character is critical, or further along its list than any in training, or that a wrong greedy answer went wrong there, which
 takes no knowledge of where that would be.
 Only the order of scores counts, so `max_probability` and `min_entropy`, one a function of the other, find the same.
+
+Precision and recall are four lines of NumPy here, for rlkl does without scikit-learn, even with its extras. On 300 random
+inputs with ties `precision_recall_curve` gave the same curves to the last digit, and `average_precision_score` differed in
+the last digit on 100.
 """
 
 from collections import Counter
