@@ -79,8 +79,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
             end at inner nodes.
         C: the inverse of the strength of the L2 penalty, as in scikit-learn: C times the sum of the documents' losses, and half
             the sum of squared weights, are minimised, whatever the objective. Smaller values for few or noisy documents.
-        recursive_regularization: how much half the sum of squared differences between the weights of parents and children counts
-            beside half the sum of squared weights; for objectives with an output for each node.
+        recursive_regularization: the weight, beside half the sum of squared weights, of half the sum of squared differences
+            between the weights of parents and children; for objectives with an output for each node.
         class_weight: how much documents with a label as their lowest one count: `{label: weight}`, "balanced", or None.
         max_iter: iterations of L-BFGS at most.
         tol: the largest gradient of the mean loss at which it stops.

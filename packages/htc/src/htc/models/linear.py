@@ -153,10 +153,11 @@ def _nodes_by_parents(hierarchy: Hierarchy, targets: NDArray[np.bool_]) -> list[
     for node, parents in enumerate(hierarchy.parents):
         by_parents.setdefault(tuple(sorted(parents)), []).append(node)
     parts = []
-    for parents, nodes in by_parents.items():
+    for parents, children in by_parents.items():
+        nodes = np.array(children)
         documents = np.flatnonzero(targets[:, list(parents)].all(1))
         if len(documents):
-            parts.append(Part(np.array(nodes), documents, targets[np.ix_(documents, nodes)]))
+            parts.append(Part(nodes, documents, targets[np.ix_(documents, nodes)]))
     return parts
 
 
