@@ -77,7 +77,7 @@ def test_every_form_of_labels_trains_the_same_model(decoder):
 def test_the_flat_softmax_is_logistic_regression():
     X, y = make_classification(200, n_classes=4, n_informative=6, random_state=0)
     theirs = LogisticRegression(C=1 / (0.01 * len(X)), tol=1e-8, max_iter=1000).fit(X, y)
-    ours = HierarchicalClassifier(alpha=0.01, tol=1e-8, max_iter=1000).fit(X, y)
+    ours = HierarchicalClassifier(C=1 / (0.01 * len(X)), tol=1e-8, max_iter=1000).fit(X, y)
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
     assert ours.score(X, y) == pytest.approx(theirs.score(X, y))
 
@@ -88,7 +88,7 @@ def test_several_paths_and_a_dag():
     y = h.close(single_paths(h, 80, 1) | single_paths(h, 80, 2)).numpy()
     X = y @ rng.normal(size=(12, 12)) + 0.1 * rng.normal(size=(80, 12))
     for objective in ("bce", "conditional_sigmoid"):
-        model = HierarchicalClassifier(h, objective, alpha=1e-4).fit(X, y)
+        model = HierarchicalClassifier(h, objective, C=100.0).fit(X, y)
         assert model.score(X, y) > 0.95
         assert h.is_coherent(model.predict_sets(X)).all()
 
@@ -108,7 +108,7 @@ def test_the_recursive_penalty_draws_children_to_their_parents():
     parent, child = h.edges.numpy()
     apart = [
         np.abs(coef[child] - coef[parent]).mean()
-        for coef in (HierarchicalClassifier(h, recursive_regularization=c).fit(X, y).coef_ for c in (0.0, 0.1))
+        for coef in (HierarchicalClassifier(h, recursive_regularization=c).fit(X, y).coef_ for c in (0.0, 10.0))
     ]
     assert apart[1] < 0.5 * apart[0]
 
@@ -138,9 +138,9 @@ def test_a_hierarchy_survives_cloning_and_a_name_in_two_places_is_a_path():
         ({"objective": "bce", "decoder": "expected_hf"}, [["Arts"], ["Science"]], "takes the probabilities of one path"),
         ({"objective": "leaf_softmax"}, [["Arts"], [["Arts"], ["Science"]]], "document 1: leaf softmax needs exactly one leaf"),
         ({"objective": "leaf_softmax", "recursive_regularization": 0.1}, [["Arts"], ["Science"]], None),
-        ({"alpha": float("nan")}, [["Arts"], ["Science"]], "alpha must be a number from 0 on, not nan"),
+        ({"C": float("nan")}, [["Arts"], ["Science"]], "C must be a number above 0, not nan"),
         ({"max_iter": 0}, [["Arts"], ["Science"]], "max_iter must be at least 1 and tol positive, not 0"),
-        ({"alpha": -1.0}, [["Arts"], ["Science"]], "alpha must be a number from 0 on, not -1.0"),
+        ({"C": 0.0}, [["Arts"], ["Science"]], "C must be a number above 0, not 0.0"),
         (
             {"hierarchy": Hierarchy.from_paths([["Arts"]])},
             [["Arts"], ["Science"]],
@@ -180,7 +180,7 @@ def test_labels_that_training_has_not_seen_are_missed():
 def test_one_name_each_may_end_at_an_inner_node(objective):
     h = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     X, y = np.repeat([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], 20, 0), ["Arts"] * 20 + ["Science"] * 20 + ["Film"] * 20
-    model = HierarchicalClassifier(h, objective, alpha=1e-4).fit(X, y)
+    model = HierarchicalClassifier(h, objective, C=100.0).fit(X, y)
     assert model.predict([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).tolist() == ["Arts", "Science", "Film"]
     assert model.score(X, y) == 1
 
@@ -188,7 +188,7 @@ def test_one_name_each_may_end_at_an_inner_node(objective):
 def test_one_name_each_goes_down_to_where_labels_end():
     """However unsure the model is, it does not predict an inner node that no document ever had as its label."""
     h = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
-    model = HierarchicalClassifier(h, "bce", alpha=10.0).fit([[0.0], [1.0], [2.0]], ["Music", "Film", "Science"])
+    model = HierarchicalClassifier(h, "bce", C=0.01).fit([[0.0], [1.0], [2.0]], ["Music", "Film", "Science"])
     assert model.predict_proba([[1.0]]).max() < 0.7
     assert set(model.predict(np.linspace(-5, 5, 30)[:, None])) <= {"Music", "Film", "Science"}
 

@@ -29,7 +29,7 @@ def metrics_read(labels):
 
 def trained_on(labels):
     """What the estimator makes of labels, read off a model that has them by heart."""
-    model = HierarchicalClassifier(HIERARCHY, "bce", alpha=1e-6, decoder="threshold").fit([[0.0], [1.0]], labels)
+    model = HierarchicalClassifier(HIERARCHY, "bce", C=1e6, decoder="threshold").fit([[0.0], [1.0]], labels)
     return model.predict_sets([[0.0], [1.0]])
 
 

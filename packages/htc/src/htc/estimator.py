@@ -5,7 +5,7 @@
     model = HierarchicalClassifier(hierarchy, objective="conditional_softmax", decoder="expected_hf")
     model.fit(X, [["Arts", "Music"], ["Science"], ...])
 
-A linear model with an L2 penalty, trained on all documents at once by L-BFGS: no learning rate, the same result every time.
+A linear model with an L2 penalty (`htc.models.linear`), trained by L-BFGS: no learning rate, the same result every time.
 For deep encoders there is htc-train.
 """
 
@@ -16,12 +16,13 @@ from warnings import warn
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from joblib import Parallel, delayed
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
 from htc import metrics
@@ -41,6 +42,7 @@ from htc.losses import (
     recursive_regularization,
     suitable_objective,
 )
+from htc.models.linear import Solver, assembled, fit_jointly, fit_part, parts_of
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
 
@@ -75,11 +77,14 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
             others, or a single label from the top down where `y` holds one each.
         objective_params: settings of a named objective, see `htc.settings.LossSettings`; `stop` is on by itself where labels
             end at inner nodes.
-        alpha: the strength of the L2 penalty, alpha / 2 times the sum of squared weights, added to the mean loss.
-        recursive_regularization: the strength of the penalty on differences between parents and children; for objectives with
-            an output for each node.
+        C: the inverse of the strength of the L2 penalty, as in scikit-learn: C times the sum of the documents' losses, and half
+            the sum of squared weights, are minimised, whatever the objective. Smaller values for few or noisy documents.
+        recursive_regularization: the weight, beside half the sum of squared weights, of half the sum of squared differences
+            between the weights of parents and children; for objectives with an output for each node.
+        class_weight: how much documents with a label as their lowest one count: `{label: weight}`, "balanced", or None.
         max_iter: iterations of L-BFGS at most.
-        tol: the largest gradient at which it stops.
+        tol: the largest gradient of the mean loss at which it stops.
+        n_jobs: processes that fit parts of the model at a time (`htc.models.linear`), as in scikit-learn.
         verbose: whether to show progress.
 
     Attributes:
@@ -87,9 +92,10 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         classes_: (N,) the nodes, in the order of the columns of `predict_proba`: as given in `y` where that is one-dimensional,
             names where these are unique, paths joined by " > " else.
         objective_: the objective in use.
-        coef_: (K, n_features).
+        coef_: (K, n_features); sparse where X was and the objective has parts: features that do not occur in the documents
+            below a node have no weight for its children.
         intercept_: (K,).
-        n_iter_: iterations that L-BFGS took.
+        n_iter_: iterations that L-BFGS took, of the part that took most.
     """
 
     def __init__(
@@ -99,23 +105,27 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         decoder: str | Decoder | None = None,
         *,
         objective_params: Mapping[str, Any] | None = None,
-        alpha: float = 1e-3,
+        C: float = 10.0,
         recursive_regularization: float = 0.0,
+        class_weight: Mapping[Any, float] | str | None = None,
         max_iter: int = 500,
-        tol: float = 1e-5,
+        tol: float = 1e-4,
+        n_jobs: int | None = None,
         verbose: bool = False,
     ) -> None:
         self.hierarchy = hierarchy
         self.objective = objective
         self.decoder = decoder
         self.objective_params = objective_params
-        self.alpha = alpha
+        self.C = C
         self.recursive_regularization = recursive_regularization
+        self.class_weight = class_weight
         self.max_iter = max_iter
         self.tol = tol
+        self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any) -> "HierarchicalClassifier":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "HierarchicalClassifier":
         """Train.
 
         Args:
@@ -123,12 +133,13 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
             y: the labels of D documents: one name each, or any other form of `htc.labels.label_sets.LabelSets`, a DataFrame
                 with a column for each level say. Numbers, one each, are classes where no hierarchy is given, as anywhere in
                 scikit-learn. In its searches, lists of label sets need `cv=KFold(...)`, as it stratifies arrays only.
+            sample_weight: (D,) how much each document's loss counts; 1 by default.
 
         Raises:
             InputError: for unknown labels, label sets that the objective is not defined for, or, without a hierarchy, sets of
                 several names, which are no path.
         """
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64)
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32])
         if y is None:
             raise InputError("this classifier requires y to be passed, but the target y is None.")
         self._check_settings()
@@ -150,13 +161,14 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
             self.objective_.check_targets(targets)
         if self.recursive_regularization and self.objective_.num_outputs != self.hierarchy_.num_nodes:
             raise InputError("recursive_regularization needs an objective with one output for each node.")
-        self._minimize(X, targets)
+        self._minimize(X, targets, self._weights_of(targets, sample_weight))
         return self
 
     def _check_settings(self) -> None:
-        for name in ("alpha", "recursive_regularization"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} must be a number from 0 on, not {getattr(self, name)}.")
+        if not self.C > 0:
+            raise InputError(f"C must be a number above 0, not {self.C}.")
+        if not 0 <= self.recursive_regularization < float("inf"):
+            raise InputError(f"recursive_regularization must be a number from 0 on, not {self.recursive_regularization}.")
         if self.max_iter < 1 or not self.tol > 0:
             raise InputError(f"max_iter must be at least 1 and tol positive, not {self.max_iter} and {self.tol}.")
 
@@ -168,60 +180,63 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         params = {"stop": stops and self.hierarchy_.is_tree, **(self.objective_params or {})}
         return objective_by_name(name, self.hierarchy_, targets, **params)
 
-    def _minimize(self, X: Any, targets: Tensor) -> None:
-        outputs = self.objective_.num_outputs
-        shape = (outputs, X.shape[1] + 1)  # the last column is the intercept
-        bar = _progress_bar(self.max_iter) if self.verbose else None
+    def _weights_of(self, targets: Tensor, sample_weight: Any) -> np.ndarray:
+        """(D,) of documents: their own times those of their lowest labels, the mean where there are several."""
+        weight = _check_sample_weight(sample_weight, targets, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():
+            raise InputError("every sample_weight is zero: no document is left to train on.")
+        if self.class_weight is None:
+            return weight
+        lowest = self.hierarchy_.most_specific(targets).double().numpy()
+        counts = lowest.sum(0)
+        if isinstance(self.class_weight, str):
+            if self.class_weight != "balanced":
+                raise InputError(f"class_weight must be 'balanced', a dictionary or None, not {self.class_weight!r}.")
+            of_label = len(targets) / (np.maximum(counts, 1) * (counts > 0).sum())
+        else:
+            of_label = np.ones(len(counts))
+            nodes = {value: node for node, value in enumerate(self.classes_.tolist())}
+            for label, value in self.class_weight.items():
+                of_label[nodes[label] if label in nodes else _node(label, self.hierarchy_)] = value
+        return weight * (lowest @ of_label) / np.maximum(lowest.sum(1), 1)
 
-        def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            weights = flat.reshape(shape)
-            gradient = np.zeros(shape)
-            loss = 0.0
-            for start in range(0, X.shape[0], ROWS):
-                rows = X[start : start + ROWS]
-                logits = torch.from_numpy(rows @ weights[:, :-1].T + weights[:, -1]).requires_grad_()
-                part = self.objective_.loss(logits, targets[start : start + ROWS]) * (rows.shape[0] / X.shape[0])
-                (towards,) = torch.autograd.grad(part, logits)
-                gradient[:, :-1] += (rows.T @ towards.numpy()).T
-                gradient[:, -1] += towards.numpy().sum(0)
-                loss += float(part.detach())
-            penalty, of_penalty = self._penalty(weights[:, :-1])
-            gradient[:, :-1] += of_penalty
-            return loss + penalty, gradient.ravel()
-
-        first = np.zeros(shape)
-        if self.objective_.initial_bias is not None:
-            first[:, -1] = self.objective_.initial_bias.numpy()
-        options = {"maxiter": self.max_iter, "gtol": self.tol, "ftol": 64 * np.finfo(float).eps}
-        found = minimize(
-            loss_and_gradient,
-            first.ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            options=options,
-            callback=None if bar is None else lambda _: bar.update(),
-        )
+    def _minimize(self, X: Any, targets: Tensor, weight: np.ndarray) -> None:
+        solver = Solver(self.C, self.tol, self.max_iter)
+        parts = None if self.recursive_regularization else parts_of(self.objective_, targets)
+        shape = (self.objective_.num_outputs, X.shape[1])
+        bar = _progress_bar(self.max_iter if parts is None else len(parts)) if self.verbose else None
+        if parts is None:
+            advance = None if bar is None else lambda _: bar.update()
+            penalty = self._recursive_penalty if self.recursive_regularization else None
+            fits = [fit_jointly(self.objective_, X, targets, weight, solver, penalty, advance)]
+            self.coef_, self.intercept_ = fits[0].weights, fits[0].intercepts
+        else:
+            parts = [part for part in parts if weight[part.documents].any()]
+            jobs = (delayed(fit_part)(part, X[part.documents], weight[part.documents], solver) for part in parts)
+            fits = []
+            for fit in Parallel(self.n_jobs, return_as="generator")(jobs):
+                fits.append(fit)
+                if bar is not None:
+                    bar.update()
+            self.coef_, self.intercept_ = assembled(parts, fits, shape, issparse(X))
         if bar is not None:
             bar.close()
-        weights = found.x.reshape(shape)
-        self.coef_, self.intercept_, self.n_iter_ = weights[:, :-1], weights[:, -1], int(found.nit)
-        if not found.success:
+        self.n_iter_ = max((fit.iterations for fit in fits), default=0)
+        problems = [fit.problem for fit in fits if fit.problem]
+        if problems:
+            of_how_many = "" if parts is None else f" for {len(problems)} of {len(parts)} parts"
             warn(
-                f"L-BFGS did not converge in {found.nit} iterations: {found.message}. Raise max_iter={self.max_iter}, or scale "
-                "the features.",
+                f"L-BFGS did not converge in {self.n_iter_} iterations{of_how_many}: {problems[0]}. Raise "
+                f"max_iter={self.max_iter}, or scale the features.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
 
-    def _penalty(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """The penalties on the weights (K, n_features), and their gradient."""
-        loss, gradient = 0.5 * self.alpha * float((weights**2).sum()), self.alpha * weights
-        if self.recursive_regularization:
-            tensor = torch.tensor(weights, requires_grad=True)
-            recursive = self.recursive_regularization * recursive_regularization(tensor, self.hierarchy_)
-            (of_recursive,) = torch.autograd.grad(recursive, tensor)
-            loss, gradient = loss + float(recursive.detach()), gradient + of_recursive.numpy()
-        return loss, gradient
+    def _recursive_penalty(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        tensor = torch.tensor(weights, requires_grad=True)
+        penalty = self.recursive_regularization / self.C * recursive_regularization(tensor, self.hierarchy_)
+        (gradient,) = torch.autograd.grad(penalty, tensor)
+        return float(penalty.detach()), gradient.numpy()
 
     def _decoder(self) -> Decoder:
         if callable(self.decoder):
@@ -255,9 +270,14 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Node probabilities: of a document having each label. Args: X (D, n_features). Returns: (D, N), see `classes_`."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
-        logits = torch.from_numpy(np.asarray(X @ self.coef_.T + self.intercept_))
-        return torch.cat([self.objective_.probabilities(rows) for rows in logits.split(ROWS)]).numpy()
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        probabilities = np.empty((X.shape[0], self.hierarchy_.num_nodes))
+        for start in range(0, len(probabilities), ROWS):
+            rows = slice(start, start + ROWS)
+            scores = X[rows] @ self.coef_.T
+            scores = (scores.toarray() if issparse(scores) else scores) + self.intercept_
+            probabilities[rows] = self.objective_.probabilities(torch.from_numpy(scores)).numpy()
+        return probabilities
 
     def predict(self, X: Any) -> Any:
         """Labels in the form in which `fit` was given them: one name each, lists of paths, or a multi-hot array.

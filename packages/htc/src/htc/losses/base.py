@@ -23,11 +23,13 @@ class Objective(nn.Module):
         coherent: whether `probabilities` never gives a node more than its parent.
         one_path: whether they are those of one path: never more for the children of a node together than for the node. In a
             DAG never.
+        per_document: times `loss`, the mean over documents of the sum over their labels: N where that is a mean over all cells.
         initial_bias: (K,) where the bias of the head's output layer starts; None for where any layer's does.
     """
 
     coherent: bool
     one_path = False
+    per_document = 1.0
     initial_bias: Tensor | None = None
 
     def __init__(self, hierarchy: Hierarchy, num_outputs: int) -> None:

@@ -30,6 +30,7 @@ class BCE(Objective):
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         super().__init__(hierarchy, hierarchy.num_nodes)
+        self.per_document = float(hierarchy.num_nodes)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
@@ -94,6 +95,7 @@ class Focal(Objective):
         if alpha is not None and not 0 < alpha < 1:
             raise InputError(f"alpha must be between 0 and 1, not {alpha}.")
         self.gamma, self.alpha = gamma, alpha
+        self.per_document = float(hierarchy.num_nodes)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         towards_truth = torch.where(targets.bool(), logits, -logits)  # (B, N)
@@ -141,6 +143,7 @@ class CHAMP(Objective):
         if reduction not in REDUCTIONS:
             raise InputError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}.")
         self.beta, self.reduction = beta, reduction
+        self.per_document = float(hierarchy.num_nodes) if reduction == "mean" else 1.0
         self.largest_distance = diameter(hierarchy)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
