@@ -59,6 +59,34 @@ class Icd10cmConfig(DrawnConfig):
 
 
 @dataclass
+class AttackConfig(DrawnConfig):
+    """See htc.datasets.attack."""
+
+
+@dataclass
+class OntologyConfig(DrawnConfig):
+    """What datasets of definitions have, see htc.datasets.ontology.
+
+    Attributes:
+        file: the ontology; the error for one that is not there says how to get it.
+        min_descendants: labels are the terms with at least so many terms below them; documents, the definitions of all others.
+    """
+
+    file: str = MISSING
+    min_descendants: int = MISSING
+
+
+@dataclass
+class GeneOntologyConfig(OntologyConfig):
+    """See htc.datasets.gene_ontology."""
+
+
+@dataclass
+class WordnetConfig(OntologyConfig):
+    """See htc.datasets.wordnet."""
+
+
+@dataclass
 class CustomConfig(DrawnConfig):
     """See htc.datasets.custom.
 
@@ -307,6 +335,9 @@ def train_config(values: Mapping[str, Any], dataset: str) -> TrainConfig:
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "reproduce": ReproduceConfig}
 DATASETS: dict[str, type[DatasetConfig]] = {
     "icd10cm": Icd10cmConfig,
+    "attack": AttackConfig,
+    "gene_ontology": GeneOntologyConfig,
+    "wordnet": WordnetConfig,
     "custom": CustomConfig,
     "table": TableConfig,
     "published": PublishedConfig,
