@@ -17,8 +17,11 @@ from htc.datasets.dataset import Dataset
 from htc.datasets.ontology import Term, classified_definitions
 from rlkl_htc_common.errors import InputError
 
-TERMS = "SELECT _id, term, definition FROM go_term WHERE go_id != 'all' ORDER BY go_id"
-PARENTS = "SELECT _id, _parent_id FROM go_{}_parents WHERE relationship_type = 'isa'"
+TERMS = "SELECT go_id, term, definition FROM go_term WHERE go_id != 'all' ORDER BY go_id"
+PARENTS = (
+    "SELECT child.go_id, parent.go_id FROM go_{}_parents AS pair JOIN go_term AS child ON child._id = pair._id "
+    "JOIN go_term AS parent ON parent._id = pair._parent_id WHERE relationship_type = 'isa'"
+)
 
 
 def load_gene_ontology(
@@ -50,7 +53,7 @@ def load_gene_ontology(
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             terms = database.execute(TERMS).fetchall()
             known = {key for key, _, _ in terms}
-            parents: dict[int, list[int]] = {key: [] for key in known}
+            parents: dict[str, list[str]] = {key: [] for key in known}
             for ontology in ("bp", "mf", "cc"):
                 for child, parent in database.execute(PARENTS.format(ontology)):
                     if parent in known:  # the term "all" stands above the three ontologies

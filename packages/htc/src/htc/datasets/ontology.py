@@ -28,13 +28,13 @@ class Term:
 
     name: str
     definition: str
-    parents: Sequence[object]
+    parents: Sequence[str]
 
 
 def classified_definitions(
     name: str,
     file: Path,
-    terms: Mapping[object, Term],
+    terms: Mapping[str, Term],
     *,
     min_descendants: int,
     dev_fraction: float,
@@ -78,8 +78,8 @@ def classified_definitions(
     )
 
 
-def _ancestors(file: Path, terms: Mapping[object, Term]) -> dict[object, frozenset[object]]:
-    above: dict[object, frozenset[object]] = {}
+def _ancestors(file: Path, terms: Mapping[str, Term]) -> dict[str, frozenset[str]]:
+    above: dict[str, frozenset[str]] = {}
     try:
         for key in TopologicalSorter({key: term.parents for key, term in terms.items()}).static_order():
             parents = terms[key].parents
