@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from htc import InputError
 from htc.datasets import load_attack
 from htc.datasets.attack import Mask
 
@@ -85,3 +86,11 @@ def test_splits_are_drawn_by_the_seed(attack):
 )  # fmt: skip
 def test_names_are_masked(description, source, masked):
     assert Mask(SOURCES)(description, source) == masked
+
+
+def test_a_part_holds_all_of_a_source_or_nothing():
+    part = load_attack(max_documents=500)
+    assert 480 <= len(part.texts) <= 500
+    assert part.hierarchy == load_attack().hierarchy
+    with pytest.raises(InputError, match="at least 100"):
+        load_attack(max_documents=99)

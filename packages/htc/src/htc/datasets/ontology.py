@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from htc.datasets.dataset import Dataset, split_by_group
+from htc.datasets.dataset import Dataset, draw_by_group, split_by_group
 from htc.labels.hierarchy import Hierarchy
 from rlkl_htc_common.errors import InputError
 
@@ -37,6 +37,7 @@ def classified_definitions(
     terms: Mapping[str, Term],
     *,
     min_descendants: int,
+    max_documents: int | None,
     dev_fraction: float,
     test_fraction: float,
     split_seed: int,
@@ -48,6 +49,7 @@ def classified_definitions(
         file: what was read, for messages.
         terms: by key; each parent is a key.
         min_descendants: the least number of terms below a label.
+        max_documents: keep so many, drawn at random; None for all.
 
     Raises:
         InputError: for a cycle; where no term has so many below it, or no definition is left.
@@ -68,6 +70,7 @@ def classified_definitions(
     documents = [(text, names) for text, names in documents if names]
     if not documents:
         raise InputError(f"{file}: no term has a definition and a label above it; raise dataset.min_descendants.")
+    documents = [documents[i] for i in draw_by_group([text for text, _ in documents], max_documents, split_seed)]
     texts = [text for text, _ in documents]
     return Dataset(
         name=name,

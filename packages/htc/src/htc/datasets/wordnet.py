@@ -23,6 +23,7 @@ def load_wordnet(
     file: str | Path,
     *,
     min_descendants: int = 20,
+    max_documents: int | None = None,
     dev_fraction: float = 0.1,
     test_fraction: float = 0.2,
     split_seed: int = 0,
@@ -32,8 +33,9 @@ def load_wordnet(
     Args:
         file: data.noun.
         min_descendants: the least number of concepts below a label.
+        max_documents: keep so many, drawn at random; all by default.
         dev_fraction, test_fraction: the shares of documents in dev and test.
-        split_seed: the draw of splits.
+        split_seed: the draw of documents and of splits.
 
     Raises:
         InputError: if the file is not there, or naming the line that is not as in WordNet's database.
@@ -66,6 +68,7 @@ def load_wordnet(
         path,
         terms,
         min_descendants=min_descendants,
+        max_documents=max_documents,
         dev_fraction=dev_fraction,
         test_fraction=test_fraction,
         split_seed=split_seed,

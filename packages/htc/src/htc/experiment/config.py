@@ -48,8 +48,8 @@ class DrawnConfig(DatasetConfig):
 
 
 @dataclass
-class Icd10cmConfig(DrawnConfig):
-    """See htc.datasets.icd10cm.
+class LimitedConfig(DrawnConfig):
+    """What datasets have that may be made smaller.
 
     Attributes:
         max_documents: take so many, drawn at random; null for all.
@@ -59,12 +59,17 @@ class Icd10cmConfig(DrawnConfig):
 
 
 @dataclass
-class AttackConfig(DrawnConfig):
+class Icd10cmConfig(LimitedConfig):
+    """See htc.datasets.icd10cm."""
+
+
+@dataclass
+class AttackConfig(LimitedConfig):
     """See htc.datasets.attack."""
 
 
 @dataclass
-class OntologyConfig(DrawnConfig):
+class OntologyConfig(LimitedConfig):
     """What datasets of definitions have, see htc.datasets.ontology.
 
     Attributes:
