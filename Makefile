@@ -5,8 +5,8 @@ BIN := .venv/bin
 LAUNCHED = $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
 MANIFESTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
 # With all that tests need; rlkl[trl] and rlkl[smollm2] are left out.
-EXTRAS := train minilm icd10 cluster dashboards
-MEMBERS := -e packages/common -e 'packages/htc[train,minilm,icd10,cluster,dashboards]' -e 'packages/rlkl[train]'
+EXTRAS := train minilm icd10 attack cluster dashboards
+MEMBERS := -e packages/common -e 'packages/htc[train,minilm,icd10,attack,cluster,dashboards]' -e 'packages/rlkl[train]'
 # The tests compare with PyEvALL, which asks for NumPy 1.26 to the letter but works with 2; so it comes without its needs.
 PYEVALL := 0.2.11
 .DEFAULT_GOAL := help

@@ -1,4 +1,4 @@
-"""`Dataset`, and how documents are dealt out to splits."""
+"""`Dataset`, and how documents are drawn and dealt out to splits."""
 
 import hashlib
 import random
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from htc.labels.hierarchy import Hierarchy
 from rlkl_htc_common.errors import InputError
+
+FEWEST = 100  # documents that may be asked for
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,33 @@ def split_by_group(groups: Sequence[Hashable], dev: float, test: float, seed: in
     if not all(splits.values()):
         raise InputError(f"{len(groups)} documents in {len(order)} groups are too few to draw train, dev and test splits from.")
     return {name: torch.tensor(sorted(splits[name])) for name in ("train", "dev", "test")}
+
+
+def draw_by_group(groups: Sequence[Hashable], count: int | None, seed: int) -> list[int]:
+    """Draw about so many documents, whole groups only.
+
+    Args:
+        groups: for each document the group that it belongs to.
+        count: of documents; None for all.
+        seed: of the draw.
+
+    Returns:
+        The numbers of the documents, in their order.
+
+    Raises:
+        InputError: for a count below 100.
+    """
+    if count is not None and count < FEWEST:
+        raise InputError(f"dataset.max_documents must be at least {FEWEST}, not {count}.")
+    if count is None or count >= len(groups):
+        return list(range(len(groups)))
+    members: dict[Hashable, list[int]] = {}
+    for document, group in enumerate(groups):
+        members.setdefault(group, []).append(document)
+    order = list(members)
+    random.Random(f"documents {seed}").shuffle(order)
+    kept: list[int] = []
+    for group in order:
+        if len(kept) + len(members[group]) <= count:
+            kept += members[group]
+    return sorted(kept)

@@ -5,13 +5,11 @@ code: its description followed by its inclusion terms. Variants that differ only
 of the foetus) are one document, that of the code above them.
 """
 
-import random
 import re
 import warnings
 
-from htc.datasets.dataset import Dataset, split_by_group
+from htc.datasets.dataset import Dataset, draw_by_group, split_by_group
 from htc.labels.hierarchy import Hierarchy
-from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
 
 SIDES_AND_ENCOUNTERS = re.compile(
@@ -31,13 +29,10 @@ def load_icd10cm(
         dev_fraction, test_fraction: the shares of documents in dev and test.
         split_seed: the draw of documents and of splits.
     """
-    if max_documents is not None and max_documents < 100:
-        raise InputError(f"dataset.max_documents must be at least 100, not {max_documents}.")
     paths, texts = _documents()
     groups = [near_duplicate_key(text) for text in texts]
-    if max_documents is not None and max_documents < len(texts):
-        kept = _draw(groups, max_documents, split_seed)
-        paths, texts, groups = [paths[i] for i in kept], [texts[i] for i in kept], [groups[i] for i in kept]
+    kept = draw_by_group(groups, max_documents, split_seed)
+    paths, texts, groups = [paths[i] for i in kept], [texts[i] for i in kept], [groups[i] for i in kept]
     hierarchy = Hierarchy.from_paths(paths)
     return Dataset(
         name="icd10cm",
@@ -56,20 +51,6 @@ def near_duplicate_key(text: str) -> str:
     """
     description = SIDES_AND_ENCOUNTERS.sub(" ", text.lower().partition("; ")[0])
     return " ".join(sorted(word.removesuffix("s") for word in re.findall(r"\w+", description)))
-
-
-def _draw(groups: list[str], count: int, seed: int) -> list[int]:
-    """Positions of about `count` documents, whole groups only, in their order."""
-    members: dict[str, list[int]] = {}
-    for position, group in enumerate(groups):
-        members.setdefault(group, []).append(position)
-    order = list(members)
-    random.Random(f"documents {seed}").shuffle(order)
-    kept: list[int] = []
-    for group in order:
-        if len(kept) + len(members[group]) <= count:
-            kept += members[group]
-    return sorted(kept)
 
 
 def _documents() -> tuple[list[list[str]], list[str]]:

@@ -1,25 +1,45 @@
 """From config to the objects that it describes."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 from torch import Tensor
 
-from htc.datasets import Dataset, load_custom, load_icd10cm, load_published, load_table
+from htc.datasets import (
+    Dataset,
+    load_attack,
+    load_custom,
+    load_gene_ontology,
+    load_icd10cm,
+    load_published,
+    load_table,
+    load_wordnet,
+)
 from htc.experiment.config import (
+    AttackConfig,
     CustomConfig,
     DatasetConfig,
     DrawnConfig,
+    GeneOntologyConfig,
     Icd10cmConfig,
     LossConfig,
     PublishedConfig,
     TableConfig,
+    WordnetConfig,
     loss_config,
 )
 from htc.labels.hierarchy import Hierarchy
 from htc.losses import Objective, objective_by_name, suitable_objective
 from htc.settings import AUTO, OBJECTIVES
 from rlkl_htc_common.errors import InputError
+
+INSTALLED: dict[type[DatasetConfig], Callable[..., Dataset]] = {  # their loaders take what is in their configs
+    AttackConfig: load_attack,
+    GeneOntologyConfig: load_gene_ontology,
+    Icd10cmConfig: load_icd10cm,
+    WordnetConfig: load_wordnet,
+}
 
 
 def load_dataset(config: DatasetConfig) -> Dataset:
@@ -33,8 +53,8 @@ def load_dataset(config: DatasetConfig) -> Dataset:
         "test_fraction": config.test_fraction,
         "split_seed": config.split_seed,
     }
-    if isinstance(config, Icd10cmConfig):
-        return load_icd10cm(max_documents=config.max_documents, **shares)  # type: ignore[arg-type]
+    if (load := INSTALLED.get(type(config))) is not None:
+        return load(**{each.name: getattr(config, each.name) for each in fields(config) if each.name != "name"})
     if isinstance(config, TableConfig):
         name = None if config.name == "table" else config.name
         columns = {"text": config.text, "levels": config.levels, "path": config.path, "split": config.split}

@@ -48,14 +48,47 @@ class DrawnConfig(DatasetConfig):
 
 
 @dataclass
-class Icd10cmConfig(DrawnConfig):
-    """See htc.datasets.icd10cm.
+class LimitedConfig(DrawnConfig):
+    """What datasets have that may be made smaller.
 
     Attributes:
         max_documents: take so many, drawn at random; null for all.
     """
 
     max_documents: int | None = None
+
+
+@dataclass
+class Icd10cmConfig(LimitedConfig):
+    """See htc.datasets.icd10cm."""
+
+
+@dataclass
+class AttackConfig(LimitedConfig):
+    """See htc.datasets.attack."""
+
+
+@dataclass
+class OntologyConfig(LimitedConfig):
+    """What datasets of definitions have, see htc.datasets.ontology.
+
+    Attributes:
+        file: the ontology; the error for one that is not there says how to get it.
+        min_descendants: labels are the terms with at least so many terms below them; documents, the definitions of all others.
+    """
+
+    file: str = MISSING
+    min_descendants: int = MISSING
+
+
+@dataclass
+class GeneOntologyConfig(OntologyConfig):
+    """See htc.datasets.gene_ontology."""
+
+
+@dataclass
+class WordnetConfig(OntologyConfig):
+    """See htc.datasets.wordnet."""
 
 
 @dataclass
@@ -307,6 +340,9 @@ def train_config(values: Mapping[str, Any], dataset: str) -> TrainConfig:
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "reproduce": ReproduceConfig}
 DATASETS: dict[str, type[DatasetConfig]] = {
     "icd10cm": Icd10cmConfig,
+    "attack": AttackConfig,
+    "gene_ontology": GeneOntologyConfig,
+    "wordnet": WordnetConfig,
     "custom": CustomConfig,
     "table": TableConfig,
     "published": PublishedConfig,
