@@ -107,7 +107,7 @@ def test_a_trained_encoder_brings_its_recipe():
     assert typed(composed("htc", "train", "encoder=minilm", "training=frozen_many")).training.batch_size == 256
 
 
-MANY = {"bgc", "icd10cm", "rcv1", "wos"}  # datasets of tens of thousands of documents
+MANY = {"attack", "bgc", "gene_ontology", "icd10cm", "rcv1", "wordnet", "wos"}  # datasets of tens of thousands of documents
 
 
 @pytest.mark.parametrize("command", ["train", "reproduce"])
