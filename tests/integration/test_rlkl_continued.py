@@ -216,7 +216,7 @@ def test_epochs_of_a_pretraining_cannot_be_raised_and_it_says_why(pretrained, tm
     pretrain_app.pretrain(replace(PRETRAIN, runs=str(tmp_path)))
     with caplog.at_level(logging.INFO):
         pretrain_app.pretrain(replace(longer, runs=str(tmp_path)))
-    assert "differs in training.epochs only, and is not gone on with: the learning rate falls" in caplog.text
+    assert "differs in training.epochs only, and is not continued: the learning rate falls" in caplog.text
 
 
 def test_a_finetuned_model_is_trained_on_with_its_anchor_where_it_was(small, tmp_path):

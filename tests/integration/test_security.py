@@ -33,7 +33,7 @@ from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.report import page as report
 from rlkl_htc_common.report import sweep as sweep_report
 from rlkl_htc_common.report.page import Section, Table, markdown_table, write_report
-from rlkl_htc_common.runs.sweeps import _said_to
+from rlkl_htc_common.runs.sweeps import _output_to
 from rlkl_htc_common.terminal import UNSAFE, printable
 
 from .fuzzing import good, targets
@@ -529,7 +529,7 @@ def test_a_prediction_for_people_has_a_line_for_the_text_and_each_label():
 
 
 def test_jobs_of_a_sweep_are_told_safely(tmp_path, capsys):
-    with _said_to(tmp_path / "job.log"):
+    with _output_to(tmp_path / "job.log"):
         logging.getLogger("htc").error("%s", ESCAPES)
     assert is_safe((tmp_path / "job.log").read_text())
     done = [record(number, metrics={"m": 0.5}) for number in range(2)]

@@ -147,7 +147,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
 
 def _pretrain(run: RunDirectory, config: PretrainConfig) -> dict[str, Any]:
-    run.tell_what_is_not_continued()
+    run.log_runs_not_continued()
     torch.manual_seed(config.seed)
     task = task_named(config.task)
     model = new_model(task, **asdict(config.architecture), trained_digits=config.trained_digits)
