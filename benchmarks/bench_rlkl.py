@@ -100,10 +100,10 @@ def roll_out_once():
     )
 
 
-def collect_and_update_once():
+def sample_and_update_once():
     """As `test_a_collect_and_its_update`."""
     work = learner()
-    work.update(0, *work.collect(0))
+    work.update(0, *work.sample_episodes(0))
 
 
 def in_turns(one, other, rounds=ROUNDS):
@@ -239,12 +239,12 @@ def test_cost_per_token_as_digits_grow(benchmark):
 def test_a_collect_and_its_update(benchmark, model, tmp_path):
     """End to end, and the update alone, of one iteration of rlkl-finetune as it comes; and with the other ways to roll out."""
     work = learner()
-    work.update(0, *work.collect(0))
+    work.update(0, *work.sample_episodes(0))
     tokens, updates, iterations = [], [], []
 
-    def collect_and_update():
+    def sample_and_update():
         started = time.perf_counter()
-        episodes, rewards = work.collect(1)
+        episodes, rewards = work.sample_episodes(1)
         iterations.append(time.perf_counter() - started)
         started = time.perf_counter()
         work.update(1, episodes, rewards)
@@ -253,7 +253,7 @@ def test_a_collect_and_its_update(benchmark, model, tmp_path):
         tokens.append(int(episodes.mask.sum()))
         return episodes
 
-    episodes = benchmark.pedantic(collect_and_update, rounds=3)
+    episodes = benchmark.pedantic(sample_and_update, rounds=3)
     tell(benchmark, tokens[-1])
     width, steps = int(episodes.prompt_lengths.max()), int((episodes.lengths - episodes.prompt_lengths).max())
     prompts = [row[:length].tolist() for row, length in zip(episodes.tokens, episodes.prompt_lengths, strict=True)]
@@ -270,7 +270,7 @@ def test_a_collect_and_its_update(benchmark, model, tmp_path):
         without_a_cache_tokens_per_second=round(tokens[-1] / (uncached + tokens[-1] * by_transitions)),
         share_of_rollouts=round(iteration / (iteration + update), 2),
     )
-    tell_memory(benchmark, collect_and_update_once)
+    tell_memory(benchmark, sample_and_update_once)
 
 
 def transition_seconds(model, reference, sequences, start, steps, rows=10):

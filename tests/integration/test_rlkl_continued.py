@@ -234,7 +234,7 @@ def test_a_finetuned_model_is_trained_on_with_its_anchor_where_it_was(small, tmp
     penalty, algorithm = finetune_app.settings_of(config)
     how = {"penalty": penalty, "algorithm": algorithm, "extra_digits": 1, "seed": 0}
     learner = Learner(start, finetune_app.make_accelerator(), **how, reference=reference)
-    episodes = learner.collect(0)[0]
+    episodes = learner.sample_episodes(0)[0]
     scores = learner.score(episodes)
     logits = next_token_logits(load_model(small.model), episodes)
     torch.testing.assert_close(scores.reference_logits[episodes.mask], logits[episodes.mask])

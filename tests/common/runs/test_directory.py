@@ -112,9 +112,7 @@ def test_why_a_run_cannot_be_gone_on_with(tmp_path, caplog):
     run = RunDirectory(tmp_path / f"run-{config_hash(longer)}", longer, reasons=reasons)
     with caplog.at_level(logging.INFO):
         run.log_runs_not_continued()
-    assert caplog.messages == [
-        f"{tmp_path / name} differs in training.epochs only, and is not continued: there is a reason."
-    ]
+    assert caplog.messages == [f"{tmp_path / name} differs in training.epochs only, and is not continued: there is a reason."]
     assert RunDirectory(tmp_path / "named", longer).shorter_runs("training.epochs") == [], "a folder of a name of its own"
 
 
