@@ -1,4 +1,4 @@
-"""What all objectives share."""
+"""The base class of all objectives."""
 
 from torch import Tensor, nn
 
@@ -16,14 +16,14 @@ class UnsuitableTargetsError(InputError):
 
 
 class Objective(nn.Module):
-    """What all objectives share; see the package's docstring for the contract.
+    """The base class of all objectives; see the package's docstring for the contract.
 
     Attributes:
         num_outputs: K, the number of logits.
-        coherent: whether `probabilities` never gives a node more than its parent.
-        one_path: whether they are those of one path: never more for the children of a node together than for the node. In a
-            DAG never.
-        initial_bias: (K,) where the bias of the head's output layer starts; None for where any layer's does.
+        coherent: whether a node is never more probable than its parent.
+        one_path: whether the probabilities are those of one path: the children of a node never sum to more than the node.
+            Always false in a DAG.
+        initial_bias: (K,) the initial bias of the head's output layer; None for the layer's default.
     """
 
     coherent: bool
@@ -36,10 +36,10 @@ class Objective(nn.Module):
         self.num_outputs = num_outputs
 
     def check_targets(self, targets: Tensor) -> None:
-        """Refuse targets that the objective is not defined for. Args: targets (B, N) bool.
+        """Check that the objective is defined for targets. Args: targets (B, N) bool.
 
         Raises:
-            UnsuitableTargetsError: an InputError naming the first such document.
+            UnsuitableTargetsError: an InputError with the first document for which it is not.
         """
         empty = ~targets.any(1)
         if empty.any():
