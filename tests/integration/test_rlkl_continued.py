@@ -1,5 +1,5 @@
 """Fine-tuning that goes on: a run that has ended gets more iterations, a fine-tuned model is trained on with its anchor where
-it was; and what is told before and after is measured on the same problems."""
+it was; and "before" and "after" are measured on the same problems."""
 
 import json
 import logging

@@ -29,7 +29,7 @@ NAMES = {
     signal.SIGTERM: "interrupted by SIGTERM",
     signal.SIGHUP: "interrupted by SIGHUP",
 }
-KEPT = "the same command goes on from what was finished or saved before."
+KEPT = "the same command continues from finished or saved work."
 ECHO = 0.5  # seconds in which one signal may arrive twice: from terminal and shell, from `timeout`, from torchrun
 
 
@@ -128,7 +128,7 @@ class _Answering:
         self._reporting.acquire()
         if not self._ending:
             self._ending = True
-            self._write("stopped at once; what was finished or saved before is kept.")
+            self._write("stopped at once; finished and saved work is kept.")
         _kill_children()
         os._exit(128 + number)
 
@@ -145,7 +145,7 @@ class _Answering:
                 self._write(f"{name}; {KEPT}")
             else:
                 again = "a second Ctrl-C" if number == signal.SIGINT else "a second signal"
-                self._write(f"{name}: {phase.what}, from where the same command goes on; {again} stops at once.")
+                self._write(f"{name}: {phase.what}; the same command continues from there; {again} stops at once.")
             self._reported = True
             if number == signal.SIGHUP:
                 _let_go_of_terminal()

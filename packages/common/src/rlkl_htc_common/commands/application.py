@@ -158,7 +158,7 @@ class Application:
                 raise
             _finish(self.program, sweeps.Sweep.folder)
             broke = f"the sweep broke off ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-            _exit(self.program, f"{broke}; what is done stays, and the same command goes on.", 1)
+            _exit(self.program, f"{broke}; finished jobs are kept, and the same command continues.", 1)
         finally:
             sys.argv[1:] = given
 

@@ -149,7 +149,7 @@ def run_job(
     except KeyboardInterrupt:
         if not apart:
             raise
-        record["error"] = "interrupted; the same sweep goes on"
+        record["error"] = "interrupted; the same command continues the sweep"
     write_json(folder / RECORD, record)
     if apart and interruption.received() is not None:
         return math.nan
