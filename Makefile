@@ -1,13 +1,13 @@
-# `make` or `make help` lists the targets. Every target builds the environment it needs first.
+# `make` or `make help` lists the targets. Every target first builds the environment that it needs.
 PYTHON ?= python3
 SHELL := /bin/bash
 BIN := .venv/bin
 LAUNCHED = $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
 MANIFESTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
-# With all that tests need; rlkl[trl] and rlkl[smollm2] are left out.
+# All extras that tests need, without rlkl[trl] and rlkl[smollm2].
 EXTRAS := train minilm icd10 attack cluster dashboards
 MEMBERS := -e packages/common -e 'packages/htc[train,minilm,icd10,attack,cluster,dashboards]' -e 'packages/rlkl[train]'
-# The tests compare with PyEvALL, which asks for NumPy 1.26 to the letter but works with 2; so it comes without its needs.
+# The tests compare with PyEvALL. It requires exactly NumPy 1.26 but works with 2, so it is installed without dependencies.
 PYEVALL := 0.2.11
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-all test-wheels docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc report dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
@@ -15,7 +15,7 @@ PYEVALL := 0.2.11
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.installed ## build the environment in .venv (every other target does it for you)
+setup: .venv/.installed ## build the environment in .venv (every other target does this too)
 
 .venv/.installed: constraints.txt $(MANIFESTS)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
@@ -36,11 +36,11 @@ lint: .venv/.installed ## ruff and mypy
 	$(BIN)/mypy
 	@! grep -nE '://|file:|^-e' constraints.txt || { echo "constraints.txt must not hold addresses; use 'make lock'"; exit 1; }
 
-format: .venv/.installed ## let ruff mend what it can
+format: .venv/.installed ## format, and fix lint errors with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-reproduce: reproduce-rl reproduce-htc ## both papers, one after the other; each ends in a report
+reproduce: reproduce-rl reproduce-htc ## both papers, one after the other; each writes a report
 
 reproduce-rl: .venv/.installed ## compare the KL penalties on additions; EXPERIMENT=betas PROFILE=paper LAUNCHER=submitit_slurm
 	$(if $(filter paper,$(PROFILE)),$(BIN)/rlkl-pretrain experiment=pretrain_paper run_dir=runs/rlkl/addition-n7-gpt2)
@@ -52,7 +52,7 @@ dashboards: .venv/.installed ## check the wandb dashboards of conf/dashboards an
 dashboards-push: .venv/.installed ## save them on the server: make dashboards-push WANDB_ENTITY=NAME
 	$(BIN)/python -m rlkl_htc_common.dashboards push=true entity=$(or $(WANDB_ENTITY),null)
 
-pretrain-rl: .venv/.installed ## train the model again that reproduce-rl starts from, and evaluate it
+pretrain-rl: .venv/.installed ## train the start model of reproduce-rl again, and evaluate it
 	$(BIN)/rlkl-pretrain run_dir=outputs/pretrain-rl
 	test -e outputs/pretrain-rl/evaluation.json || \
 	  $(BIN)/rlkl-evaluate model=outputs/pretrain-rl/model output=outputs/pretrain-rl/evaluation.json
@@ -60,7 +60,7 @@ pretrain-rl: .venv/.installed ## train the model again that reproduce-rl starts 
 reproduce-htc: .venv/.installed ## compare the objectives and inference rules; DATASET=wos DIR=folder PROFILE=paper LAUNCHER=...
 	$(BIN)/htc-reproduce $(if $(DATASET),experiment=paper_$(DATASET) "dataset.dir=$${DIR}") $(if $(PROFILE),profile=$(PROFILE)) $(LAUNCHED)
 
-# Texts of yours go through the environment: neither make nor the shell reads anything into them.
+# User texts are passed through the environment: neither make nor the shell interprets them.
 override export DIR := $(value DIR)
 override export FOLDER := $(value FOLDER)
 override export TEXT := $(value TEXT)
@@ -68,14 +68,14 @@ override export TEXT := $(value TEXT)
 report: .venv/.installed ## draw the report of a reproduction again, from its run directories: make report FOLDER=outputs/...
 	@$(BIN)/python -m rlkl_htc_common.commands.report "$${FOLDER}"
 
-predict-htc: .venv/.installed ## label a text of yours: make predict-htc TEXT="..."
+predict-htc: .venv/.installed ## label your own text: make predict-htc TEXT="..."
 	@$(BIN)/htc-predict text="$${TEXT:-Broken left wrist after a fall on the ice}"
 
-test-all: .venv/.installed ## run the slow tests too (a quarter of an hour more): kills, tutorials, pages in a browser
+test-all: .venv/.installed ## also run the slow tests (15 minutes more): kills, tutorials, pages in a browser
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group browser
 	$(BIN)/python -m pytest -n 2
 
-test-wheels: .venv/.installed ## build the packages, install them alone, and use them from an empty folder (3 to 10 minutes)
+test-wheels: .venv/.installed ## build the packages, install only them, and use them in an empty folder (3 to 10 minutes)
 	$(BIN)/python .ci/wheels.py
 
 docs: .venv/.installed ## build docs/ into outputs/docs; a broken link inside it is an error
@@ -83,14 +83,14 @@ docs: .venv/.installed ## build docs/ into outputs/docs; a broken link inside it
 	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs outputs/docs
 	@echo "outputs/docs/index.html"
 
-docs-links: .venv/.installed ## check the links of docs/ that lead outside (needs the network)
+docs-links: .venv/.installed ## check the external links of docs/ (needs the network)
 	$(BIN)/python -m sphinx -q -b linkcheck docs outputs/docs-links
 
 fuzz: .venv/.installed ## feed broken files to every reader; SECONDS_EACH=60
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group fuzz
 	$(BIN)/python -m fuzz $(or $(SECONDS_EACH),60)
 
-benchmark: .venv/.installed ## measure speed and memory (HWV=FILE: on that taxonomy)
+benchmark: .venv/.installed ## measure speed and memory (HWV=FILE: with this taxonomy)
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py' -o pythonpath=benchmarks -n 0
 
 lock: .venv/.installed ## resolve the dependencies again into constraints.txt

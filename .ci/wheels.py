@@ -1,6 +1,6 @@
-"""The packages as others get them: built, installed alone into a fresh environment, and used from an empty folder.
+"""Test the wheels: build them, install only them into a fresh environment, and use them in an empty folder.
 
-`make test-wheels` runs it. First with what `pip install` brings without extras, then with them, on settings that take seconds.
+Run it with `make test-wheels`. It tests the packages first without extras, then with extras, on settings that take seconds.
 """
 
 import os
@@ -16,18 +16,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"common": "rlkl_htc_common", "htc": "htc", "rlkl": "rlkl"}
 CONF = {"conf/dashboards": "rlkl_htc_common", "conf/htc": "htc", "conf/rlkl": "rlkl"}
 CONSTRAINTS = ["-c", str(ROOT / "constraints.txt")]
-NOT_OURS = ("PYTHONPATH", "RLKL_HTC_CONF", "VIRTUAL_ENV")  # of the environment
+NOT_OURS = ("PYTHONPATH", "RLKL_HTC_CONF", "VIRTUAL_ENV")  # environment variables to remove
 QUIETLY = {"WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 DOCUMENTS = [
     ("The violin sings, {}.", "Arts", "Music"),
     ("The actor weeps, {}.", "Arts", "Film"),
     ("Heat flows, {}.", "Science", ""),
 ]
-MINE = {  # a folder of configs of the user's own, each made from one of the package
+MINE = {  # a user's folder of configs, each based on one of the package
     "penalty/mine.yaml": "defaults: [prioritized, _self_]\nbeta: 7\n",
     "experiment/mine.yaml": "# @package _global_\ndefaults: [penalties, _self_]\noutput: outputs/mine\n",
 }
-# Rooms that the base installs and that need an extra, which they say; commands say so when they are called.
+# Modules of the base package that need an extra: importing them names it. Commands name it when they are called.
 WITH_EXTRA = r"""(htc\.(experiment|report)|rlkl\.(finetuning|integrations\.\w+|model|report|rollout)
     |rlkl\.analysis\.(?!critical_tokens)|rlkl_htc_common\.(manifest|models|report|runs|training))\b"""
 COMMANDS = r"(htc|rlkl)\.commands\.|rlkl_htc_common\.(cli|commands|dashboards)\b"
@@ -74,7 +74,7 @@ WITH_EVERYTHING = (
 
 
 class Place:
-    """An empty folder and an environment of its own. Attributes: passed: how many commands did what they should."""
+    """An empty folder with its own environment. Attributes: passed: the number of commands that passed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.bin, self.passed = folder / "empty", folder / "venv/bin", 0
@@ -83,7 +83,7 @@ class Place:
         self.environment = {key: value for key, value in os.environ.items() if key not in NOT_OURS} | QUIETLY
 
     def install(self, *requirements: str) -> None:
-        """Let pip install what is asked for."""
+        """Install requirements with pip."""
         started = time.monotonic()
         subprocess.run([self.bin / "python", "-m", "pip", "install", "-qq", *CONSTRAINTS, *requirements], check=True)
         print(
@@ -91,7 +91,7 @@ class Place:
         )
 
     def run(self, *command: str, code: int = 0, says: str = "") -> None:
-        """Run a command, and exit unless it ends with this code and says this: at the end if it fails, anywhere else."""
+        """Run a command; exit unless its exit code is `code` and its output has `says` (if `code` is not 0: the last line)."""
         started = time.monotonic()
         models = {
             name: self._last(pattern) for name, pattern in (("htc_model", "htc/table/*"), ("rl_model", "rlkl/finetune/*"))
@@ -120,7 +120,7 @@ class Place:
 
 
 def build(folder: Path) -> dict[str, str]:
-    """Build each package's sdist, and from it the wheel. Returns: by the package's name, the wheel with its configs in it."""
+    """Build each package's sdist, and the wheel from it. Returns: package -> wheel (which holds the configs)."""
     wheels = {}
     for source, package in PACKAGES.items():
         uv = Path(sys.executable).with_name("uv")
@@ -137,7 +137,7 @@ def build(folder: Path) -> dict[str, str]:
 
 
 def check_base(place: Place) -> None:
-    """What works without extras, and what says which it needs."""
+    """Check the packages without extras: what works, and the errors that name a missing extra."""
     place.run("python", "-c", IMPORTS)
     for file in (ROOT / "README.md", *(ROOT / "packages").glob("*/README.md")):
         for block in re.findall(r"```python\n(.*?)```", file.read_text(encoding="utf-8"), flags=re.DOTALL):
@@ -152,7 +152,7 @@ def check_base(place: Place) -> None:
 
 
 def check_train(place: Place) -> None:
-    """What the commands' extra alone lacks."""
+    """Check the errors of commands that need more than the extra `train`."""
     place.run("htc-train", code=2, says="pip install 'htc[icd10]'")
     place.run("htc-train", *TABLE, code=2, says="pip install 'htc[minilm]'")
     for package, script in (("htc", "htc-train"), ("rlkl", "rlkl-finetune")):

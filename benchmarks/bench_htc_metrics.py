@@ -41,7 +41,7 @@ def test_decoding(benchmark, hierarchy, probabilities, rule):
 
 @pytest.mark.parametrize("sure", [0, 2, 4])
 def test_exact_expected_hf(benchmark, hierarchy, targets, sure):
-    """From probabilities that tell nothing to such that tell nearly all."""
+    """From uninformative to nearly perfect probabilities."""
     probabilities = ConditionalSoftmax(hierarchy).probabilities(torch.randn(targets.shape) + sure * targets)
     benchmark.pedantic(expected.expected_hf, args=(probabilities, hierarchy), rounds=3)
     assert benchmark.stats.stats.median < 2
@@ -69,8 +69,8 @@ def hf1_auc_by_definition(targets, probabilities, hierarchy):
 
 @pytest.mark.parametrize(("sure", "at_least"), [(0, 300), (4, 1)])
 def test_hf1_auc_against_its_definition(benchmark, hierarchy, targets, sure, at_least):
-    """Each document and threshold by itself: the set above it, its ancestors, precision and recall, the trapezoids. It stops
-    at full recall: late where scores tell nothing, soon where they tell nearly all."""
+    """One document and threshold at a time: the set above it, its ancestors, precision and recall, the trapezoids. It stops at
+    full recall: late for uninformative scores, early for good ones."""
     scores = torch.randn(targets.shape) + sure * targets
     compare(
         benchmark,
@@ -82,7 +82,7 @@ def test_hf1_auc_against_its_definition(benchmark, hierarchy, targets, sure, at_
 
 
 def test_all_metrics_together(benchmark, hierarchy, probabilities, targets):
-    """Of label sets from one rule, and of the probabilities."""
+    """Metrics of label sets from one rule, and of the probabilities."""
     predictions = decoding.threshold(probabilities, hierarchy)
 
     def all_metrics():

@@ -1,4 +1,4 @@
-"""make benchmark: what HiTIN and HGCLR add to a training step, the coding tree of 100,000 labels, rules by similarity.
+"""make benchmark: the overhead of HiTIN and HGCLR per training step, the coding tree of 100,000 labels, rules by similarity.
 
 A step is forward, loss, backward and AdamW of a fine-tuned MiniLM with 141 labels in the shape of Web of Science.
 """
@@ -76,7 +76,7 @@ class Steps:
 
 @pytest.mark.parametrize(("kind", "at_most"), [("hitin", 1.3), ("hgclr", 2.3)])
 def test_a_training_step(benchmark, one_core, kind, at_most):
-    """In seconds of the processor, and steps of the baseline and of the model take turns: a busy machine does not count."""
+    """In processor seconds; steps of baseline and model alternate, so that other load on the machine does not matter."""
     hierarchy = wos()
     steps = {name: Steps(name, hierarchy) for name in ("baseline", kind)}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -101,7 +101,7 @@ def test_the_coding_tree_of_100000_labels(benchmark, one_core, shape, height):
 
 
 def by_matrix(probabilities, hierarchy, measure):
-    """The straightforward way: a matrix of the likeness of all pairs of nodes."""
+    """The naive way: a matrix of the similarity of all pairs of nodes."""
     node, ancestor = hierarchy.ancestors
     above = torch.zeros(hierarchy.num_nodes, hierarchy.num_nodes).index_put((node, ancestor), torch.tensor(1.0))
     parent = hierarchy.parent
@@ -114,7 +114,7 @@ def by_matrix(probabilities, hierarchy, measure):
 @pytest.mark.parametrize("sure", [0, 2, 4])
 @pytest.mark.parametrize("rule", [expected_wu_palmer, expected_zhao], ids=lambda rule: rule.__name__)
 def test_rules_by_similarity(benchmark, hierarchy, rule, sure):
-    """From probabilities that tell nothing to such that tell nearly all; against a matrix of all pairs, and without bounds."""
+    """From uninformative to nearly perfect probabilities; compared with a matrix of all pairs, and with no bounds."""
     targets = one_path_each(hierarchy, DOCUMENTS)
     probabilities = ConditionalSoftmax(hierarchy).probabilities(torch.randn(targets.shape) + sure * targets)
     measure = hierarchy.depth.double() if rule is expected_wu_palmer else information(hierarchy)
@@ -143,13 +143,13 @@ def answer_200_documents(rule):
     started = time.perf_counter()
     rule(probabilities, hierarchy)
     seconds = time.perf_counter() - started
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage counts the parent's memory, too
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage also counts the parent's memory
     return seconds, int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
 
 
 @pytest.mark.parametrize("rule", [expected_wu_palmer, expected_zhao], ids=lambda rule: rule.__name__)
 def test_rules_by_similarity_on_98000_nodes(benchmark, rule):
-    """In a process of its own, for its memory; the median includes its start."""
+    """In a separate process, to measure its memory; the median includes its start."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         seconds, gigabytes = benchmark.pedantic(lambda: process.submit(answer_200_documents, rule).result(), rounds=1)
     benchmark.extra_info.update(seconds=round(seconds, 1), gigabytes=round(gigabytes, 2))

@@ -1,4 +1,4 @@
-"""make benchmark: objectives, on one core, against the same written as loops or with (B, N, N) tensors."""
+"""make benchmark: objectives, on one core, compared with versions with loops or (B, N, N) tensors."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def distances_by_walking(hierarchy):
 
 
 def test_champ_against_tensors_of_all_pairs(benchmark, hierarchy):
-    """A step at B = 16, and how long it takes to build."""
+    """A step at B = 16, and the time to build the objective."""
     targets = one_path_each(hierarchy, 16)
     distance = distances_by_walking(hierarchy)
     build_slow = seconds(lambda: distances_by_walking(hierarchy), rounds=1)

@@ -1,4 +1,4 @@
-"""make benchmark: documents a second in fine-tuning MiniLM, batches of similar length against batches padded to the limit.
+"""make benchmark: documents per second in fine-tuning MiniLM; batches of similar length compared with padding to the limit.
 
 On the documents beside the taxonomy that the variable HWV names, or else on texts of that many words.
 """

@@ -1,9 +1,9 @@
 """make benchmark: rollouts and updates on additions, on all cores, or on the GPU if there is one.
 
-Rollouts three ways: by rlkl's engine, by transformers' `generate` with its cache, and by one full forward per token, as the
-paper's public code does, whose updates give each transition its whole prefix, too. The last would take minutes: what it does is
-timed at every STRIDE-th length, which stands for the others, since its cost depends on the length only. What is compared within
-a benchmark is measured in turns; memory in a process of its own.
+Rollouts in three ways: with rlkl's engine, with transformers' `generate` and its cache, and with one full forward per token, as
+in the paper's public code (whose updates also read the whole prefix of each transition). The last would take minutes, so it is
+timed only at every STRIDE-th length: its cost depends only on the length. Within a benchmark, compared versions alternate;
+memory is measured in a separate process.
 """
 
 import multiprocessing
@@ -39,7 +39,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def learner() -> Learner:
-    """What rlkl-finetune works with by default."""
+    """The learner of rlkl-finetune with default settings."""
     register()
     with initialize_config_dir(str(conf_dir("rlkl")), version_base="1.3"):
         config = OmegaConf.to_object(compose("finetune"))
@@ -60,33 +60,33 @@ def operands():
     return [addition.identical(DIGITS, rng) for _ in range(BATCH)]
 
 
-def tell(benchmark, tokens):
+def report_speed(benchmark, tokens):
     benchmark.extra_info["tokens_per_second"] = round(tokens / benchmark.stats.stats.median)
 
 
 def wait_for_device():
-    """Until what was launched is done."""
+    """Wait until launched kernels are done."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
 
 def peak_memory_mb():
-    """Of the GPU's allocator, or else of this process (on Linux): getrusage's would be at least its parent's."""
+    """Peak memory of the GPU's allocator, or of this process (Linux; getrusage would include its parent's)."""
     if DEVICE.type == "cuda":
         return round(torch.cuda.max_memory_allocated() / 2**20)
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return round(int(line.split()[1]) / 2**10)
 
 
-def tell_memory(benchmark, work):
-    """Megabytes before and after a piece of work, at most, in a process that does nothing else."""
+def report_memory(benchmark, work):
+    """Peak megabytes before and after a piece of work, in a separate process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         before, after = pool.submit(memory_around, work).result()
     benchmark.extra_info.update(peak_memory_mb=after, of_which_before_mb=before)
 
 
 def memory_around(work):
-    """Args: work: makes what it needs, and does it. Returns: before, with the libraries loaded; and after."""
+    """Args: work: sets up and does the work. Returns: peak memory before (with the libraries loaded) and after."""
     before = peak_memory_mb()
     work()
     return before, peak_memory_mb()
@@ -100,20 +100,20 @@ def roll_out_once():
     )
 
 
-def collect_and_update_once():
-    """As `test_a_collect_and_its_update`."""
+def sample_and_update_once():
+    """As `test_sampling_and_update`."""
     work = learner()
-    work.update(0, *work.collect(0))
+    work.update(0, *work.sample_episodes(0))
 
 
 def in_turns(one, other, rounds=ROUNDS):
-    """The least seconds of each."""
+    """The fewest seconds of each."""
     pairs = [(seconds(one, 1), seconds(other, 1)) for _ in range(rounds)]
     return tuple(map(min, zip(*pairs, strict=True)))
 
 
 def forced(model, prompts, length, **more):
-    """Rollouts of which every row has the same length."""
+    """Rollouts whose rows all have the same length."""
     rollouts = generate(
         model, prompts, max_new_tokens=length, end_token=NEVER, generator=torch.Generator().manual_seed(0), **more
     )
@@ -122,7 +122,7 @@ def forced(model, prompts, length, **more):
 
 
 def by_generate(model, prompts, limit):
-    """Rollouts by transformers. Args: prompts: P token sequences; limit: new tokens. Returns: (P, T) with end tokens behind."""
+    """Rollouts by transformers. Args: prompts: P token sequences; limit: of new ones. Returns: (P, T), padded by end tokens."""
     width = max(map(len, prompts))
     inputs = torch.tensor([[END_TOKEN] * (width - len(prompt)) + prompt for prompt in prompts], device=DEVICE)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=DEVICE)
@@ -133,7 +133,7 @@ def by_generate(model, prompts, limit):
 
 
 def uncached_seconds(model, sequences, start, steps):
-    """What one full forward per token takes. Args: sequences: the rollouts; start: the prompts' length; steps: tokens after."""
+    """The time of one full forward per token. Args: sequences: the rollouts; start: the prompts' length; steps: new tokens."""
     lengths = range(start, start + steps, STRIDE)
 
     def run():
@@ -152,8 +152,8 @@ def test_rollouts(benchmark, model, operands):
         return roll_out(model, operands, 1.0, generator.manual_seed(0))[1]
 
     rollouts = benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
-    tell(benchmark, int(rollouts.lengths.sum()))
-    tell_memory(benchmark, roll_out_once)
+    report_speed(benchmark, int(rollouts.lengths.sum()))
+    report_memory(benchmark, roll_out_once)
 
 
 def test_rollouts_by_transformers_generate(benchmark, model, operands):
@@ -165,7 +165,7 @@ def test_rollouts_by_transformers_generate(benchmark, model, operands):
 
     tokens = benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
     ended = (tokens == END_TOKEN).int().cumsum(1)
-    tell(benchmark, int((ended == 0).sum() + (ended.amax(1) > 0).sum()))
+    report_speed(benchmark, int((ended == 0).sum() + (ended.amax(1) > 0).sum()))
 
 
 @torch.no_grad()
@@ -187,24 +187,24 @@ def test_scoring_the_same_tokens_in_one_pass(benchmark, model, operands):
         wait_for_device()
 
     benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
-    tell(benchmark, int(sequences.mask.sum()))
+    report_speed(benchmark, int(sequences.mask.sum()))
 
 
 def test_prompts_read_once_for_all_their_samples(benchmark, model):
-    """8 prompts of 256 tokens, 16 samples of 32 tokens each, against a copy of the prompt for each sample."""
+    """8 prompts of 256 tokens, 16 samples of 32 tokens each, compared with a copy of the prompt for each sample."""
     prompts = torch.randint(40, (8, 256), generator=torch.Generator().manual_seed(0)).tolist()
     copies = [prompt for prompt in prompts for _ in range(16)]
     once, each = in_turns(
         lambda: forced(model, prompts, 32, samples_per_prompt=16), lambda: forced(model, copies, 32), rounds=3
     )
     benchmark.pedantic(forced, (model, prompts, 32), {"samples_per_prompt": 16}, rounds=ROUNDS)
-    tell(benchmark, len(copies) * 32)
+    report_speed(benchmark, len(copies) * 32)
     benchmark.extra_info["times_faster"] = round(each / once, 2)
 
 
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="on a GPU, test_share_of_the_memory_bandwidth compares the decoders")
 def test_dynamic_decoder_against_a_static_one(benchmark, model, operands):
-    """The static step as it is, not compiled: what a CPU pays for fixed shapes."""
+    """The static step without compilation: the cost of fixed shapes on a CPU."""
     prompts, limit = encode(map(addition.prompt, operands)), 300
 
     def static(model, rows, columns, temperature):
@@ -216,12 +216,12 @@ def test_dynamic_decoder_against_a_static_one(benchmark, model, operands):
         rounds=3,
     )
     benchmark.pedantic(forced, (model, prompts, limit), rounds=ROUNDS)
-    tell(benchmark, len(prompts) * limit)
+    report_speed(benchmark, len(prompts) * limit)
     benchmark.extra_info["times_faster"] = round(static_seconds / dynamic_seconds, 2)
 
 
 def test_cost_per_token_as_digits_grow(benchmark):
-    """Microseconds a token of completions of the right length, random weights: 10 additions of 3 to 15 digits."""
+    """Microseconds per token for completions of the right length, random weights: 10 additions of 3 to 15 digits."""
     positions = positions_needed(addition, 15)
     model = new_model(addition, layers=3, heads=4, width=96, positions=positions, dropout=0.0, trained_digits=3).eval()
     move(model, DEVICE)
@@ -233,18 +233,18 @@ def test_cost_per_token_as_digits_grow(benchmark):
         costs[digits] = round(1e6 * taken / (len(prompts) * length), 1)
     benchmark.extra_info["microseconds_per_token"] = costs
     benchmark.pedantic(forced, (model, prompts, length), rounds=1)
-    tell(benchmark, len(prompts) * length)
+    report_speed(benchmark, len(prompts) * length)
 
 
-def test_a_collect_and_its_update(benchmark, model, tmp_path):
-    """End to end, and the update alone, of one iteration of rlkl-finetune as it comes; and with the other ways to roll out."""
+def test_sampling_and_update(benchmark, model, tmp_path):
+    """One iteration of rlkl-finetune with default settings: total, update only, and the other ways of rollout."""
     work = learner()
-    work.update(0, *work.collect(0))
+    work.update(0, *work.sample_episodes(0))
     tokens, updates, iterations = [], [], []
 
-    def collect_and_update():
+    def sample_and_update():
         started = time.perf_counter()
-        episodes, rewards = work.collect(1)
+        episodes, rewards = work.sample_episodes(1)
         iterations.append(time.perf_counter() - started)
         started = time.perf_counter()
         work.update(1, episodes, rewards)
@@ -253,8 +253,8 @@ def test_a_collect_and_its_update(benchmark, model, tmp_path):
         tokens.append(int(episodes.mask.sum()))
         return episodes
 
-    episodes = benchmark.pedantic(collect_and_update, rounds=3)
-    tell(benchmark, tokens[-1])
+    episodes = benchmark.pedantic(sample_and_update, rounds=3)
+    report_speed(benchmark, tokens[-1])
     width, steps = int(episodes.prompt_lengths.max()), int((episodes.lengths - episodes.prompt_lengths).max())
     prompts = [row[:length].tolist() for row, length in zip(episodes.tokens, episodes.prompt_lengths, strict=True)]
     torch.manual_seed(0)
@@ -270,11 +270,11 @@ def test_a_collect_and_its_update(benchmark, model, tmp_path):
         without_a_cache_tokens_per_second=round(tokens[-1] / (uncached + tokens[-1] * by_transitions)),
         share_of_rollouts=round(iteration / (iteration + update), 2),
     )
-    tell_memory(benchmark, collect_and_update_once)
+    report_memory(benchmark, sample_and_update_once)
 
 
 def transition_seconds(model, reference, sequences, start, steps, rows=10):
-    """Seconds a token of an update that gives each its whole prefix, to the policy and to the reference, `rows` at a time."""
+    """Seconds per token of an update that reads the whole prefix of each token, with policy and reference, `rows` at a time."""
     lengths = range(start, start + steps, STRIDE)
 
     def run():
@@ -292,7 +292,7 @@ def transition_seconds(model, reference, sequences, start, steps, rows=10):
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a CUDA device")
 def test_share_of_the_memory_bandwidth(benchmark):
-    """85M parameters in bfloat16, 256 rows of 400 tokens: bytes that must be read, over what the device copies in that time."""
+    """85M parameters in bfloat16, 256 rows of 400 tokens: bytes that must be read, relative to the device's copy bandwidth."""
     model = new_model(addition, layers=12, heads=12, width=768, positions=1024, dropout=0.0, trained_digits=3).eval()
     move(model, DEVICE).to(torch.bfloat16)
     prompts, length = [[1] * 30] * 256, 400
@@ -301,7 +301,7 @@ def test_share_of_the_memory_bandwidth(benchmark):
         lambda: forced(model, prompts, length), lambda: forced(model, prompts, length, make_decoder=DynamicDecoder), rounds=3
     )
     benchmark.pedantic(forced, (model, prompts, length), rounds=ROUNDS)
-    tell(benchmark, len(prompts) * length)
+    report_speed(benchmark, len(prompts) * length)
     there = torch.empty(2**31, dtype=torch.uint8, device=DEVICE)
 
     def copy():

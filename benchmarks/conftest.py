@@ -1,4 +1,4 @@
-"""Ends a benchmark session with one JSON line: the median seconds of each benchmark, and what else it tells."""
+"""Ends a benchmark session with one JSON line: the median seconds of each benchmark, and its other numbers."""
 
 import json
 
@@ -18,7 +18,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture(scope="module")
 def one_core():
-    """What is measured is measured on one core, with the same random numbers every time."""
+    """Every benchmark runs on one core with the same random numbers."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
 

@@ -1,4 +1,4 @@
-"""The hierarchies that htc is measured on, and how a fast version is held against a straightforward one."""
+"""The hierarchies of htc's benchmarks, and the comparison of a fast version with a naive one."""
 
 import os
 import random
@@ -15,7 +15,7 @@ HWV_LEVELS = (11, 109, 381, 437, 244, 4)  # 1,186 nodes
 
 
 def tree(levels: tuple[int, ...]) -> Hierarchy:
-    """A random tree with so many nodes on each level."""
+    """A random tree with the given number of nodes on each level."""
     rng = random.Random(0)
     parents: list[list[int]] = [[] for _ in range(levels[0])]
     for above, size in pairwise(levels):
@@ -25,7 +25,7 @@ def tree(levels: tuple[int, ...]) -> Hierarchy:
 
 
 def hwv() -> Hierarchy:
-    """Hierarchical WikiVitals' taxonomy, from the file that the variable HWV names, or else a random tree of its shape."""
+    """The taxonomy of Hierarchical WikiVitals from the file in the variable HWV, or else a random tree of its shape."""
     return Hierarchy.from_taxonomy(os.environ["HWV"]) if os.environ.get("HWV") else tree(HWV_LEVELS)
 
 
@@ -46,11 +46,11 @@ def seconds(function: Callable[[], object], rounds: int = 3) -> float:
 
 
 def compare(benchmark, fast: Callable[[], object], slow: Callable[[], object], at_least: float, scale: float = 1.0) -> None:
-    """Measure a version against a straightforward one in the same run.
+    """Compare a fast version with a naive one in the same run.
 
     Args:
-        at_least: how many times faster it must be.
-        scale: what the slow one's time is multiplied by, where it does only a part of the work.
+        at_least: the smallest speed-up.
+        scale: a factor on the slow version's time, if it does only a part of the work.
     """
     fast()
     slow_seconds = scale * seconds(slow)

@@ -1,9 +1,9 @@
-"""What the weighted KL costs a step of TRL's GRPOTrainer: time and peak memory, on SmolLM2, two cores and few tokens.
+"""The cost of the weighted KL per step of TRL's GRPOTrainer: time and peak memory, on SmolLM2, two cores and few tokens.
 
     python benchmarks/trl_overhead.py outputs/smollm2
 
-Each trainer runs in a process of its own, in turns, ROUNDS times. Times are of the process, not of the clock, so that other
-work on the machine counts less; the first step of each process warms up and is left out.
+Each trainer runs in its own process, alternating, ROUNDS times. Times are process times, not wall times, so that other load on
+the machine matters less. The first step of each process is a warm-up and is left out.
 """
 
 import json
@@ -25,13 +25,13 @@ SETTINGS = {
 
 
 def peak_memory_mb() -> float:
-    """Of this process (Linux)."""
+    """Peak memory of this process (Linux)."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def measure(folder: str, name: str, out: str) -> dict[str, float]:
-    """One process's steps: the median of their seconds, and the peak of its memory in MB."""
+    """The steps of one process: median seconds, and peak memory in MB."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 

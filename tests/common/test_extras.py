@@ -40,7 +40,7 @@ def installed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("missing", "extra", "names", "told"),
+    ("missing", "extra", "names", "message"),
     [
         ({"one"}, "app[train]", (), "this needs one, not installed here: pip install 'app[train]'"),
         ({"two"}, "app[train]", (), "this needs two, "),  # an extra of another
@@ -54,14 +54,14 @@ def installed(monkeypatch):
         ({"one", "two", "app"}, "app[train]", (), None),  # it runs from its source folder, so that nothing is known of it
     ],
 )
-def test_what_is_missing_is_told_with_its_remedy(installed, missing, extra, names, told):
+def test_what_is_missing_is_reported_with_its_remedy(installed, missing, extra, names, message):
     installed -= missing
-    if told is None:
+    if message is None:
         require(extra, *names)
         return
     with pytest.raises(MissingExtraError) as raised:
         require(extra, *names)
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(message)
     assert isinstance(raised.value, ImportError)
     assert isinstance(raised.value, InputError)
 
@@ -72,7 +72,7 @@ def test_many_are_counted(monkeypatch):
         require("x[y]", *"abcde")
 
 
-def test_commands_tell_it_at_once(installed, monkeypatch, capsys):
+def test_commands_report_it_at_once(installed, monkeypatch, capsys):
     installed -= {"one"}
     monkeypatch.setattr("sys.argv", ["/bin/app-train"])
     monkeypatch.setattr("rlkl_htc_common.cli.interruption.answer_signals", lambda name: None)

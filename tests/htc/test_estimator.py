@@ -37,7 +37,7 @@ def test_scikit_learns_checks(estimator, check):
 
 
 def data(hierarchy, documents=150, noise=0.4, seed=0):
-    """Features from which paths can be told, roughly."""
+    """Features that predict paths, roughly."""
     rng = np.random.default_rng(seed)
     targets = single_paths(hierarchy, documents, seed).numpy()
     return targets @ rng.normal(size=(hierarchy.num_nodes, 12)) + noise * rng.normal(size=(documents, 12)), targets
@@ -239,7 +239,7 @@ def test_frames():
         np.array([["Arts|Music"], ["Arts|Film"], ["Science|Physics"], ["Science|Biology"]]),
     ],
 )
-def test_several_labels_in_one_text_are_told_where_there_is_no_hierarchy(texts):
+def test_several_labels_in_one_text_are_reported_where_there_is_no_hierarchy(texts):
     X = np.eye(len(texts))
     with pytest.warns(
         UserWarning, match=r"looks like several labels in one text, but is taken for one class; give a path as a"
@@ -257,12 +257,12 @@ def test_ordinary_names_are_no_news(names):
         HierarchicalClassifier().fit(np.eye(len(names)), names)
 
 
-def test_numbers_that_overflow_are_told():
+def test_numbers_that_overflow_are_reported():
     with pytest.warns(ConvergenceWarning, match="did not converge"):
         HierarchicalClassifier().fit(np.array([[0.0], [1e200]] * 3), [0, 1] * 3)
 
 
-def test_too_few_iterations_are_told():
+def test_too_few_iterations_are_reported():
     h = random_tree(1, nodes=15)
     X, y = data(h)
     with pytest.warns(ConvergenceWarning, match="did not converge in 2 iterations.*max_iter=2"):

@@ -24,15 +24,15 @@ GRIDS = [
 ]
 
 
-def grid_of(package, *told):
+def grid_of(package, *given):
     """Its config, its methods, and the run of each by name."""
     configs, reproduce = MODULES[package]
     configs.register()
     with initialize_config_dir(str(CONF / package), version_base="1.3"):
-        composed = compose("reproduce", list(told))
+        composed = compose("reproduce", list(given))
         if package == "htc" and OmegaConf.is_missing(composed.dataset, "dir"):
-            told = [*told, "dataset.dir=folder"]
-            composed = compose("reproduce", told)
+            given = [*given, "dataset.dir=folder"]
+            composed = compose("reproduce", given)
         config = OmegaConf.to_object(composed)
-        methods = compose_methods("reproduce", config.methods, told)
+        methods = compose_methods("reproduce", config.methods, given)
     return config, methods, {method.name: reproduce.run_of(method.config) for method in methods}

@@ -29,8 +29,8 @@ OF_TWO_PROFILES = ("hwv", "controls")
 )
 def test_the_command_of_a_run_composes_to_its_config(package, experiment, profile):
     program, application = PROGRAMS[package]
-    told = [f"experiment={experiment}", f"profile={profile}"]
-    _, methods, by_name = grid_of(package, *told)
+    given = [f"experiment={experiment}", f"profile={profile}"]
+    _, methods, by_name = grid_of(package, *given)
     runs = [replace(run, seed=3) for run in by_name.values()]
     if package == "htc":
         runs = [

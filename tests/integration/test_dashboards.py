@@ -28,7 +28,7 @@ def test_dashboards_are_written_and_the_same_each_time(tmp_path, monkeypatch, ca
         (["dashboards=[{name: a, project: p}]"], "sections"),
     ],
 )
-def test_mistakes_are_told(arguments, message, tmp_path, monkeypatch, capsys):
+def test_mistakes_are_reported(arguments, message, tmp_path, monkeypatch, capsys):
     code, _, err = call(dashboards.main, [*arguments, f"output={tmp_path}"], monkeypatch, capsys)
     assert code == 2
     assert message in err

@@ -31,7 +31,7 @@ def test_good_files_are_taken(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
-def test_broken_files_are_told(name):
+def test_broken_files_are_reported(name):
     @settings(FEW, max_examples=SLOW.get(name, 40))
     @given(st.binary(max_size=80))
     def check(data):
@@ -308,10 +308,10 @@ def test_a_checkpoint_of_another_training(key, value, tmp_path):
 )
 def test_command_lines_that_hydra_does_not_read(package, application, argument, problem, tmp_path):
     arguments = [*targets.GIVEN[package], argument] if application != "predict" else [argument]
-    assert problem in told(tmp_path, package, application, arguments)
+    assert problem in error_of(tmp_path, package, application, arguments)
 
 
-def told(folder, package, application, arguments):
+def error_of(folder, package, application, arguments):
     """What an entry point says of a command line."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(targets, "GIVEN", {package: arguments})

@@ -100,7 +100,7 @@ def test_probabilities_fall_along_the_path(trained, monkeypatch, capsys):
     assert path[0]["probability"] >= path[1]["probability"]
 
 
-def test_the_last_model_is_the_default_and_its_absence_is_told(tmp_path, monkeypatch, capsys):
+def test_the_last_model_is_the_default_and_its_absence_is_reported(tmp_path, monkeypatch, capsys):
     code, _, err = call(predict_app, [f"runs={tmp_path}", "text=x"], monkeypatch, capsys)
     assert code == 2
     assert "no trained model under" in err
@@ -121,7 +121,7 @@ def test_the_last_model_is_the_default_and_its_absence_is_told(tmp_path, monkeyp
         ('{"token": 5, "label": ["Arts"]}', "'token' must be a text"),
     ],
 )
-def test_a_bad_document_is_told_with_its_line(line, message, place, tmp_path, monkeypatch, capsys):
+def test_a_bad_document_is_reported_with_its_line(line, message, place, tmp_path, monkeypatch, capsys):
     data = tmp_path / "data"
     data.mkdir()
     (data / "labels.taxonomy").write_text((place / "data/labels.taxonomy").read_text())
@@ -158,7 +158,7 @@ def test_a_bad_document_is_told_with_its_line(line, message, place, tmp_path, mo
         (["encoder.name=no/model"], "cannot be had from the hub"),
     ],
 )
-def test_bad_settings_are_told(arguments, message, place, tmp_path, monkeypatch, capsys):
+def test_bad_settings_are_reported(arguments, message, place, tmp_path, monkeypatch, capsys):
     code, _, err = call(train_app, [*common_arguments(place), f"run_dir={tmp_path / 'run'}", *arguments], monkeypatch, capsys)
     assert code == 2
     assert message in err.splitlines()[-1]
@@ -317,7 +317,7 @@ def test_several_paths_are_refused_by_a_softmax_and_taken_by_bce(place, tmp_path
     grid = ["experiment=hwv", f"dataset.dir={tmp_path}", f"runs={tmp_path / 'runs'}", f"output={tmp_path / 'o'}"]
     code, _, err = call(reproduce_app, grid, monkeypatch, capsys)
     assert (code, "leaf softmax needs one leaf and its ancestors" in err) == (2, True)
-    assert not (tmp_path / "runs").exists(), "it is told before anything is trained"
+    assert not (tmp_path / "runs").exists(), "the error comes before any training"
     arguments = [*common_arguments(place, "bce"), f"dataset.dir={tmp_path}", f"run_dir={tmp_path / 'run2'}"]
     assert call(train_app, arguments, monkeypatch, capsys)[0] == 0
 

@@ -209,7 +209,7 @@ def test_epochs_cannot_be_raised_and_it_says_why(place, tmp_path, monkeypatch, c
     assert "trained anew; choose another run_dir or remove that one" in err
     code, _, err = call(train_app, [*arguments, "training.epochs=2"], monkeypatch, capsys)
     assert code == 0, err
-    assert f"{finished} differs in training.epochs only, and is not gone on with: the learning rate falls" in err
+    assert f"{finished} differs in training.epochs only, and is not continued: the learning rate falls" in err
 
 
 @pytest.mark.dist

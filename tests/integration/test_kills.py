@@ -60,11 +60,11 @@ def finetuning(place, run_dir):
 
 def classifier_training(encoder, place, run_dir):
     htc.experiment.config.register()
-    told = [f"encoder={encoder}", *common_arguments(place), f"run_dir={run_dir}", "tracking.mode=disabled"]
+    given = [f"encoder={encoder}", *common_arguments(place), f"run_dir={run_dir}", "tracking.mode=disabled"]
     epochs = 60 if encoder == "minilm_frozen" else 8
-    told += [f"training.epochs={epochs}", "training.checkpoint_steps=7"]
+    given += [f"training.epochs={epochs}", "training.checkpoint_steps=7"]
     with initialize_config_dir(str(conf_dir("htc")), version_base="1.3"):
-        config = OmegaConf.to_object(compose("train", told))
+        config = OmegaConf.to_object(compose("train", given))
     return train(config, progress=False)
 
 

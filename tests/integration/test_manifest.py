@@ -133,8 +133,8 @@ def test_every_flipped_bit_is_noticed(package, name, model):
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
         (folder / name).write_bytes(flipped)
-        told = refused(package, folder, "manifest.json" if name == "manifest.json" else f"changed: {name} is not as manifest")
-        assert told.endswith(f"python -m rlkl_htc_common.manifest '{folder}'")
+        error = refused(package, folder, "manifest.json" if name == "manifest.json" else f"changed: {name} is not as manifest")
+        assert error.endswith(f"python -m rlkl_htc_common.manifest '{folder}'")
     (folder / name).write_bytes(content)
     SAVED[package][1](folder)
 
@@ -233,7 +233,7 @@ def test_a_model_that_was_saved_in_part_is_noticed(package, over, at, model, tmp
 
 
 @EVERY_PACKAGE
-def test_a_model_that_was_changed_on_purpose_is_accepted_by_the_command_that_is_told(package, model):
+def test_a_model_that_was_changed_on_purpose_is_accepted_by_the_command_in_the_error(package, model):
     folder = model(package)
     config = json.loads((folder / "config.json").read_text())
     config["tuned_threshold" if package == "htc" else "trained_digits"] = 7
@@ -297,7 +297,7 @@ def test_every_flipped_bit_of_an_encoder_elsewhere_is_noticed(name, elsewhere):
     htc.experiment.saved_model.load_model(folder)
 
 
-def test_an_encoder_elsewhere_that_was_changed_on_purpose_is_accepted_as_is_told(elsewhere):
+def test_an_encoder_elsewhere_that_was_changed_on_purpose_is_accepted_as_the_error_says(elsewhere):
     encoder, folder = elsewhere
     with (encoder / "tokenizer_config.json").open("a") as file:
         file.write("\n")

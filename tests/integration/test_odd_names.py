@@ -59,24 +59,24 @@ def test_htc(table, place, tmp_path, monkeypatch, capsys):
     assert (run / "result.json").exists()
     assert (tmp_path / f"cache {ODD}").is_dir()
     (tmp_path / f"in {ODD}.txt").write_text("gene plant animal\n")
-    told = [f"model={ODD}/model", f"input=in {ODD}.txt", "format=jsonl"]
-    assert json.loads(called(predict_app, told, monkeypatch, capsys))["text"] == "gene plant animal"
-    told = [f"model={ODD}/model", f"output=out {ODD}.json", f"cache_dir=cache {ODD}", *table]
-    called(evaluate_app, told, monkeypatch, capsys)
+    given = [f"model={ODD}/model", f"input=in {ODD}.txt", "format=jsonl"]
+    assert json.loads(called(predict_app, given, monkeypatch, capsys))["text"] == "gene plant animal"
+    given = [f"model={ODD}/model", f"output=out {ODD}.json", f"cache_dir=cache {ODD}", *table]
+    called(evaluate_app, given, monkeypatch, capsys)
     assert (tmp_path / f"out {ODD}.json").exists()
 
 
 def test_a_reproduction_of_htc_names_commands_that_lead_to_its_runs(table, place, tmp_path, monkeypatch, capsys):
     arguments = [a for a in common_arguments(place) if not a.startswith(("dataset", "loss", "runs"))]
-    told = [*arguments, *table, f"output={tmp_path / ODD}", f"runs={tmp_path / 'runs'}", "seeds=[0]"]
-    told += ["+methods={half: {loss: conditional_softmax_la, loss.tau: 0.5}}", "~methods.bce", "~methods.bce_prior_bias"]
-    told += [f"~methods.{name}" for name in ("leaf_softmax", "conditional_softmax", "conditional_softmax_la")]
-    called(reproduce_app, [*told, "training.epochs=1", "jobs=1", f"title={ODD}"], monkeypatch, capsys)
+    given = [*arguments, *table, f"output={tmp_path / ODD}", f"runs={tmp_path / 'runs'}", "seeds=[0]"]
+    given += ["+methods={half: {loss: conditional_softmax_la, loss.tau: 0.5}}", "~methods.bce", "~methods.bce_prior_bias"]
+    given += [f"~methods.{name}" for name in ("leaf_softmax", "conditional_softmax", "conditional_softmax_la")]
+    called(reproduce_app, [*given, "training.epochs=1", "jobs=1", f"title={ODD}"], monkeypatch, capsys)
     (run,) = json.loads((tmp_path / ODD / "summary.json").read_text())["runs"]
     program, *again = shlex.split(run["command"])
     assert program == "htc-train"
     assert f"dataset.text={TEXT}" in again
-    left = [f"runs={tmp_path / 'runs'}", f"cache_dir={place / 'cache'}"]  # not told, as they change nothing
+    left = [f"runs={tmp_path / 'runs'}", f"cache_dir={place / 'cache'}"]  # not given, as they change nothing
     out = called(train_app, [*again, *left], monkeypatch, capsys)
     assert out.splitlines()[-1] == f"run: {run['where']}"
 
@@ -84,9 +84,9 @@ def test_a_reproduction_of_htc_names_commands_that_lead_to_its_runs(table, place
 def test_a_sweep_in_folders_of_such_names(place, tmp_path, monkeypatch, capsys):
     (tmp_path / ODD).mkdir()
     monkeypatch.chdir(tmp_path / ODD)
-    told = ["--multirun", "hydra/launcher=basic", *common_arguments(place), "training.epochs=1", "seed=0,1"]
+    given = ["--multirun", "hydra/launcher=basic", *common_arguments(place), "training.epochs=1", "seed=0,1"]
     for arguments, where in (([], "outputs/multirun/*"), ([f'hydra.sweep.dir="sweep {ODD}"'], "sweep *")):
-        called(train_app, [*told, *arguments], monkeypatch, capsys)
+        called(train_app, [*given, *arguments], monkeypatch, capsys)
         (folder,) = Path().glob(where)
         assert [json.loads((folder / n / "job.json").read_text())["error"] for n in "01"] == [None, None]
     assert folder.name == f"sweep {ODD}"
@@ -108,18 +108,18 @@ def test_rlkl(model, tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / f"{ODD}.json").read_text())["model"] == model
     called(finetune_app, [f"model={model}", f"run_dir=run {ODD}", *QUICK], monkeypatch, capsys)
     assert (tmp_path / f"run {ODD}" / "result.json").exists()
-    told = [f"model=run {ODD}/model", f"reference={model}", f"output=analysis {ODD}", "examples=2", "problems=1", "samples=1"]
-    called(analyze_app, told, monkeypatch, capsys)
+    given = [f"model=run {ODD}/model", f"reference={model}", f"output=analysis {ODD}", "examples=2", "problems=1", "samples=1"]
+    called(analyze_app, given, monkeypatch, capsys)
     assert (tmp_path / f"analysis {ODD}" / "report.html").exists()
-    told = ["trained_digits=1", "architecture={layers: 1, heads: 1, width: 8, positions: 384}", "evaluation_examples=1"]
-    told += [f"run_dir=pretrained {ODD}", "training.epochs=1", "training.examples_per_epoch=4", "training.batch_size=4"]
-    called(pretrain_app, told, monkeypatch, capsys)
+    given = ["trained_digits=1", "architecture={layers: 1, heads: 1, width: 8, positions: 384}", "evaluation_examples=1"]
+    given += [f"run_dir=pretrained {ODD}", "training.epochs=1", "training.examples_per_epoch=4", "training.batch_size=4"]
+    called(pretrain_app, given, monkeypatch, capsys)
     assert (tmp_path / f"pretrained {ODD}" / "model").is_dir()
 
 
 def test_a_reproduction_of_rlkl_names_commands_that_lead_to_its_runs(model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    told = [
+    given = [
         f"model={model}",
         f'models=["{model}"]',
         f"output=out {ODD}",
@@ -128,14 +128,14 @@ def test_a_reproduction_of_rlkl_names_commands_that_lead_to_its_runs(model, tmp_
         "examples=2",
         "jobs=1",
     ]
-    told += [
+    given += [
         "~experiment",
         "title=two",
         "+methods={a: {penalty.beta: 1}, b: {penalty.beta: 2}}",
         "axis=penalty.beta",
         *QUICK,
     ]
-    called(rl_reproduce_app, told, monkeypatch, capsys)
+    called(rl_reproduce_app, given, monkeypatch, capsys)
     summary = json.loads((tmp_path / f"out {ODD}" / "summary.json").read_text())
     assert list(summary["starts"]) == [model]
     assert summary["axis"]["lines"]
@@ -149,13 +149,13 @@ def test_a_reproduction_of_rlkl_names_commands_that_lead_to_its_runs(model, tmp_
 @pytest.mark.parametrize(
     ("target", "variable", "key"), [("reproduce-htc", "DIR", "dataset.dir"), ("predict-htc", "TEXT", "text")]
 )
-@pytest.mark.parametrize("told", ["argument", "environment"])
-def test_make_hands_texts_on_as_they_are(told, target, variable, key, name, tmp_path):
+@pytest.mark.parametrize("given", ["argument", "environment"])
+def test_make_hands_texts_on_as_they_are(given, target, variable, key, name, tmp_path):
     for program in ("htc-reproduce", "htc-predict"):
         (tmp_path / program).write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
         (tmp_path / program).chmod(0o755)
     command = ["make", "-s", "-o", ".venv/.installed", f"BIN={tmp_path}", target, "DATASET=wos"]
-    command += [f"{variable}={name}"] if told == "argument" else []
+    command += [f"{variable}={name}"] if given == "argument" else []
     environment = {"PATH": "/usr/bin:/bin", variable: name}
     folder = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)

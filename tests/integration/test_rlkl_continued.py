@@ -1,5 +1,5 @@
 """Fine-tuning that goes on: a run that has ended gets more iterations, a fine-tuned model is trained on with its anchor where
-it was; and what is told before and after is measured on the same problems."""
+it was; and "before" and "after" are measured on the same problems."""
 
 import json
 import logging
@@ -216,7 +216,7 @@ def test_epochs_of_a_pretraining_cannot_be_raised_and_it_says_why(pretrained, tm
     pretrain_app.pretrain(replace(PRETRAIN, runs=str(tmp_path)))
     with caplog.at_level(logging.INFO):
         pretrain_app.pretrain(replace(longer, runs=str(tmp_path)))
-    assert "differs in training.epochs only, and is not gone on with: the learning rate falls" in caplog.text
+    assert "differs in training.epochs only, and is not continued: the learning rate falls" in caplog.text
 
 
 def test_a_finetuned_model_is_trained_on_with_its_anchor_where_it_was(small, tmp_path):
@@ -234,7 +234,7 @@ def test_a_finetuned_model_is_trained_on_with_its_anchor_where_it_was(small, tmp
     penalty, algorithm = finetune_app.settings_of(config)
     how = {"penalty": penalty, "algorithm": algorithm, "extra_digits": 1, "seed": 0}
     learner = Learner(start, finetune_app.make_accelerator(), **how, reference=reference)
-    episodes = learner.collect(0)[0]
+    episodes = learner.sample_episodes(0)[0]
     scores = learner.score(episodes)
     logits = next_token_logits(load_model(small.model), episodes)
     torch.testing.assert_close(scores.reference_logits[episodes.mask], logits[episodes.mask])

@@ -199,7 +199,7 @@ def test_a_finetuning_that_is_killed_goes_on_to_the_same_numbers(small, iteratio
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_loss_that_is_no_number_is_told_and_the_last_checkpoint_stays(small, tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_is_reported_and_the_last_checkpoint_stays(small, tmp_path, monkeypatch):
     terms = learner.loss_terms
     calls = 0
 
@@ -420,7 +420,7 @@ def copy_model(pretrained, folder, **changes):
         ("weights", "cannot load the weights"),
     ],
 )
-def test_a_model_that_cannot_be_used_is_told(damage, message, pretrained, tmp_path, monkeypatch, capsys):
+def test_a_model_that_cannot_be_used_is_reported(damage, message, pretrained, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "model"
     changes = {
         "another task": {"task": "multiplication"},

@@ -33,8 +33,8 @@ def records(folder):
 
 
 def test_a_job_of_htc_returns_what_epochs_are_selected_by(place, tmp_path, monkeypatch, capsys):
-    told = ["--multirun", f"hydra.sweep.dir={tmp_path}", f"select={','.join(JOBS)}", *common_arguments(place)]
-    code, out, err = call(train_app, told, monkeypatch, capsys)
+    given = ["--multirun", f"hydra.sweep.dir={tmp_path}", f"select={','.join(JOBS)}", *common_arguments(place)]
+    code, out, err = call(train_app, given, monkeypatch, capsys)
     assert code == 0, err
     for record, name in zip(records(tmp_path), JOBS.values(), strict=True):
         kept = json.loads((tmp_path / record["run_dir"] / "result.json").read_text())["kept"]
@@ -50,18 +50,18 @@ def test_a_job_of_htc_returns_what_epochs_are_selected_by(place, tmp_path, monke
 
 
 def test_a_job_of_rlkl_returns_an_accuracy(pretrained, tmp_path, monkeypatch, capsys):
-    told = ["--multirun", f"hydra.sweep.dir={tmp_path}", f"runs={tmp_path}", f"model={pretrained / 'model'}", "seed=0,1"]
-    told += ["algorithm.episodes=4", "algorithm.iterations=1", "algorithm.minibatch_size=2", "evaluation_examples=4"]
-    code, out, err = call(finetune_app, told, monkeypatch, capsys)
+    given = ["--multirun", f"hydra.sweep.dir={tmp_path}", f"runs={tmp_path}", f"model={pretrained / 'model'}", "seed=0,1"]
+    given += ["algorithm.episodes=4", "algorithm.iterations=1", "algorithm.minibatch_size=2", "evaluation_examples=4"]
+    code, out, err = call(finetune_app, given, monkeypatch, capsys)
     assert code == 0, err
     for record in records(tmp_path):
         history = json.loads((tmp_path / record["run_dir"] / "result.json").read_text())["history"]
         assert record["score"] == history[-1]["eval/accuracy_longer"]
     assert "±" not in out, "two seeds are shown as values"
-    told = ["--multirun", f"hydra.sweep.dir={tmp_path / 'pretrain'}", f"runs={tmp_path}", "seed=0,1", "trained_digits=1"]
-    told += ["architecture={layers: 1, heads: 1, width: 8, positions: 384}", "evaluation_examples=1"]
-    told += ["training.epochs=1", "training.examples_per_epoch=4", "training.batch_size=4"]
-    code, _, err = call(pretrain_app, told, monkeypatch, capsys)
+    given = ["--multirun", f"hydra.sweep.dir={tmp_path / 'pretrain'}", f"runs={tmp_path}", "seed=0,1", "trained_digits=1"]
+    given += ["architecture={layers: 1, heads: 1, width: 8, positions: 384}", "evaluation_examples=1"]
+    given += ["training.epochs=1", "training.examples_per_epoch=4", "training.batch_size=4"]
+    code, _, err = call(pretrain_app, given, monkeypatch, capsys)
     assert code == 0, err
     assert [record["score"] for record in records(tmp_path / "pretrain")] == [0.0, 0.0]
 

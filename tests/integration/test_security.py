@@ -33,7 +33,7 @@ from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.report import page as report
 from rlkl_htc_common.report import sweep as sweep_report
 from rlkl_htc_common.report.page import Section, Table, markdown_table, write_report
-from rlkl_htc_common.runs.sweeps import _said_to
+from rlkl_htc_common.runs.sweeps import _output_to
 from rlkl_htc_common.terminal import UNSAFE, printable
 
 from .fuzzing import good, targets
@@ -210,8 +210,8 @@ def test_code_that_comes_with_an_encoder_is_not_run_and_not_asked_about(file, tm
     code = f"import os\nos.mkdir({str(trap[1])!r})\nclass Mine:\n    pass\n"
     good.write({**files, file: json.dumps(config).encode(), "mine.py": code.encode()}, tmp_path / "encoder")
     monkeypatch.setattr("builtins.input", lambda *question: pytest.fail("the user was asked"))
-    told = pytest.raises(InputError, match="holds no model that transformers can load")
-    with told if file == "config.json" else nullcontext():  # there is a tokenizer beside its code
+    refused = pytest.raises(InputError, match="holds no model that transformers can load")
+    with refused if file == "config.json" else nullcontext():  # there is a tokenizer beside its code
         load_encoder(EncoderConfig(name=str(tmp_path / "encoder"), max_length=16))
 
 
@@ -505,7 +505,7 @@ def test_what_an_entry_point_says_is_safe_for_a_terminal(task, code, lines, tmp_
     assert lines is None or said.count("\n") == lines
 
 
-def test_an_option_is_told_safely(tmp_path, monkeypatch, capsys):
+def test_an_option_is_reported_safely(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["prog", f"--{ESCAPES.strip(chr(0xD83D))}"])
     with pytest.raises(SystemExit) as stop:
         run_application(print, application="htc", config="predict")
@@ -528,8 +528,8 @@ def test_a_prediction_for_people_has_a_line_for_the_text_and_each_label():
     assert as_csv(PREDICTION | {"text": "=1"}).startswith("'=1,")
 
 
-def test_jobs_of_a_sweep_are_told_safely(tmp_path, capsys):
-    with _said_to(tmp_path / "job.log"):
+def test_jobs_of_a_sweep_are_reported_safely(tmp_path, capsys):
+    with _output_to(tmp_path / "job.log"):
         logging.getLogger("htc").error("%s", ESCAPES)
     assert is_safe((tmp_path / "job.log").read_text())
     done = [record(number, metrics={"m": 0.5}) for number in range(2)]

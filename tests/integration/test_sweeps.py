@@ -16,7 +16,7 @@ import yaml
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PROGRAM = Path(__file__).with_name("sweep_application.py")
 TWELVE = ["--multirun", "x=1,2,3,4", "seed=0,1,2", "hydra.sweep.dir=outputs/grid"]  # jobs
-OF_ITS_OWN = ["grid=[1,2,3,4]", "seeds=[0,1,2]"]  # the same, as jobs of a command that goes on when they are done
+OF_ITS_OWN = ["grid=[1,2,3,4]", "seeds=[0,1,2]"]  # the same, as jobs of a command that continues when they are done
 
 
 @pytest.fixture
@@ -125,11 +125,11 @@ def test_jobs_that_fail_are_named_and_the_others_done(folder):
     assert code == 1
     assert "| 1 | 3 | 1.000 ± 0.000 | 3.000" in out
     assert "| 4 | 3 | 2.000 ± 0.000 | 18.000" in out
-    told = [line for line in err.splitlines() if " failed: " in line]
-    assert len(told) == 6
-    assert told[0].startswith("sweep_application: job 3 failed: x must not be 2.0. (sweep_application x=2 seed=0 ")
-    assert "outputs/grid/3/job.log" in told[0]
-    assert "job 6 failed: ZeroDivisionError: " in told[3]
+    failures = [line for line in err.splitlines() if " failed: " in line]
+    assert len(failures) == 6
+    assert failures[0].startswith("sweep_application: job 3 failed: x must not be 2.0. (sweep_application x=2 seed=0 ")
+    assert "outputs/grid/3/job.log" in failures[0]
+    assert "job 6 failed: ZeroDivisionError: " in failures[3]
     assert "Traceback" not in err
     log = (folder / "outputs/grid/6/job.log").read_text()
     assert "squaring 3.0" in log
@@ -209,15 +209,15 @@ def test_a_sweeper_gets_scores_and_failures(launcher, folder, monkeypatch):
     plugins.mkdir(parents=True)
     (plugins / "climber.py").write_text(CLIMBER)
     monkeypatch.setenv("PYTHONPATH", f"{plugins.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    told = ["hydra.sweeper._target_=hydra_plugins.climber.Climber", f"hydra/launcher={launcher}", "x=1,4,9,16", "seed=0"]
-    code, out, err = run(folder, *told, "refused=[9]", "broken=[16]")
+    given = ["hydra.sweeper._target_=hydra_plugins.climber.Climber", f"hydra/launcher={launcher}", "x=1,4,9,16", "seed=0"]
+    code, out, err = run(folder, *given, "refused=[9]", "broken=[16]")
     assert code == 1
     assert json.loads(out.splitlines()[0]) == [1.0, 2.0, "JobError", "JobError"]
     assert "job 2 failed: x must not be 9.0." in err
     assert json.loads((folder / "outputs/grid/1/job.json").read_text())["score"] == 2.0
 
 
-def test_a_typo_is_told_before_any_job_begins(folder):
+def test_a_typo_is_reported_before_any_job_begins(folder):
     code, _, err = run(folder, "second=1")
     assert code == 2
     assert "did you mean 'seconds'?" in err
@@ -282,7 +282,7 @@ def test_a_second_ctrl_c_leaves_no_process_of_a_grid_behind(folder):
 
 
 def test_a_grid_on_a_cluster_in_small(folder):
-    told = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
-    code, out, err = run(folder, *told, jobs=["grid=[1,2]", "seeds=[0,1]"])
+    given = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
+    code, out, err = run(folder, *given, jobs=["grid=[1,2]", "seeds=[0,1]"])
     assert code == 0, err
     assert out.split() == ["2.0", "3.0", "5.0", "6.0"]

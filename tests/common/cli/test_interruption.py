@@ -93,7 +93,7 @@ def test_one_sentence_and_a_code_that_names_the_signal(phase, number, tmp_path):
     (sentence,) = err.splitlines()
     assert sentence.startswith("program: interrupted")
     assert (number.name in sentence) == (number != signal.SIGINT)
-    assert "the same command goes on" in sentence
+    assert "the same command continues" in sentence
     assert (tmp_path / "saved").exists() == (phase == "training")
     assert (tmp_path / "unwound").exists() == (phase in ("loading", "training", "taken_for_an_error"))
 
@@ -103,7 +103,7 @@ def test_the_sentence_comes_while_the_step_goes_on(tmp_path):
     sent = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline() == (
-        "program: interrupted: finishing the current step and saving a checkpoint, from where the same command goes on; "
+        "program: interrupted: finishing the current step and saving a checkpoint; the same command continues from there; "
         "a second Ctrl-C stops at once.\n"
     )
     assert time.monotonic() - sent < 2.5

@@ -154,9 +154,9 @@ def test_texts_are_known_by_their_type():
 
 
 def test_texts_mean_themselves(composed):
-    told = {"path": str, "maybe": str, "list": lambda name: f"[plain (1), {in_quotes(name)} ,{in_quotes(name)}]"}
+    typed = {"path": str, "maybe": str, "list": lambda name: f"[plain (1), {in_quotes(name)} ,{in_quotes(name)}]"}
     wanted = {"path": str, "maybe": str, "list": lambda name: ["plain (1)", name, name]}
-    arguments = [f"{key}={value}" for kind, of in told.items() for key, value in expected(kind, of).items()]
+    arguments = [f"{key}={value}" for kind, of in typed.items() for key, value in expected(kind, of).items()]
     found = composed([as_override(argument, MANY) for argument in arguments])
     for kind, of in wanted.items():
         assert only(kind, found) == expected(kind, of)
@@ -168,9 +168,9 @@ def test_one_text_without_brackets_is_a_list_of_one(name):
 
 
 def test_texts_in_a_sweep_mean_themselves_in_quotes(composed):
-    told = {"path": lambda name: f"{in_quotes(name)},other (1)", "list": lambda name: f"[{in_quotes(name)}], [a,b (1)]"}
+    typed = {"path": lambda name: f"{in_quotes(name)},other (1)", "list": lambda name: f"[{in_quotes(name)}], [a,b (1)]"}
     jobs = [[], []]
-    for kind, of in told.items():
+    for kind, of in typed.items():
         for key, value in expected(kind, of).items():
             override = OverridesParser.create().parse_override(as_override(f"{key}={value}", MANY, sweeping=True))
             for job, arguments in zip(jobs, BasicSweeper.split_arguments([override], None)[0], strict=True):
@@ -228,7 +228,7 @@ def test_commands_say_texts_as_people_give_them(composed):
 
 
 @pytest.mark.parametrize("value", [None, "null"])
-def test_commands_tell_null_from_none(composed, value):
+def test_commands_distinguish_null_from_none(composed, value):
     argument = as_argument("maybe0", value, MANY)
     assert composed([as_override(argument, MANY)])["maybe0"] == value
 

@@ -70,15 +70,15 @@ def test_a_folder_of_the_users_own_is_searched_too(monkeypatch, tmp_path, name, 
     assert found == [3]
 
 
-def test_a_folder_that_is_not_there_is_told(monkeypatch, tmp_path, capsys):
+def test_a_folder_that_is_not_there_is_reported(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, tmp_path, lambda config: None, "--config-dir", "not here") == 2
     assert capsys.readouterr().err == f"prog: Additional config directory '{tmp_path}/not here' not found\n"
 
 
-def test_a_launcher_that_is_not_installed_is_told_with_its_extra(monkeypatch, tmp_path, capsys):
+def test_a_launcher_that_is_not_installed_is_reported_with_its_extra(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("rlkl_htc_common.extras._is_installed", lambda name: False)
     assert run(monkeypatch, tmp_path, lambda config: None, "hydra/launcher=submitit_nowhere") == 2
-    told = "prog: this needs hydra-submitit-launcher, not installed here: pip install 'app[cluster]'\n"
-    assert capsys.readouterr().err == told
+    message = "prog: this needs hydra-submitit-launcher, not installed here: pip install 'app[cluster]'\n"
+    assert capsys.readouterr().err == message
     assert run(monkeypatch, tmp_path, lambda config: None, "hydra/launcher=nowhere") == 2
     assert "Could not find 'hydra/launcher/nowhere'" in capsys.readouterr().err

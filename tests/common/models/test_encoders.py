@@ -79,7 +79,7 @@ def test_a_folder_without_a_model(tmp_path):
         load_encoder(EncoderConfig(str(tmp_path), max_length=256))
 
 
-def test_a_tokenizer_that_cannot_read_texts_is_told(minilm, tmp_path):
+def test_a_tokenizer_that_cannot_read_texts_is_reported(minilm, tmp_path):
     minilm.save_pretrained(tmp_path)
     file = tmp_path / "tokenizer.json"
     model = json.loads(file.read_text())

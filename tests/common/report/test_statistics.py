@@ -38,9 +38,9 @@ def test_fewer_than_three_seeds_are_shown_as_values(values, shown):
     assert over_seeds([0.01, -0.02]).shown("+.3f") == "+0.010, -0.020"
 
 
-@pytest.mark.parametrize(("count", "told"), [(1, "one seed"), (2, "each of the 2 seeds"), (3, "the mean over 3 seeds")])
-def test_reports_say_what_their_numbers_are(count, told):
-    assert told in told_over_seeds(count)
+@pytest.mark.parametrize(("count", "expected"), [(1, "one seed"), (2, "each of the 2 seeds"), (3, "the mean over 3 seeds")])
+def test_reports_say_what_their_numbers_are(count, expected):
+    assert expected in told_over_seeds(count)
     assert ("interval (Student" in told_over_seeds(count)) == (count > 2)
 
 

@@ -111,10 +111,8 @@ def test_why_a_run_cannot_be_gone_on_with(tmp_path, caplog):
     longer = grown(CONFIG, 5)
     run = RunDirectory(tmp_path / f"run-{config_hash(longer)}", longer, reasons=reasons)
     with caplog.at_level(logging.INFO):
-        run.tell_what_is_not_continued()
-    assert caplog.messages == [
-        f"{tmp_path / name} differs in training.epochs only, and is not gone on with: there is a reason."
-    ]
+        run.log_runs_not_continued()
+    assert caplog.messages == [f"{tmp_path / name} differs in training.epochs only, and is not continued: there is a reason."]
     assert RunDirectory(tmp_path / "named", longer).shorter_runs("training.epochs") == [], "a folder of a name of its own"
 
 

@@ -152,14 +152,14 @@ def test_the_page_on_wandb_says_what_an_offline_run_holds_and_what_it_does_not(o
     for secret in (b"CHANGED", b"PRINTED", b"RAISED", b"tracker.log"):
         assert secret not in content
     assert {file.name for file in (folder / "files").rglob("*") if file.is_file()} == {"requirements.txt"}
-    told = set(re.findall(r"`(\w+)`", PAGE.read_text(encoding="utf-8")))
+    documented = set(re.findall(r"`(\w+)`", PAGE.read_text(encoding="utf-8")))
     found = records(folder)
-    assert {record["type"] for record in found} - {"header"} <= told
+    assert {record["type"] for record in found} - {"header"} <= documented
     keys = {key for record in found if record["type"] == "environment" for key in record["environment"]}
     keys |= {key for record in found if record["type"] == "environment" for key in record["environment"].get("git", {})}
     in_words = {"git", "cpu", "cpu_count", "cpu_count_logical", "memory", "disk", "started_at", "writer_id"}
     assert {"args", "host", "remote_url"} <= keys
-    assert {key for key in keys if not key.startswith(("code_path", "gpu", "cuda"))} - in_words <= told
+    assert {key for key in keys if not key.startswith(("code_path", "gpu", "cuda"))} - in_words <= documented
 
 
 def test_what_turns_parts_of_it_off(offline_run):

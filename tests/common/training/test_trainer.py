@@ -176,7 +176,7 @@ def test_where_all_checkpoints_are_damaged_nothing_is_thrown_away(tmp_path):
 
 
 @pytest.mark.parametrize("room", [0, 300, 2000])
-def test_a_full_disk_is_told_and_the_last_checkpoint_stays(room, uninterrupted, tmp_path):
+def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(room, uninterrupted, tmp_path):
     """Files that may not grow beyond a size stand for a disk that is full."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     fill = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (room, limits[1]))

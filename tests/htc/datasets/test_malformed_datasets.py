@@ -1,4 +1,4 @@
-"""Every kind of dataset that cannot be read is told from every other, by a sentence that says what, where, and what to do."""
+"""Each kind of unreadable dataset has its own error sentence, which says what is wrong, where, and what to do."""
 
 import json
 import re
@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_read(kind, tmp_path):
     said = str(caught.value)
     assert str(folder) in said or "groups" in said, "it says where"
     told_by = [other for other, (_, pattern) in KINDS.items() if re.search(pattern, said)]
-    assert told_by == [kind], "it is told from all others"
+    assert told_by == [kind], "only one kind matches"
 
 
 def test_there_are_many_kinds():

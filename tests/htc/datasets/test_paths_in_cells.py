@@ -1,4 +1,4 @@
-"""Label paths in one cell are told from labels that hold such a mark, and taken apart."""
+"""Label paths in one cell are distinguished from labels that contain such a mark, and split."""
 
 from collections import Counter
 

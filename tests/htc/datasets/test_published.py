@@ -56,7 +56,7 @@ def test_the_layout_of_the_public_preprocessing(tmp_path, caplog):
     assert "rcv1: levels of 2/2/1 labels, but 4/55/43/1 were published" in warned
 
 
-def test_one_name_under_two_parents_is_told_apart_in_wos(tmp_path):
+def test_one_name_under_two_parents_is_distinguished_in_wos(tmp_path):
     taxonomy = "Root\tMedical\tPsychology\nMedical\tDepression\nPsychology\tDepression\n"
     records = [{"doc_token": ["sad"], "doc_label": [parent, "Depression"]} for parent in ("Medical", "Psychology")]
     json_layout(tmp_path, "wos", taxonomy, records)

@@ -198,7 +198,7 @@ def test_what_pandas_writes_for_a_missing_value_is_no_label_and_no_text(tmp_path
 
 
 @pytest.mark.parametrize("name", ["NA", "N/A", "#N/A", "None", "NULL", "null"])
-def test_a_name_that_may_stand_for_none_is_told(tmp_path, name, caplog):
+def test_a_name_that_may_stand_for_none_is_reported(tmp_path, name, caplog):
     table = "text,area,topic\n" + "".join(f"A {n},X,{name if n % 2 else 'Y'}\n" for n in range(20))
     assert load_table(write(tmp_path, table)).hierarchy.names == ("X", "Y", name)
     assert f"{name!r} is taken for a label; if it stands for none" in caplog.text

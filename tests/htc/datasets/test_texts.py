@@ -247,7 +247,7 @@ BROKEN = {  # what cannot be read -> a file's name, its content, what is given b
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_cannot_be_read_is_told(kind, tmp_path, monkeypatch):
+def test_what_cannot_be_read_is_reported(kind, tmp_path, monkeypatch):
     name, content, given, message = BROKEN[kind]
     with pytest.raises(InputError, match=message) as caught:
         read(tmp_path, monkeypatch, name, content, given)

@@ -83,7 +83,7 @@ def test_a_set_of_names_needs_no_order(small):
     assert torch.equal(small.encode([["Opera"]]), small.encode([["Arts", "Music", "Opera"]]))
 
 
-def test_an_ambiguous_name_is_told_by_its_parent_or_refused(small):
+def test_an_ambiguous_name_is_resolved_by_its_parent_or_refused(small):
     assert small.decode(small.encode([["Basics", "Arts"]])) == [[("Arts", "Basics")]]
     with pytest.raises(InputError, match=r"document 1: the label 'Basics' stands in 2 places.*\['Science', 'Basics'\]"):
         small.encode([["Arts"], ["Basics"]])

@@ -346,7 +346,7 @@ def test_the_constructor_reads_names_too():
         Hierarchy(["Arts", "Arts "], [[], []])
 
 
-def test_a_path_in_one_text_and_a_blank_that_became_one_are_told():
+def test_a_path_in_one_text_and_a_blank_that_became_one_are_reported():
     with pytest.raises(InputError, match=r"give a path as a list of names, \['Arts', 'Music'\]"):
         HIERARCHY.node("Arts > Music")
     with pytest.raises(InputError, match=r"a blank of which astype\(str\) made a text"):

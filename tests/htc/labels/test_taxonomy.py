@@ -151,7 +151,7 @@ def test_what_cannot_be_written(tmp_path):
         ("root\tA\tB\nA\tC\n", 1, "the only top label is 'root'"),
     ],
 )
-def test_files_that_are_wrong_are_told_with_their_line(tmp_path, content, line, message):
+def test_files_that_are_wrong_are_reported_with_their_line(tmp_path, content, line, message):
     file = write(tmp_path, content)
     with pytest.raises(InputError) as error:
         Hierarchy.from_taxonomy(file)

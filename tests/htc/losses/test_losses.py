@@ -193,12 +193,12 @@ SUITABLE = [  # hierarchy, labels of the training documents, objective, why
 @pytest.mark.parametrize(("hierarchy", "labels", "expected", "reason"), SUITABLE)
 def test_the_objective_that_suits_the_labels(hierarchy, labels, expected, reason):
     targets = hierarchy.encode(labels)
-    config, told = choose_loss(loss_config("auto", prior_smoothing=1.0), hierarchy, targets)
+    config, sentence = choose_loss(loss_config("auto", prior_smoothing=1.0), hierarchy, targets)
     name, stop = {"bce": "bce_prior_bias"}.get(expected, expected.split()[0]), expected.endswith("stop")
     settings = {"prior_smoothing": 1.0} if name == "bce_prior_bias" else {"stop": stop}
     assert config == loss_config(name, **settings), "as if it had been given by name"
-    assert told.startswith(f"loss: {name}{' with a stop event' if stop else ''}, because ")
-    assert reason in told
+    assert sentence.startswith(f"loss: {name}{' with a stop event' if stop else ''}, because ")
+    assert reason in sentence
     make_objective(config, hierarchy, targets).check_targets(targets)
     kind = {"bce": BCE, "conditional_softmax": ConditionalSoftmax, "conditional_softmax stop": StopEvent}[expected]
     features = torch.eye(2).repeat(len(targets), 1)[: len(targets)].numpy()

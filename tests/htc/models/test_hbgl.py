@@ -230,7 +230,7 @@ def test_neighbours_are_parents_and_children(toy):
     [
         ([("A", "a"), ("A", "b"), ("B", "c")], "a b c", ["a b", "a b", "c"]),
         ([("A", "a"), ("A", "b"), ("B", "c")], "a c", ["a", "c"]),
-        ([("A", "a"), ("A", "b"), ("B", "c")], "A B", ["A", "B"]),  # told apart by their children
+        ([("A", "a"), ("A", "b"), ("B", "c")], "A B", ["A", "B"]),  # distinguished by their children
         ([("A", "a"), ("A", "b"), ("B", "b")], "a b", ["a", "b"]),  # b has another parent, too
         ([("A", "a"), ("B", "a"), ("B", "b"), ("A", "b")], "a b", ["a b", "a b"]),
     ],

@@ -24,7 +24,7 @@ def documents(difference, spread=0.3):
     }
 
 
-def test_pairs_tell_apart_what_means_do_not():
+def test_pairs_distinguish_what_means_do_not():
     scores = documents(0.01)
     assert best_two(scores) == ("a", "b")
     found = paired_difference("a", "b", scores, SAME)

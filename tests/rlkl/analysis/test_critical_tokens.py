@@ -120,7 +120,7 @@ def test_first_error(pair):
     assert piece_at(addition, pair, len(text) - 2).field == "answer"
 
 
-def test_errors_tell_where_wrong_answers_begin():
+def test_errors_show_where_wrong_answers_begin():
     early = completion(LONG).replace("[1,2,3]", "[1,2]", 1).replace("1 6 8", "6 8")
     late = completion(LONG).replace("1 6 8", "1 6 9")
     found = errors(addition, [LONG] * 3, [completion(LONG), early, late], 2)

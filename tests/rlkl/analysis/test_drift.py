@@ -95,7 +95,7 @@ def test_parts_and_fields_put_the_whole_together(model, policy):
         drift(comparison, right_fields(addition, PAIRS[::-1]))
 
 
-def test_drift_tells_the_field_that_moved():
+def test_drift_shows_the_field_that_moved():
     fields = [["sum", "sum", "carry"], ["carry"]]
     mask = torch.tensor([[1, 1, 1], [0, 0, 1]]).bool()
     values = torch.tensor([[3.0, 5.0, 0.0], [9.0, 9.0, 2.0]])

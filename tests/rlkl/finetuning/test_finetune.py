@@ -227,7 +227,7 @@ def test_published_variants_learn_the_same_in_parts(model, algorithm, penalty):
         return a_learner(model, how, recipes.penalty(**penalty))
 
     whole, parts = learner(), learner(micro_batch_size=1)
-    episodes, _ = whole.collect(0)
+    episodes, _ = whole.sample_episodes(0)
     rewards = torch.tensor([1.0, -1.0, -1.0, 1.0])
     ours, others = whole.update(0, episodes, rewards), parts.update(0, episodes, rewards)
     assert ours == pytest.approx(others, rel=1e-3, abs=1e-5)
@@ -275,7 +275,7 @@ def test_before_the_first_step_policy_and_reference_agree(model, temperature):
 @pytest.mark.parametrize("algorithm", [{"name": "a2c"}, {"name": "ppo"}, {"name": "grpo", "group_size": 2}])
 def test_gradients_of_parts_add_up_to_that_of_the_step(model, algorithm):
     whole, parts = learner_of(model, **algorithm), learner_of(model, micro_batch_size=1, **algorithm)
-    episodes, rewards = whole.collect(0)
+    episodes, rewards = whole.sample_episodes(0)
     rewards = torch.tensor([1.0, -1.0, -1.0, 1.0])
     ours, others = whole.update(0, episodes, rewards), parts.update(0, episodes, rewards)
     assert ours == pytest.approx(others, rel=1e-4, abs=1e-6)

@@ -47,7 +47,7 @@ def test_completions_keep_their_order_and_depend_on_the_seed(model):
     assert complete(model, operands)[1] == complete(model, operands)[2]
 
 
-def test_progress_is_told_to_the_end(model):
+def test_progress_is_reported_to_the_end(model):
     done = []
     complete(model, [Operands(1, 2)] * 5, batch_size=2, advance=done.append)
     assert done == [2, 2, 1]

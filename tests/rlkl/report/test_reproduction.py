@@ -50,7 +50,7 @@ def test_differences_are_paired_over_seeds():
     assert difference({name: runs[:1] for name, runs in RUNS.items()}, *PAIRS[0], LONGER) is None
 
 
-def test_findings_say_what_can_be_told():
+def test_findings_say_what_is_significant():
     sentences = findings(RUNS, PAIRS)
     assert sentences[0].startswith("N+2 accuracy: prioritized KL is above standard KL, by +0.403")
     assert sentences[1].startswith("N+2 accuracy: prioritized KL is not significantly different from matched mean, by +0.000")

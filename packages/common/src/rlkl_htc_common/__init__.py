@@ -1,4 +1,4 @@
-"""What the experiments of rlkl and htc share."""
+"""Code that rlkl and htc share."""
 
 from typing import TYPE_CHECKING
 

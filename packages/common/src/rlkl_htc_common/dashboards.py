@@ -4,7 +4,7 @@ python -m rlkl_htc_common.dashboards                         check them, and wri
 python -m rlkl_htc_common.dashboards push=true entity=NAME   save them on the server (run `wandb login` before)
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
+if __name__ == "__main__":  # before the slow imports
     from rlkl_htc_common.cli.program import begin
 
     begin("rlkl-htc-common", "dashboards")
@@ -25,7 +25,7 @@ from rlkl_htc_common.extras import require
 from rlkl_htc_common.runs.directory import make_folder, write_json
 
 COLUMNS = 3  # panels beside each other
-RANDOM = ("__id__",)  # keys that hold another value each time
+RANDOM = ("__id__",)  # keys whose values change with every call
 
 
 @dataclass
@@ -46,7 +46,7 @@ class SectionConfig:
 
 @dataclass
 class DashboardConfig:
-    """A workspace. `group_by`: keys of the run's config, whose runs are drawn as one line."""
+    """A workspace. `group_by`: keys of the run's config; runs with the same values are drawn as one line."""
 
     name: str = MISSING
     project: str = MISSING
@@ -60,8 +60,8 @@ class DashboardsConfig:
 
     Attributes:
         dashboards: all of them.
-        entity: whose wandb project; needed to push.
-        push: save them on the server, too.
+        entity: the owner of the wandb project; needed to push.
+        push: also save them on the server.
         output: the folder for the JSON files.
     """
 
@@ -72,7 +72,7 @@ class DashboardsConfig:
 
 
 def workspace(dashboard: DashboardConfig, entity: str) -> Any:
-    """A dashboard as wandb's library has it, which checks it."""
+    """Build a dashboard with wandb's library, which checks it."""
     require("rlkl-htc-common[dashboards]", "wandb-workspaces")
     import wandb_workspaces.reports.v2 as reports
     import wandb_workspaces.workspaces as workspaces
@@ -100,8 +100,8 @@ def workspace(dashboard: DashboardConfig, entity: str) -> Any:
 
 
 def as_json(space: Any) -> dict[str, Any]:
-    """A workspace as the server would get it, without what is drawn anew each time."""
-    model = space._to_model()  # no public way leads to it without a server
+    """A workspace as JSON for the server, without random keys."""
+    model = space._to_model()  # without a server there is no public method for this
     content = _without_random(json.loads(model.model_dump_json(by_alias=True, exclude_none=True)))
     assert isinstance(content, dict)
     return content

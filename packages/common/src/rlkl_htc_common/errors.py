@@ -2,4 +2,4 @@
 
 
 class InputError(ValueError):
-    """Something that the user gave is wrong: the message says what, where, and what to do about it."""
+    """The user's input is wrong. The message says what, where, and what to do."""

@@ -1,6 +1,6 @@
-"""Extras: packages that only some parts need, as in `pip install 'htc[train]'`, and what those parts say without them.
+"""Extras: packages that only some parts need, as in `pip install 'htc[train]'`, and the error if they are missing.
 
-Which packages an extra brings stands in pyproject.toml alone, and is read from what was installed.
+The packages of an extra are listed in pyproject.toml only; here they are read from the installed distribution.
 """
 
 import re
@@ -12,15 +12,15 @@ SHOWN = 3  # names in a sentence
 
 
 class MissingExtraError(InputError, ImportError):
-    """Packages that are needed here are not installed; the message says how to install them."""
+    """Required packages are not installed; the message says how to install them."""
 
 
 def require(extra: str, *names: str) -> None:
-    """Refuse to go on without packages that an extra brings.
+    """Check that the packages of an extra are installed.
 
     Args:
         extra: as pip takes it, such as `htc[train]`.
-        names: the distributions that are needed, such as `hydra-core`; all that the extra brings, if none is given.
+        names: the required distributions, such as `hydra-core`; default: all of the extra.
 
     Raises:
         MissingExtraError: if one of them is not installed.
@@ -32,7 +32,7 @@ def require(extra: str, *names: str) -> None:
 
 
 def version_of(name: str) -> str:
-    """The version of an installed distribution, `unknown` where it runs from its source folder without being installed."""
+    """The version of an installed distribution; `unknown` if it runs from its source folder, not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -40,7 +40,7 @@ def version_of(name: str) -> str:
 
 
 def _brought_by(extra: str) -> set[str]:
-    """The distributions that `name[extra]` asks for, by itself and through extras of others; none where `name` is unknown."""
+    """The distributions that `name[extra]` requires, also through other extras; none if `name` is not installed."""
     name, _, rest = extra.partition("[")
     try:
         requirements = requires(name) or []

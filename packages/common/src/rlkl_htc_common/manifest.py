@@ -1,14 +1,14 @@
-"""The manifest of a saved model: a SHA-256 digest of each of its files, by which a change is noticed before the model is used.
+"""The manifest of a saved model: a SHA-256 digest of each file, to detect changes before the model is used.
 
 manifest.json    {"sha256": {"config.json": "9f86d0...", "encoder/model.safetensors": "60303a..."}}
 
-It is written last. While a model is being saved it holds {"sha256": null}, so that a model that was saved in part is refused,
-too. Files that it does not name, such as a README, may be there. A model that was changed on purpose is accepted as it is by
+It is written last. While a model is being saved it holds {"sha256": null}, so that a partly saved model is refused too. Files
+that it does not name, such as a README, are allowed. To accept a model that was changed on purpose:
 
 python -m rlkl_htc_common.manifest FOLDER
 """
 
-if __name__ == "__main__":  # before what takes longer to import
+if __name__ == "__main__":  # before the slow imports
     from rlkl_htc_common.cli.program import begin
 
     begin("rlkl-htc-common")
@@ -29,12 +29,12 @@ from rlkl_htc_common.runs.directory import write_json
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-CONFIG = "config.json"  # what makes a folder that of a model
+CONFIG = "config.json"  # every folder of a model has it
 
 
 @contextmanager
 def sealed(folder: Path) -> Iterator[None]:
-    """Save a model within: the folder is made before, its manifest written after. Whoever is killed in between leaves none."""
+    """Save a model inside the block. The manifest is valid only after the block: a killed process leaves an invalid one."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / MANIFEST, {"sha256": None})
     yield
@@ -42,13 +42,13 @@ def sealed(folder: Path) -> Iterator[None]:
 
 
 def check_manifest(folder: Path, required: Iterable[str]) -> None:
-    """Compare the files of a model with its manifest; a model of before there were manifests gets a warning.
+    """Compare the files of a model with its manifest; a model without one (from an earlier version) gets a warning.
 
     Args:
         required: names of files that must be in the manifest.
 
     Raises:
-        InputError: if a file is missing or not the one that was saved, or the manifest itself is damaged or unfinished.
+        InputError: if a file is missing or changed, or the manifest is damaged or unfinished.
     """
     if not (folder / MANIFEST).exists():
         log.warning(
@@ -64,12 +64,12 @@ def check_manifest(folder: Path, required: Iterable[str]) -> None:
     problems += [problem for name, digest in digests.items() if (problem := _problem(folder / name, name, digest))]
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        told = "; ".join(problems[:3]) + more
-        raise InputError(f"{folder}: the saved model is damaged or was changed: {told}. {_advice(folder)}")
+        shown = "; ".join(problems[:3]) + more
+        raise InputError(f"{folder}: the saved model is damaged or was changed: {shown}. {_advice(folder)}")
 
 
 def accept(folder: Path) -> str:
-    """Write the manifest of a model as it is now. Returns: what changed, for people. Raises InputError if it is no model."""
+    """Write the manifest of a model as it is now. Returns: the changes, as text. Raises InputError if it is not a model."""
     if not (folder / CONFIG).is_file():
         within = folder / "model"
         hint = f"; did you mean {within}?" if (within / CONFIG).is_file() else "."
@@ -84,12 +84,12 @@ def accept(folder: Path) -> str:
         "new": [name for name in after if name not in before],
         "gone": [name for name in before if name not in after],
     }
-    told = [f"{word}: {', '.join(names)}" for word, names in changes.items() if names]
-    return "; ".join([f"{folder / MANIFEST}: {len(after)} files", *(told or ["none has changed"])])
+    lists = [f"{word}: {', '.join(names)}" for word, names in changes.items() if names]
+    return "; ".join([f"{folder / MANIFEST}: {len(after)} files", *(lists or ["none has changed"])])
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """The files of a model: those in its folder, and in each folder in it that holds one; without hidden files and READMEs."""
+    """The files of a model, in its folder and in subfolders that hold a model; without hidden files and READMEs."""
     folders = [folder, *sorted(file.parent for file in folder.glob(f"*/{CONFIG}"))]
     files = [file for within in folders for file in sorted(within.iterdir()) if file.is_file()]
     named = [file for file in files if file.name.isprintable() and not file.name.startswith((".", "README"))]
@@ -103,7 +103,7 @@ def _write(folder: Path, files: Iterable[Path]) -> dict[str, str]:
 
 
 def _read(folder: Path) -> dict[str, str]:
-    """The digests in a manifest, by name. Raises InputError, also where a name leads out of the folder."""
+    """The digests in a manifest, by name. Raises InputError if it is damaged or a name points outside the folder."""
     try:
         digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sha256"]
         if digests is None:
@@ -119,15 +119,15 @@ def _read(folder: Path) -> dict[str, str]:
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a name in a manifest is that of a file in the folder, on one line."""
+    """Whether a name in a manifest is on one line and points inside the folder."""
     path = PurePosixPath(name)
     return name.isprintable() and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def _problem(file: Path, name: str, digest: str) -> str | None:
-    """What is wrong with a file, None where nothing is."""
+    """What is wrong with a file; None if nothing is."""
     try:
-        if not file.is_file():  # no device is read from
+        if not file.is_file():  # never read from a device
             return f"{name}, which {MANIFEST} names, is missing"
         return None if _digest(file) == digest else f"{name} is not as {MANIFEST} says"
     except OSError as error:
@@ -144,13 +144,13 @@ def _advice(folder: Path) -> str:
 
 
 def accepting(folder: Path) -> str:
-    """What accepts the model in a folder as it is, for people to copy."""
+    """The command that accepts the model in a folder as it is."""
     return f"python -m rlkl_htc_common.manifest {shlex.quote(str(folder))}"
 
 
 def main() -> None:
     """The entry point."""
-    from rlkl_htc_common.commands.application import BAD_INPUT, print_result  # here, for what it needs takes a second to import
+    from rlkl_htc_common.commands.application import BAD_INPUT, print_result  # here: the import takes a second
 
     arguments = sys.argv[1:]
     if arguments in (["-h"], ["--help"]):

@@ -1,7 +1,7 @@
-"""What others wrote, as people may safely read it: on a terminal, in a log, in a report, in a spreadsheet.
+"""Make foreign text safe to show: on a terminal, in a log, in a report, in a spreadsheet.
 
-Texts, labels and file names are data. Sent to a terminal as they are, their control characters would move the cursor, clear the
-screen or name the window, and bidirectional overrides would show them in another order than the one they have.
+Texts, labels and file names are data. On a terminal, their control characters would move the cursor, clear the screen or rename
+the window, and bidirectional overrides would change the order of the characters.
 """
 
 import csv
@@ -21,14 +21,14 @@ NUMBER = re.compile(r"[+-]?(\d[\d.,]*|\.\d+)(e[+-]?\d+)?%?", re.IGNORECASE)
 
 
 def printable(text: str, keep: str = LAYOUT) -> str:
-    r"""A text with all that a terminal would act on shown as an escape, such as `\x1b` or `\u202e`.
+    r"""Escape all characters that a terminal would act on, such as `\x1b` or `\u202e`.
 
     >>> print(printable("red \x1b[31m\nnext line"))
     red \x1b[31m
     next line
 
     Args:
-        keep: control characters that stay, by default line feeds and tabs; "" gives one line.
+        keep: control characters to keep, by default line feeds and tabs; "" gives one line.
     """
     return UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
 
@@ -40,26 +40,26 @@ def _escape(character: str) -> str:
 
 
 class PrintableFormatter(logging.Formatter):
-    """Named in `commands.hydra_defaults`: log messages, and tracebacks in them, as `printable` shows them."""
+    """Escapes log messages and their tracebacks with `printable` (used in `commands.hydra_defaults`)."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The message as one text."""
+        """The escaped message."""
         return printable(super().format(record))
 
 
 def show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A `sys.excepthook` that shows what an exception says as `printable` does."""
+    """A `sys.excepthook` that escapes exceptions with `printable`."""
     sys.stderr.write(printable("".join(traceback.format_exception(kind, error, trace))))
 
 
 def csv_line(cells: Sequence[str]) -> str:
-    """One row of a CSV file, without its line end, in which a spreadsheet computes nothing.
+    """One row of a CSV file, without its line end, and without formulas for a spreadsheet.
 
     >>> print(csv_line(["=1+1", "-5", "a, b"]))
     '=1+1,-5,"a, b"
 
-    A cell that a spreadsheet would take for a formula (it begins with =, +, -, @, a tab or a carriage return, and is no
-    number) gets an apostrophe in front, by which spreadsheets mark a text.
+    A spreadsheet takes a cell for a formula if it begins with =, +, -, @, a tab or a carriage return, and is not a number.
+    Such a cell gets an apostrophe in front, which marks a text in spreadsheets.
     """
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow([_as_text(cell) for cell in cells])

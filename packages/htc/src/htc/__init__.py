@@ -1,8 +1,8 @@
 """Hierarchical text classification: objectives, inference rules and metrics over one `Hierarchy`.
 
-The library needs torch and NumPy, `htc.metrics` and `htc.estimator` scikit-learn, too; the commands (train, evaluate, predict,
-reproduce), `htc.experiment` and `htc.report` need the extra `htc[train]`. What is named here is imported when it is first asked
-for, so that a command answers before torch is there.
+The library needs torch and NumPy; `htc.metrics` and `htc.estimator` also need scikit-learn. The commands (train, evaluate,
+predict, reproduce), `htc.experiment` and `htc.report` need the extra `htc[train]`. The names below are imported at first use,
+so that commands start without torch.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""`HierarchicalClassifier`: the objectives and inference rules behind scikit-learn's interface, over any feature matrix.
+"""`HierarchicalClassifier`: the objectives and inference rules with scikit-learn's interface, for any feature matrix.
 
     from htc.estimator import HierarchicalClassifier
 
@@ -48,7 +48,7 @@ from rlkl_htc_common.extras import require
 
 Decoder = Callable[[Tensor, Hierarchy], Tensor]
 MakeObjective = Callable[[Hierarchy, Tensor], Objective]
-ROWS = 1024  # documents at a time; bounds memory
+ROWS = 1024  # documents at a time; limits memory
 
 
 class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
@@ -64,18 +64,18 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
     >>> model.predict_proba([[0.95, 0.05]]).shape  # Arts, Science, Music, Film
     (1, 4)
 
-    `predict_proba` gives the probability of each node, inner ones too: rows do not sum to one, so that what needs a
-    distribution over classes (calibration, log loss) has none here.
+    `predict_proba` gives the probability of each node, inner ones too. Its rows do not sum to one, so tools that need a
+    distribution over classes (calibration, log loss) do not apply.
 
     Args:
-        hierarchy: the labels; None for the smallest hierarchy that holds the labels in `y`, lists of names being paths then.
+        hierarchy: the labels; None for the smallest hierarchy of the labels in `y`, where a list of names is a path.
         objective: a name from `htc.losses.OBJECTIVES`, or a function of hierarchy and training targets (D, N) that makes one.
-            "auto": conditional_softmax where each document has one path, bce where documents have several or the hierarchy is a
-            DAG (`htc.losses.suitable_objective`).
-        decoder: a name from `htc.decoding.by_name.ALL_RULES` (but tuned_threshold), or a function of probabilities
+            "auto": conditional_softmax if each document has one path; bce if documents have several or the hierarchy is a DAG
+            (`htc.losses.suitable_objective`).
+        decoder: a name from `htc.decoding.by_name.ALL_RULES` (except tuned_threshold), or a function of probabilities
             (D, N) and hierarchy. None: the most probable whole path for the softmax objectives; `top_down_threshold` for the
-            others, or a single label from the top down where `y` holds one each.
-        objective_params: settings of a named objective, see `htc.settings.LossSettings`; `stop` is on by itself where labels
+            others, or a single label from the top down if `y` has one label per document.
+        objective_params: settings of a named objective, see `htc.settings.LossSettings`; `stop` is set automatically if labels
             end at inner nodes.
         C: the inverse of the strength of the L2 penalty, as in scikit-learn: C times the sum of the documents' losses, and half
             the sum of squared weights, are minimised, whatever the objective. Smaller values for few or noisy documents.
@@ -136,8 +136,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
             sample_weight: (D,) how much each document's loss counts; 1 by default.
 
         Raises:
-            InputError: for unknown labels, label sets that the objective is not defined for, or, without a hierarchy, sets of
-                several names, which are no path.
+            InputError: for unknown labels, label sets that do not fit the objective, or, without a hierarchy, sets of several
+                names (a set is not a path).
         """
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32])
         if y is None:
@@ -154,10 +154,10 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         else:
             self.hierarchy_, self.classes_ = self.hierarchy, _classes_of(self.hierarchy)
         targets = _encode(self._as_given, labels, self.hierarchy_, self.classes_)
-        self._ends = self.hierarchy_.most_specific(targets).any(0)  # (N,) bool, where labels end
+        self._ends = self.hierarchy_.most_specific(targets).any(0)  # (N,) bool, nodes where paths end
         self.objective_ = self._make_objective(targets)
-        self._decoder()  # refuses one that does not go with the objective
-        if self.objective_.one_path:  # the others take documents without labels, too
+        self._decoder()  # raises if it does not fit the objective
+        if self.objective_.one_path:  # the others also accept documents without labels
             self.objective_.check_targets(targets)
         if self.recursive_regularization and self.objective_.num_outputs != self.hierarchy_.num_nodes:
             raise InputError("recursive_regularization needs an objective with one output for each node.")
@@ -256,7 +256,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         return ALL_RULES[self.decoder]
 
     def _down_to_a_label(self, probabilities: Tensor, hierarchy: Hierarchy) -> Tensor:
-        """Top-down, ending where labels of the training documents end, as soon as all below is improbable."""
+        """Top-down to a node where training labels end, stopping once all nodes below are improbable."""
         parent, child = hierarchy.edges
         goes_on = torch.ones_like(probabilities, dtype=torch.bool)
         goes_on[:, child] = (probabilities[:, child] >= 0.5) | ~self._ends[parent]
@@ -268,7 +268,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         return self._decoder()(probabilities, self.hierarchy_)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Node probabilities: of a document having each label. Args: X (D, n_features). Returns: (D, N), see `classes_`."""
+        """The probability that a document has each label. Args: X (D, n_features). Returns: (D, N), see `classes_`."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
         probabilities = np.empty((X.shape[0], self.hierarchy_.num_nodes))
@@ -280,10 +280,10 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         return probabilities
 
     def predict(self, X: Any) -> Any:
-        """Labels in the form in which `fit` was given them: one name each, lists of paths, or a multi-hot array.
+        """Predicted labels, in the form of `fit`'s `y`: one name each, lists of paths, or a multi-hot array.
 
         Raises:
-            InputError: where `fit` was given one name each, and the decoder gives no label, or several.
+            InputError: if `y` had one name each, and the decoder gives no label or several.
         """
         sets = self.predict_sets(X)
         if self._as_given == "label sets":
@@ -300,9 +300,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[specific.to(torch.uint8).argmax(1).numpy()]
 
     def score(self, X: Any, y: Any) -> float:
-        """Micro hF1 of the predictions; with one label from a flat hierarchy, accuracy.
+        """Micro hF1 of the predictions; for one label in a flat hierarchy, this is the accuracy.
 
-        Where no hierarchy was given, labels that training has not seen count as missed. Args: as `fit`.
+        Without a given hierarchy, labels that were not in training count as missed. Args: as `fit`.
         """
         sets = self.predict_sets(X)
         form, labels = _read(y, self.hierarchy_)
@@ -324,14 +324,14 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _moved(sets: Tensor, columns: list[int], width: int) -> Tensor:
-    """Label sets over a larger hierarchy. Args: sets (D, N) bool; columns: N numbers. Returns: (D, width) bool."""
+    """Move label sets to a larger hierarchy. Args: sets (D, N) bool; columns: N indices. Returns: (D, width) bool."""
     moved = sets.new_zeros(len(sets), width)
     moved[:, columns] = sets
     return moved
 
 
 def _read(y: Any, hierarchy: Hierarchy | None) -> tuple[str, Any]:
-    """In which form labels are given, and they: "multi-hot" and an array (D, .), "classes" and (D,), "label sets" and lists."""
+    """The form of labels, and the labels: "multi-hot" and an array (D, .), "classes" and (D,), "label sets" and lists."""
     y = as_rows(y, "y")
     numbers = as_numbers(y, hierarchy, "y")
     if numbers is not None and numbers.ndim == 2 and (numbers.shape[1] > 1 or hierarchy is not None):
@@ -344,7 +344,7 @@ def _read(y: Any, hierarchy: Hierarchy | None) -> tuple[str, Any]:
 
 
 def _warn_of_paths_in_names(form: str, labels: Any) -> None:
-    """Warn of texts, one for each document, that look like paths or lists: they are classes without levels."""
+    """Warn of names, one per document, that look like paths or lists: they are read as flat classes."""
     paths = _paths(labels) if form == "label sets" else [(str(label),) for label in labels] if form == "classes" else []
     names = Counter(path[0] for path in paths if len(path) == 1)
     mark = PATH_SEPARATOR if any(PATH_SEPARATOR in name for name in names) else separator_in(names)
@@ -366,7 +366,7 @@ def _smallest_hierarchy(form: str, labels: Any) -> tuple[Hierarchy, np.ndarray]:
 
 
 def _paths(labels: list[Any]) -> list[tuple[str, ...]]:
-    """The paths of all documents, where there is no hierarchy: a row of names is a path."""
+    """The paths of all documents without a hierarchy: a row of names is a path."""
     paths = []
     for document, of_document in enumerate(labels):
         try:
@@ -377,7 +377,7 @@ def _paths(labels: list[Any]) -> list[tuple[str, ...]]:
 
 
 def _progress_bar(total: int) -> Any:
-    """Shown where `verbose`, which needs tqdm."""
+    """The progress bar of `verbose`; needs tqdm."""
     require("htc[train]", "tqdm")
     from tqdm import tqdm
 
@@ -385,7 +385,7 @@ def _progress_bar(total: int) -> Any:
 
 
 def _classes_of(hierarchy: Hierarchy) -> np.ndarray:
-    """Names where they are unique, paths else."""
+    """Names if they are unique, else paths."""
     if len(set(hierarchy.names)) == hierarchy.num_nodes:
         return np.array(hierarchy.names)
     return np.array([PATH_SEPARATOR.join(path) for path in hierarchy.paths])

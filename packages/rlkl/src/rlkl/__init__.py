@@ -1,4 +1,4 @@
-"""Reinforcement learning with a KL penalty weighted by the reference's certainty: penalty, rollout engine, experiments."""
+"""Reinforcement learning with a KL penalty that is weighted by the reference's certainty."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""`rlkl.tasks.addition` under the name that stands in the paper's scripts and in what others have written."""
+"""An alias of `rlkl.tasks.addition`: the name that the paper's scripts and users' code import."""
 
 import sys
 

@@ -1,13 +1,13 @@
-"""Weights that mean the same at any vocabulary: asked for by the share of tokens that they relax.
+"""Weights with the same meaning for every vocabulary: chosen by the share of tokens that they relax.
 
-The exponent beta of J ** beta says little by itself: how certain a reference is depends on its vocabulary and on its texts. At
-beta 150 the mean weight is .95 on scratchpads with 41 characters, and .07 on a language model's text. A share says what is
-meant: "a share q of the tokens has a weight below one half". `beta_for_share` gives the exponent that does this on tokens of
-the reference's own completions. These are measured before training, so that the exponent is the same for the whole run.
-`rank_weights` needs no exponent: it weighs by the rank of a certainty among those tokens, so that it is the same for every
-certainty that orders tokens alike.
+The exponent beta of J ** beta (J: the reference's certainty) says little by itself: certainty depends on the vocabulary and the
+texts. At beta 150 the mean weight is 0.95 on scratchpads with 41 characters, and 0.07 on a language model's text. A share is
+clear: "a share q of the tokens has a weight below one half". `beta_for_share` gives the exponent for a share, on tokens of the
+reference's own completions. They are measured before training, so that the exponent is constant during the run. `rank_weights`
+needs no exponent: it uses the rank of a certainty among those tokens. So certainties that order tokens alike give equal
+weights.
 
-Shapes: (B, T) tokens of a batch of completions, (N,) tokens that were measured.
+Shapes: (B, T) tokens of a batch of completions, (N,) measured tokens.
 """
 
 import math
@@ -20,7 +20,7 @@ from rlkl_htc_common.errors import InputError
 
 
 def share_below_half(weights: Tensor, mask: Tensor) -> float:
-    """The share of the tokens that count whose weight is below one half.
+    """The share of tokens with a weight below one half.
 
     Args:
         weights: (B, T)
@@ -30,9 +30,9 @@ def share_below_half(weights: Tensor, mask: Tensor) -> float:
 
 
 def beta_for_share(certainty: Tensor, mask: Tensor, share: float) -> float:
-    """The exponent beta at which a share of the tokens has a weight certainty ** beta below one half.
+    """The exponent beta for which a share of the tokens has a weight certainty ** beta below one half.
 
-    That share is met to the token, rounded, unless equal certainties lie on both sides of it; `share_below_half` says what is.
+    The share is met up to rounding to whole tokens, except for ties at its border; `share_below_half` gives the actual share.
 
     Args:
         certainty: (B, T) of the reference, from 0 to 1.
@@ -40,7 +40,7 @@ def beta_for_share(certainty: Tensor, mask: Tensor, share: float) -> float:
         share: of the tokens, above 0 and below 1.
 
     Raises:
-        InputError: too few tokens for the share, or no exponent gives it.
+        InputError: if there are too few tokens for the share, or no exponent gives it.
     """
     ordered = _measured(certainty, mask)
     below = _tokens_below(len(ordered), share)
@@ -56,23 +56,23 @@ def beta_for_share(certainty: Tensor, mask: Tensor, share: float) -> float:
 
 
 def ranks(certainty: Tensor, measured: Tensor) -> Tensor:
-    """The share of the measured tokens of which the reference was as certain or less.
+    """The share of measured tokens with the same or a lower certainty.
 
     Args:
         certainty: (...) of the reference.
-        measured: (N,) certainties in ascending order, as `sorted_certainties` gives them.
+        measured: (N,) certainties in ascending order, from `sorted_certainties`.
 
     Returns:
-        (...) from 0 to 1, without a gradient.
+        (...) from 0 to 1, no gradient.
     """
     places = torch.searchsorted(measured, certainty.detach().to(measured.dtype).contiguous(), right=True)
     return (places / len(measured)).to(at_least_float32(certainty).dtype)
 
 
 def rank_weights(certainty: Tensor, measured: Tensor, share: float) -> Tensor:
-    """Weights from 0 to 1 that grow with the rank of the certainty; those of the share with the lowest are below one half.
+    """Weights from 0 to 1 that grow with the rank of the certainty; the lowest `share` of tokens is below one half.
 
-    They are rank ** (log(1/2) / log(share)): 1 at the highest rank, one half at a rank of the share.
+    The weight is rank ** (log(1/2) / log(share)): 1 at the highest rank, one half at rank = share.
 
     Args:
         certainty: (...) of the reference.
@@ -80,7 +80,7 @@ def rank_weights(certainty: Tensor, measured: Tensor, share: float) -> Tensor:
         share: of the tokens, above 0 and below 1.
 
     Raises:
-        InputError: a share that is out of range.
+        InputError: if the share is out of range.
     """
     return ranks(certainty, measured).pow(math.log(0.5) / math.log(_checked(share)))
 
@@ -89,7 +89,7 @@ def sorted_certainties(certainty: Tensor, mask: Tensor) -> Tensor:
     """The certainties of the tokens that count, (N,), in ascending order, for `ranks`.
 
     Raises:
-        InputError: there is none.
+        InputError: if no token counts.
     """
     ordered = certainty.detach()[mask.bool()].sort().values
     if not len(ordered):

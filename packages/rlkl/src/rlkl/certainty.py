@@ -1,10 +1,9 @@
-"""How certain a model is of the next token, from 0 (uniform over the vocabulary) to 1 (one token has all the probability).
+"""A model's certainty of the next token, from 0 (uniform over the vocabulary) to 1 (one token has all the probability).
 
 Shapes: V is the size of the vocabulary, `...` any leading dimensions, (B, T) for a batch of sequences.
 
-Logits may be -inf, for tokens that have no probability; they count among the V all the same. Where there is a single token
-(V = 1, or all others are -inf) it is certain. Logits in half precision become float32 first; results are float32, or float64 of
-float64.
+Logits may be -inf, for tokens without probability; these tokens count in V. With a single token (V = 1, or all others are -inf)
+the certainty is 1. Half precision is converted to float32; results are float32, or float64 for float64 logits.
 """
 
 import math
@@ -29,19 +28,19 @@ def negentropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     if logits.shape[-1] == 1:  # H and H_max are both 0
         return max_probability(logits, temperature)
     log_probs = torch.log_softmax(at_least_float32(logits) / temperature, dim=-1)
-    # (log V - H) / log V, written as a divergence from the uniform distribution so that no two large numbers are subtracted
+    # (log V - H) / log V, computed as the KL to the uniform distribution, to avoid subtracting two large numbers
     return expectation(log_probs, log_probs + math.log(logits.shape[-1])).clamp_min(0.0) / math.log(logits.shape[-1])
 
 
 def min_entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """The same with the min-entropy -log max p in place of H: 1 + log max p / log V. The paper's public code uses it.
+    """As `negentropy`, with the min-entropy -log max p instead of H: 1 + log max p / log V. The paper's public code uses it.
 
     Args:
         logits: (..., V)
         temperature: the logits are divided by it first.
 
     Returns:
-        (...) from 0 to 1, never below `negentropy`: it looks at the most likely token only.
+        (...) from 0 to 1, never below `negentropy`; depends only on the most likely token.
     """
     if logits.shape[-1] == 1:
         return max_probability(logits, temperature)

@@ -1,4 +1,4 @@
-"""Distributions over tokens as logits or log-probabilities: their precision, and tokens that have no probability at all.
+"""Distributions over tokens as logits or log-probabilities, with care for precision and for tokens without probability.
 
 Shapes: V is the size of the vocabulary, `...` any leading dimensions.
 """
@@ -8,19 +8,19 @@ from torch import Tensor
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """The same in float32, or in float64 where they are in it: nothing is computed in half precision, nor in integers."""
+    """Convert to float32, except float64: nothing is computed in half precision or in integers."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def expectation(log_probs: Tensor, values: Tensor) -> Tensor:
-    """The mean of a value of each token, over a distribution. Tokens without probability count 0, whatever their value.
+    """The expectation of a value of each token. Tokens without probability add 0, for any value.
 
-    Padded vocabularies and suppressed tokens have none: logits of -inf, or so low that exp gives 0. There p log p is 0, and so
-    is its gradient.
+    Padded vocabularies and suppressed tokens have such tokens: their logits are -inf, or so low that exp gives 0. There p log p
+    and its gradient are 0.
 
     Args:
         log_probs: (..., V), -inf for a probability of 0.
-        values: (..., V), anything where the probability is 0, also not finite.
+        values: (..., V); where the probability is 0, any value, finite or not.
 
     Returns:
         (...)
@@ -35,6 +35,6 @@ def token_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """The entropy in nats. Args: logits (..., V), -inf for tokens without probability. Returns: (...)."""
+    """The entropy in nats. Args: logits (..., V); may be -inf. Returns: (...)."""
     log_probs = at_least_float32(logits).log_softmax(-1)
     return -expectation(log_probs, log_probs)

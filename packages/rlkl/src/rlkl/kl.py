@@ -1,15 +1,15 @@
-"""Estimators of KL(policy || reference) per token, to be weighted, masked and averaged by who uses them.
+"""Estimators of KL(policy || reference) per token. The caller weights, masks and averages them.
 
-k1, k2 and k3 (Schulman 2020, "Approximating KL Divergence") look at the sampled token only. What counts here is their gradient
-as a loss, for tokens sampled from the policy itself (Liu et al. 2025, arXiv 2510.01555):
+k1, k2 and k3 (Schulman 2020, "Approximating KL Divergence") use only the sampled token. Their gradients as a loss, for tokens
+sampled from the policy (Liu et al. 2025, arXiv 2510.01555):
 
-    k1      zero in expectation: it tells the value of the KL, but teaches nothing
-    k2      that of the KL, in expectation
-    k3      that of KL(reference || policy), in expectation
-    exact   that of the KL, without sampling noise
+    k1      zero in expectation: it measures the KL but cannot train
+    k2      the gradient of the KL, in expectation
+    k3      the gradient of KL(reference || policy), in expectation
+    exact   the gradient of the KL, without sampling noise
 
-A token that both exclude has a log-ratio of 0; one that the reference alone excludes, a KL of inf. Inputs in half precision
-become float32 first; results are float32, or float64 of float64.
+A token that both exclude has a log-ratio of 0; a token that only the reference excludes has a KL of inf. Half precision is
+converted to float32; results are float32, or float64 for float64 inputs.
 
 Shapes: (B, T) tokens of a batch of sequences, V the size of the vocabulary.
 """
@@ -60,17 +60,17 @@ def k3(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
 
 
 def exact(logits: Tensor, reference_logits: Tensor) -> Tensor:
-    """The KL itself, summed over the vocabulary.
+    """The exact KL, summed over the vocabulary.
 
     Args:
         logits, reference_logits: (B, T, V) under policy and reference; -inf for tokens without probability.
 
     Returns:
-        (B, T), never negative but for rounding. inf, without a finite gradient, where the policy gives probability to a token
-        that the reference excludes; one that the policy excludes, too, counts 0.
+        (B, T), never negative except for rounding. It is inf, without a finite gradient, if the policy gives probability to a
+        token that the reference excludes; a token that both exclude adds 0.
     """
     log_probs = at_least_float32(logits).log_softmax(-1)
     return expectation(log_probs, log_probs - at_least_float32(reference_logits).log_softmax(-1))
 
 
-SAMPLED = {"k1": k1, "k2": k2, "k3": k3}  # estimators that need the sampled tokens' log-probabilities only
+SAMPLED = {"k1": k1, "k2": k2, "k3": k3}  # estimators that need only the log-probabilities of sampled tokens

@@ -1,4 +1,4 @@
-"""The KL penalty: estimator, certainty, weighting and coefficient put together by name."""
+"""The KL penalty: estimator, certainty, weighting and coefficient, chosen by name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,11 +26,11 @@ COUNTS: dict[str, Callable[[float], int]] = {"rounded": round, "at_least_one": a
 
 
 class Penalty(PenaltySettings):
-    """A KL penalty to a reference model: what `PenaltySettings` says, done to tensors."""
+    """A KL penalty to a reference model: `PenaltySettings` applied to tensors."""
 
     @property
     def is_absent(self) -> bool:
-        """Whether there is no KL penalty, so that no KL needs to be computed for one."""
+        """Whether there is no KL penalty, so that the KL need not be computed."""
         return self.weighting == "none" or self.alpha == 0
 
     def weights(
@@ -43,13 +43,13 @@ class Penalty(PenaltySettings):
         entropies: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """How much each token's KL counts.
+        """The weight of each token's KL.
 
         Args:
             reference_logits: (B, T, V) of the reference, at temperature 1.
             mask: (B, T) bool, the tokens that count.
             log_probs, advantages: (B, T) of the sampled tokens, for `kl_cov`.
-            entropies: (B, T) of the policy that acted, for `certainty_of=policy`.
+            entropies: (B, T) of the policy that sampled, for `certainty_of=policy`.
             generator: for `shuffled`.
 
         Returns:
@@ -72,7 +72,7 @@ class Penalty(PenaltySettings):
         return WEIGHTINGS[self.weighting](certainty, mask, self.beta)
 
     def divergence(self, logits: Tensor, reference_logits: Tensor, targets: Tensor) -> Tensor:
-        """The KL of each token, not weighted.
+        """The KL of each token, without weights.
 
         Args:
             logits, reference_logits: (B, T, V) of policy and reference, divided by the sampling temperature.
@@ -86,7 +86,7 @@ class Penalty(PenaltySettings):
         return kl.SAMPLED[self.estimator](token_log_probs(logits, targets), token_log_probs(reference_logits, targets))
 
     def averaged_over(self, weights: Tensor, mask: Tensor) -> Tensor:
-        """How many tokens the mean is over. Args: weights, mask (B, T). Returns: a scalar."""
+        """The number of tokens in the mean. Args: weights, mask (B, T). Returns: a scalar."""
         return mask.sum() if self.mean_over == "all" else (mask & (weights != 0)).sum()
 
     def loss(
@@ -99,12 +99,12 @@ class Penalty(PenaltySettings):
         total: Tensor | None = None,
         acting_log_probs: Tensor | None = None,
     ) -> Tensor:
-        """The mean weighted KL of the tokens that count, without its coefficient. Tokens of weight 0 add nothing to it.
+        """The mean weighted KL of the tokens that count, without the coefficient. Tokens of weight 0 add nothing.
 
         Args:
             logits, reference_logits, targets, weights, mask: as above.
-            total: what to divide by, where these are only a part of the tokens of a step; `averaged_over` by default.
-            acting_log_probs: (B, T) of the sampled tokens, under the policy that acted, for `anchor` and `correction`.
+            total: the divisor, if these are only a part of a step's tokens; default: `averaged_over`.
+            acting_log_probs: (B, T) of the sampled tokens, under the policy that sampled, for `anchor` and `correction`.
 
         Returns:
             A scalar.
@@ -128,10 +128,10 @@ class Penalty(PenaltySettings):
 
 
 def adapted(alpha: float, divergence: float, target: float) -> float:
-    """A coefficient brought nearer to what gives the target, by at most 5%.
+    """The coefficient, adapted towards the target KL by at most 5%.
 
     Args: divergence, target: KL, in nats per token. Returns: the next coefficient.
 
-    Source: Ziegler et al. 2019, arXiv 1909.08593, section 2.2; their gain is 0.1, for many more steps than are made here.
+    Source: Ziegler et al. 2019, arXiv 1909.08593, section 2.2; their gain is 0.1, for many more steps than here.
     """
     return alpha * (1 + GAIN * min(max(divergence / target - 1, -0.2), 0.2))

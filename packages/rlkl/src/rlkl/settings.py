@@ -1,4 +1,4 @@
-"""What a penalty, an algorithm and an evaluation can be told, and which of it each choice reads. Without torch.
+"""Settings of penalty, algorithm and evaluation, and the settings that each choice reads. Does not import torch.
 
 Numbers without a default here have their values in conf/rlkl.
 """
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from rlkl_htc_common.errors import InputError
 
-NOT_GIVEN = math.nan  # of a number that what reads it must be given: it has no value that would do for all
+NOT_GIVEN = math.nan  # marks a number without a general default: choices that read it must be given one
 
 _STRENGTH = ("alpha", "estimator", "placement", "target_kl", "anchor", "correction")
 _CERTAINTY = ("certainty", "certainty_temperature")
@@ -58,8 +58,8 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {  # what each reads
     "grpo": (*_STEPS, *_CLIPPED),
     "rloo": _STEPS,
 }
-OPERANDS = ("identical", "varying")  # kinds of operands by their digits: all have so many, or one has and the other at most
-KINDS = (*OPERANDS, "training_mix")  # what accuracy is measured on, see `rlkl.model.completion.sample`
+OPERANDS = ("identical", "varying")  # all operands have this many digits; or one has, and the other at most
+KINDS = (*OPERANDS, "training_mix")  # kinds of problems for accuracy, see `rlkl.model.completion.sample`
 
 Settings = TypeVar("Settings")
 
@@ -69,28 +69,28 @@ class PenaltySettings:
     """A KL penalty to a reference model.
 
     Attributes:
-        weighting: how much each token's KL counts: `none`, `standard`, `prioritized`; its controls `matched_mean` and
-            `shuffled`; `certain_tokens`, none on the `share` of each completion's tokens that are least certain and all of it
-            on the others (after Archer); `kl_cov`, only on the `share` of all tokens with the highest covariance of
+        weighting: the weights of the tokens' KL: `none`, `standard`, `prioritized`; its controls `matched_mean` and
+            `shuffled`; `certain_tokens`, no KL on the `share` of each completion's tokens that are least certain, and full KL
+            on the others (after Archer); `kl_cov`, KL only on the `share` of all tokens with the highest covariance of
             log-probability and advantage (after KL-Cov).
-        alpha: the coefficient; with `target_kl`, where it starts.
+        alpha: the coefficient; with `target_kl`, its start value.
         estimator: `k2`, `k3` or `exact` (rlkl.kl); in rewards also `k1`.
-        placement: `loss`, a term of it; or `reward`, taken from the reward of each token, without a gradient of its own
-            (`rlkl.finetuning.experience.kl_ahead`). In both, alpha is in deviations of the task's reward, for a nat.
-        target_kl: the KL in nats per token that the coefficient is adapted to after each step; null to leave it.
+        placement: `loss`: a term of the loss; or `reward`: subtracted from the reward of each token, without a gradient
+            (`rlkl.finetuning.experience.kl_ahead`). In both, alpha is in deviations of the task's reward per nat.
+        target_kl: after each step, the coefficient is adapted towards this KL in nats per token; null for a constant one.
         certainty: `negentropy`, `min_entropy` or `max_probability` (rlkl.certainty).
         certainty_temperature: of the reference, for its certainty.
         beta: the exponent of the certainty.
-        share: of the tokens, see `weighting`.
-        certainty_of: who is certain, for `certain_tokens`: the `reference`, as in the paper's weights, or the `policy` that
-            acted, by its entropy, as in Archer (which cuts at a quantile, where tokens are counted here).
-        share_count: of `kl_cov`: the share `rounded`, which may be none; or `at_least_one`, and rounded down, as in KL-Cov.
-        mean_over: `all` tokens that count, those of weight 0 included, as in the paper; or the `penalized` ones, of another
-            weight, as in Archer.
-        anchor: what the KL is to: the `reference`, as in the paper, Archer and TRL; or the policy that was `acting` when the
-            tokens were sampled, as in KL-Cov (whose code takes the absolute log-ratio, and covariances within each step).
-        correction: `none`, as in the paper; or `importance`: times the ratio of the policy's probability of the token to that
-            which it was sampled with, with its gradient, as TRL does by default (the unbiased KL of DeepSeek-V3.2, arXiv
+        share: the share of tokens, see `weighting`.
+        certainty_of: whose certainty `certain_tokens` uses: the `reference`'s, as in the paper's weights, or that of the
+            `policy` that sampled, by its entropy, as in Archer (Archer cuts at a quantile; here tokens are counted).
+        share_count: of `kl_cov`: `rounded` to a number of tokens, maybe 0; or `at_least_one`, rounded down, as in KL-Cov.
+        mean_over: `all` tokens that count, including those of weight 0, as in the paper; or only the `penalized` ones, whose
+            weight is not 0, as in Archer.
+        anchor: the second model of the KL: the `reference`, as in the paper, Archer and TRL; or the `acting` policy, which
+            sampled the tokens, as in KL-Cov (whose code takes the absolute log-ratio, and covariances within each step).
+        correction: `none`, as in the paper; or `importance`: times the ratio of the token's probability under the policy and
+            under the policy that sampled it, with its gradient, as in TRL by default (the unbiased KL of DeepSeek-V3.2, arXiv
             2512.02556).
 
     Archer is Wang et al. 2025, arXiv 2507.15778 (see also `algorithm.clip_range_uncertain`); KL-Cov is Cui et al. 2025, arXiv
@@ -120,7 +120,7 @@ class PenaltySettings:
                 raise InputError(f"penalty.{name} must be given, for weighting={self.weighting}.")
 
     def check(self) -> None:
-        """Raise InputError for values that no penalty can have."""
+        """Raise InputError for invalid values."""
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"penalty.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}.")
@@ -144,7 +144,7 @@ class PenaltySettings:
         self._check_together()
 
     def _check_together(self) -> None:
-        """Refuse options that have no meaning together. Raises InputError."""
+        """Raise InputError for options that have no meaning together."""
         for name, value, other, its_value, why in MEANINGLESS:
             if getattr(self, name) == value and getattr(self, other) == its_value:
                 raise InputError(f"penalty.{name}={value} has no meaning with penalty.{other}={its_value}: {why}. Change one.")
@@ -155,7 +155,7 @@ class PenaltySettings:
                 raise InputError(f"penalty.{name}={value} is for penalty.weighting={weighting}, not for {self.weighting}.")
 
     def canonical(self: "Penalized") -> "Penalized":
-        """The plainest settings with the same effect: a run is made with these, and known by them."""
+        """The simplest settings with the same effect: they are used for the run and for its hash."""
         if self.weighting == "none" or (self.alpha == 0 and self.target_kl is None) or self._weights_are_0():
             return type(self)("none")
         if self._weights_are_1():
@@ -181,26 +181,25 @@ Penalized = TypeVar("Penalized", bound=PenaltySettings)
 
 @dataclass(kw_only=True)
 class AlgorithmSettings:
-    """An algorithm, and how its steps are made.
+    """An algorithm and its steps.
 
     Attributes:
         name: `a2c`, `ppo`, `grpo` or `rloo` (rlkl.algorithms).
-        episodes: in an iteration.
-        group_size: episodes of one prompt, which `grpo` and `rloo` compare with each other.
-        iterations: how often episodes are collected; raised, it lets a run that has ended go on.
+        episodes: per iteration.
+        group_size: episodes per prompt, which `grpo` and `rloo` compare.
+        iterations: the number of times that episodes are sampled; if it is raised, a finished run continues.
         passes: over the episodes of an iteration.
-        minibatch_size: episodes in a step.
-        micro_batch_size: episodes that go through the model at a time, where memory holds no more: their gradients are added up
-            to that of the step. Null for all of them.
+        minibatch_size: episodes per step.
+        micro_batch_size: episodes per forward pass, to save memory; gradients are accumulated over the step. Null for all.
         learning_rate: constant.
-        max_grad_norm: gradients are scaled down to this norm.
+        max_grad_norm: gradients are clipped to this norm.
         temperature: of the policy, in rollouts and in every term of the loss.
         gamma, gae_lambda: of the advantages of a2c and ppo.
         clip_range: of ppo and grpo.
-        clip_range_uncertain: theirs on the tokens that `penalty.weighting=certain_tokens` leaves without KL, as Archer has it
-            (0.5 beside 0.2; Wang et al. 2025, arXiv 2507.15778); null for `clip_range` on all, as in PPO and GRPO.
-        policy_share: the share of tokens that the policy learns from: those of which it is least sure (the policy gradient on
-            "forking tokens", Wang et al. 2025, arXiv 2506.01939, takes 0.2). 1 for all.
+        clip_range_uncertain: the clip range on tokens that `penalty.weighting=certain_tokens` leaves without KL, as in Archer
+            (0.5, with 0.2 on the others; Wang et al. 2025, arXiv 2507.15778); null for `clip_range` on all, as in PPO and GRPO.
+        policy_share: the share of tokens with a policy gradient: those with the highest entropy ("forking tokens", Wang et al.
+            2025, arXiv 2506.01939, with 0.2). 1 for all.
         value_coefficient, entropy_coefficient: weights of the terms of the loss.
         precision: `fp32`, or `bf16` for rollouts and mixed precision in training.
     """
@@ -226,16 +225,16 @@ class AlgorithmSettings:
 
     @property
     def has_critic(self) -> bool:
-        """Whether a critic is trained."""
+        """Whether the algorithm trains a critic."""
         return "value_coefficient" in ALGORITHMS[self.name]
 
     @property
     def clips(self) -> bool:
-        """Whether its policy loss has a clip range."""
+        """Whether the policy loss has a clip range."""
         return "clip_range" in ALGORITHMS[self.name]
 
     def check(self) -> None:
-        """Raise InputError for values that no training can have."""
+        """Raise InputError for invalid values."""
         for name, known in (("name", tuple(ALGORITHMS)), ("precision", ("fp32", "bf16"))):
             if getattr(self, name) not in known:
                 raise InputError(f"algorithm.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}.")
@@ -267,7 +266,7 @@ class AlgorithmSettings:
                 raise InputError(f"algorithm.{name} must be a number of at least 0, not {getattr(self, name)}.")
 
     def check_with(self, penalty: PenaltySettings) -> None:
-        """Raise InputError for what the penalty does not go with."""
+        """Raise InputError if algorithm and penalty do not fit together."""
         if self.clip_range_uncertain is not None and penalty.weighting != "certain_tokens":
             raise InputError(
                 "algorithm.clip_range_uncertain is for the tokens that penalty.weighting=certain_tokens leaves without KL; "
@@ -275,7 +274,7 @@ class AlgorithmSettings:
             )
 
     def effective(self) -> dict[str, Any]:
-        """The settings that are read and have an effect, by name: how much goes through the model at a time has none."""
+        """The settings that are read and have an effect, by name; `micro_batch_size` has none."""
         found = {name: getattr(self, name) for name in ("name", *ALGORITHMS[self.name]) if name != "micro_batch_size"}
         if found.get("clip_range_uncertain") == self.clip_range:
             found["clip_range_uncertain"] = None
@@ -287,16 +286,17 @@ class AccuracySettings:
     """How accuracy is measured while a model is fine-tuned.
 
     Attributes:
-        operands: `varying` (one has so many digits, the other at most), `identical` (both have) or `training_mix`, those of
-            training: both of up to N digits; one of N + `extra_digits`, and half of the others longer than N, too.
-        temperature: 0 takes the most likely character each time. The RL figures of the paper sample at 2, on `training_mix`.
+        operands: `varying` (one has this many digits, the other at most), `identical` (both have) or `training_mix`, as in
+            training: for N, both have up to N digits; beyond N, one has N + `extra_digits`, the other is longer than N in half
+            of the problems.
+        temperature: 0 for greedy decoding. The RL figures of the paper sample at 2, on `training_mix`.
     """
 
     operands: str = "varying"
     temperature: float = 0.0
 
     def check(self) -> None:
-        """Raise InputError for values that no evaluation can have."""
+        """Raise InputError for invalid values."""
         if self.operands not in KINDS:
             raise InputError(f"evaluation.operands must be one of {', '.join(KINDS)}, not {self.operands!r}.")
         if not 0 <= self.temperature < math.inf:

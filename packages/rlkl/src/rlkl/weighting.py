@@ -1,9 +1,9 @@
-"""How much each token's KL counts, given how certain the reference was there.
+"""The weights of the tokens' KL, from the reference's certainty.
 
     loss = policy_gradient + alpha * weighted_mean(kl.k2, log_probs, reference_log_probs, weights=weights, mask=mask)
 
-Functions take (B, T) certainties of the reference, or weights made from them, and a (B, T) mask of the tokens that count, and
-give (B, T) weights without a gradient, float32 or float64. `weighted_mean` joins them to any estimator of `rlkl.kl`.
+Functions take (B, T) certainties of the reference, or weights made from them, and a (B, T) mask of the tokens that count. They
+return (B, T) weights without a gradient, float32 or float64. `weighted_mean` combines them with any estimator of `rlkl.kl`.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,8 @@ def masked_mean(values: Tensor, mask: Tensor, total: Tensor | None = None) -> Te
 
     Args:
         values: (B, T)
-        mask: (B, T) bool; what it leaves out may be anything, also not finite, and gets no gradient.
-        total: what to divide by, where these are only a part of the tokens of a step; their number by default.
+        mask: (B, T) bool; masked values may be anything, finite or not, and get no gradient.
+        total: the divisor, if these are only a part of a step's tokens; default: their number.
     """
     return at_least_float32(values).masked_fill(~mask, 0.0).sum() / (mask.sum() if total is None else total).clamp_min(1)
 
@@ -30,14 +30,14 @@ def weighted_mean(
 ) -> Tensor:
     """The mean weighted KL of the tokens that count.
 
-    A token of weight 0 is left out: it adds 0 to the value and to the gradient, also where its KL is not finite. Its inputs are
-    replaced before the KL is taken, as 0 times inf would be NaN, backward, too.
+    A token of weight 0 adds 0 to the value and to the gradient, even if its KL is not finite. Its inputs are replaced before
+    the KL is computed, because 0 times inf would be NaN, also backward.
 
     Args:
         divergence: an estimator of `rlkl.kl`.
-        inputs: what it takes of policy and reference: (B, T) log-probabilities of the sampled tokens, or (B, T, V) logits.
+        inputs: its inputs of policy and reference: (B, T) log-probabilities of the sampled tokens, or (B, T, V) logits.
         weights: (B, T)
-        mask: (B, T) bool; what it leaves out may be anything, also not finite, and gets no gradient.
+        mask: (B, T) bool; masked values may be anything, finite or not, and get no gradient.
         total: see `masked_mean`.
 
     Returns:
@@ -49,7 +49,7 @@ def weighted_mean(
 
 
 def prioritized(certainty: Tensor, mask: Tensor, beta: float) -> Tensor:
-    """certainty ** beta: the KL is relaxed where the reference was unsure (the paper's J^beta, section 4)."""
+    """certainty ** beta: relaxes the KL where the reference is uncertain (the paper's J^beta, section 4)."""
     return at_least_float32(certainty.detach()).pow(beta)
 
 
@@ -59,7 +59,7 @@ def uniform(certainty: Tensor, mask: Tensor, beta: float) -> Tensor:
 
 
 def matched_mean(certainty: Tensor, mask: Tensor, beta: float) -> Tensor:
-    """The mean of the prioritized weights, everywhere: a control that has as little KL, but not in the right places."""
+    """The mean of the prioritized weights, everywhere: a control with the same amount of KL, but not in the right places."""
     return uniform(certainty, mask, beta) * masked_mean(prioritized(certainty, mask, beta), mask)
 
 
@@ -69,11 +69,11 @@ def absent(certainty: Tensor, mask: Tensor, beta: float) -> Tensor:
 
 
 def shuffled(weights: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """The same weights on other tokens: a control that has each weight as often, but not in the right places.
+    """The same weights on other tokens: a control with the same distribution of weights, but not in the right places.
 
     Args:
-        weights: (B, T); outside the mask they stay.
-        generator: of the permutation of all tokens that count, on the CPU.
+        weights: (B, T); unchanged outside the mask.
+        generator: for the permutation of all tokens that count, on the CPU.
     """
     weights = at_least_float32(weights.detach())
     of_tokens = weights[mask]
@@ -82,14 +82,14 @@ def shuffled(weights: Tensor, mask: Tensor, generator: torch.Generator | None = 
 
 
 def at_least_one(number: float) -> int:
-    """The number rounded down, but one at least: how many tokens KL-Cov takes (Cui et al. 2025)."""
+    """The number rounded down, but at least one: the number of tokens in KL-Cov (Cui et al. 2025)."""
     return max(1, int(number))
 
 
 def top_share(values: Tensor, mask: Tensor, share: float, count: Callable[[float], int] = round) -> Tensor:
-    """The tokens with the highest values: a share of those that count; of equal ones the first. (B, T) bool.
+    """The share of tokens with the highest values, among those that count; of equal values, the first. (B, T) bool.
 
-    Args: count: how many of a number that is none, `round` or `at_least_one`.
+    Args: count: rounds the number of tokens, `round` or `at_least_one`.
     """
     of_tokens = values.detach()[mask]
     top = of_tokens.argsort(descending=True, stable=True)[: count(share * len(of_tokens))]
@@ -97,16 +97,16 @@ def top_share(values: Tensor, mask: Tensor, share: float, count: Callable[[float
 
 
 def top_share_of_rows(values: Tensor, mask: Tensor, share: float) -> Tensor:
-    """The same for each row by itself: a share of its tokens that count. (B, T) bool."""
+    """`top_share` for each row separately. (B, T) bool."""
     order = values.detach().masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    ranks = order.argsort(dim=1)  # (B, T) how many of its row come before each
+    ranks = order.argsort(dim=1)  # (B, T) the rank of each token in its row
     return mask & (ranks < (share * mask.sum(1, keepdim=True)).round())
 
 
 def covariances(log_probs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
-    """How far a token's log-probability and its advantage lie from their means together (Cui et al. 2025, arXiv 2505.22617).
+    """Per token, the product of the deviations of log-probability and advantage (Cui et al. 2025, arXiv 2505.22617).
 
-    The mean over tokens is the covariance of the two, which drives the entropy down: likely tokens that are reinforced.
+    Its mean over tokens is the covariance of the two. A high covariance (likely tokens are reinforced) lowers the entropy.
 
     Args: log_probs, advantages (B, T) of sampled tokens. Returns: (B, T).
     """
@@ -121,4 +121,4 @@ WEIGHTINGS: dict[str, Weighting] = {
     "prioritized": prioritized,
     "matched_mean": matched_mean,
 }
-"""Those that the certainties alone determine."""
+"""Weightings that depend only on the certainties."""

@@ -1,1 +1,1 @@
-"""What a command line is: text and Hydra's grammar, schemas, signals, the program's name."""
+"""The command line: plain text and Hydra's grammar, schemas, signals, the program's name."""

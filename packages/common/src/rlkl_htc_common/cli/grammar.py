@@ -1,4 +1,4 @@
-"""Values as Hydra and OmegaConf read them, written such that they mean themselves."""
+"""Escape values for Hydra and OmegaConf, so that they read back unchanged."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-WORDS = ("null", "true", "false", "nan", "inf")  # which are no texts, unless in quotes
+WORDS = ("null", "true", "false", "nan", "inf")  # read as text only in quotes
 
 
 def literal(value: Any) -> str:
-    """A value in the grammar of Hydra's overrides."""
+    """Write a value in the grammar of Hydra's overrides."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
@@ -27,24 +27,24 @@ def literal(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text in quotes, in the grammar of Hydra's overrides."""
-    # A backslash means itself, except before the quote.
+    """Quote a text for Hydra's overrides."""
+    # A backslash is literal, except before the quote.
     escaped = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), without_interpolation(text))
     return f"'{escaped}'"
 
 
 def without_interpolation(text: str) -> str:
-    """A text that OmegaConf takes for itself: `${` would be an interpolation, and a backslash before it an escape."""
+    """Escape a text for OmegaConf: `${` would start an interpolation, and a backslash before it would be an escape."""
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", text)
 
 
 def as_config(settings: Any) -> DictConfig:
-    """A config of settings, a dataclass, whose texts mean themselves."""
+    """Turn a dataclass of settings into a config, with its texts unchanged."""
     return OmegaConf.structured(meaning_itself(settings))
 
 
 def meaning_itself(settings: Any) -> Any:
-    """Dataclasses, lists and dictionaries, changed such that OmegaConf takes each of their texts for itself."""
+    """Escape every text in dataclasses, lists and dictionaries for OmegaConf."""
     if isinstance(settings, str):
         return without_interpolation(settings)
     if isinstance(settings, Mapping):

@@ -1,15 +1,15 @@
-"""Ctrl-C, SIGTERM and SIGHUP: answered at once, in one sentence, with an exit code that names the signal (128 + its number).
+"""Ctrl-C, SIGTERM and SIGHUP: one sentence at once, and an exit code of 128 + the number of the signal.
 
-What the first signal does depends on what the process is at; of nested phases the innermost counts:
+What the first signal does depends on the phase of the process. The innermost phase counts:
 
-none (modules are imported, say)    the process ends
+none (e.g. during imports)          the process ends
 `stoppable`                         KeyboardInterrupt is raised
-`finishing`                         an event is set, which a loop looks at after each step, to save and to raise then
+`finishing`                         an event is set; a loop checks it after each step, saves, and raises
 
-A second signal ends the process in every phase. The sentence is written by a thread of its own, so that a main thread that is
-in a long call of torch or of a tokenizer need not come back first.
+A second signal ends the process in every phase. A separate thread writes the sentence, because the main thread may be in a long
+call of torch or of a tokenizer.
 
-Imports nothing that takes time, so that commands can call `answer_signals` before they import anything that does.
+This module imports nothing slow, so that commands can call `answer_signals` before their slow imports.
 """
 
 import atexit
@@ -29,14 +29,14 @@ NAMES = {
     signal.SIGTERM: "interrupted by SIGTERM",
     signal.SIGHUP: "interrupted by SIGHUP",
 }
-KEPT = "the same command goes on from what was finished or saved before."
-ECHO = 0.5  # seconds in which a signal may come twice that was sent once: by a terminal and a shell, by `timeout`, by torchrun
+KEPT = "the same command continues from finished or saved work."
+ECHO = 0.5  # seconds in which one signal may arrive twice: from terminal and shell, from `timeout`, from torchrun
 
 
 class _Phase:
     """What the first signal does.
 
-    Args: event: is set; None to raise KeyboardInterrupt. what: is finished then. act: is called.
+    Args: event: set by the signal; None: raise KeyboardInterrupt. what: what is finished first, for the sentence. act: called.
     """
 
     def __init__(self, event: threading.Event | None = None, what: str = "", act: Callable[[], object] = lambda: None) -> None:
@@ -44,21 +44,21 @@ class _Phase:
 
 
 class _Answering:
-    """How this process answers signals. Args: speaker: the name of the program; None for a process that others speak for."""
+    """How this process answers signals. Args: speaker: the name of the program; None for a silent worker process."""
 
     def __init__(self, speaker: str | None) -> None:
-        self.speaker = speaker if os.environ.get("RANK", "0") == "0" else None  # one of several processes speaks
+        self.speaker = speaker if os.environ.get("RANK", "0") == "0" else None  # only one of several processes writes
         self.phases: list[_Phase] = []
-        self.first: int | None = None  # the first signal that the main thread took
-        self._came: tuple[int, float] | None = None  # the first signal and when it came, whoever noticed
-        self._told = self._ending = False
-        self._telling = threading.RLock()
+        self.first: int | None = None  # the first signal that the main thread handled
+        self._came: tuple[int, float] | None = None  # the first signal in either thread, and when it came
+        self._reported = self._ending = False
+        self._reporting = threading.RLock()
         self._before: dict[int, signal._HANDLER] = {}
         self._pipe: tuple[int, int] | None = None
         self._lost = sys.unraisablehook
 
     def start(self, answered: tuple[int, ...], watch: bool) -> None:
-        """Args: answered: signals, of which those stay ignored that are; watch: start the thread that speaks."""
+        """Args: answered: signals to handle, except those that are ignored now; watch: start the thread that writes."""
         if watch:
             self._pipe = reading, writing = os.pipe()
             os.set_blocking(writing, False)
@@ -76,17 +76,17 @@ class _Answering:
         sys.unraisablehook = self._lost
         if self._pipe is not None:
             signal.set_wakeup_fd(-1)
-            os.close(self._pipe[1])  # at which the thread ends
+            os.close(self._pipe[1])  # this ends the thread
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """In the main thread, as soon as it runs Python code."""
+        """Runs in the main thread, as soon as it executes Python code."""
         if self.first is not None:
             self._again(number)
             return
         self._note(number)  # before `first`: a terminal that closes sends two, and the second may come between any two lines
         self.first = number
         phase = self._phase()
-        self.tell(number, phase)
+        self.report(number, phase)
         if phase is None:
             os._exit(128 + number)
         if phase.event is None:
@@ -95,17 +95,17 @@ class _Answering:
         phase.act()
 
     def _watch(self, reading: int) -> None:
-        """In the thread: whenever a signal comes, also while the main thread does not run Python code."""
+        """Runs in the thread: handles signals also while the main thread executes no Python code."""
         seen = False
         while numbers := os.read(reading, 64):
-            at_once = not seen  # this thread may be late: what it reads with the first came with the first
+            at_once = not seen  # this thread may be late: signals in one read came together
             for number in filter(self._before.__contains__, numbers):
                 if seen:
                     self._again(number, at_once)
-                elif self.first is None:  # else the main thread was quicker
+                elif self.first is None:  # else the main thread was faster
                     self._note(number)
                     phase = self._phase()
-                    self.tell(number, phase)
+                    self.report(number, phase)
                     if phase is None:
                         os._exit(128 + number)
                 seen = True
@@ -116,7 +116,7 @@ class _Answering:
             self._came = number, time.monotonic()
 
     def _again(self, number: int, at_once: bool = False) -> None:
-        """At a second signal: end the process, where others do not speak for it and it is not the first one's echo."""
+        """End the process at a second signal, unless this is a worker or the signal is an echo of the first."""
         assert self._came is not None
         first, when = self._came
         pressed_twice = number == first == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ
@@ -124,29 +124,29 @@ class _Answering:
             self._end(number)
 
     def _end(self, number: int) -> None:
-        """Say so and end the process; both threads may come here, of which the second waits for the end."""
-        self._telling.acquire()
+        """Say so and end the process. If both threads call this, the second one waits."""
+        self._reporting.acquire()
         if not self._ending:
             self._ending = True
-            self._write("stopped at once; what was finished or saved before is kept.")
+            self._write("stopped at once; finished and saved work is kept.")
         _kill_children()
         os._exit(128 + number)
 
     def _phase(self) -> _Phase | None:
         return self.phases[-1] if self.phases else None
 
-    def tell(self, number: int, phase: _Phase | None) -> None:
-        """Say once what becomes of a signal; who comes second waits until it is said."""
-        with self._telling:
-            if self._told:
+    def report(self, number: int, phase: _Phase | None) -> None:
+        """Write once what a signal does. A second caller waits until it is written."""
+        with self._reporting:
+            if self._reported:
                 return
             name = NAMES[signal.Signals(number)]
             if phase is None or phase.event is None:
                 self._write(f"{name}; {KEPT}")
             else:
                 again = "a second Ctrl-C" if number == signal.SIGINT else "a second signal"
-                self._write(f"{name}: {phase.what}, from where the same command goes on; {again} stops at once.")
-            self._told = True
+                self._write(f"{name}: {phase.what}; the same command continues from there; {again} stops at once.")
+            self._reported = True
             if number == signal.SIGHUP:
                 _let_go_of_terminal()
 
@@ -154,13 +154,13 @@ class _Answering:
         if self.speaker is None:
             return
         bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
-        begun = len(bars) > 0 or os.isatty(2)  # a line of a progress bar, or the ^C that a terminal shows
+        begun = len(bars) > 0 or os.isatty(2)  # the line already holds a progress bar, or the ^C of a terminal
         text = f"{chr(10) if begun else ''}{self.speaker}: {sentence}\n"
-        with suppress(OSError):  # nobody may be there to read it
+        with suppress(OSError):  # standard error may be closed
             os.write(2, text.encode(errors="replace"))
 
     def _not_lost(self, error: "sys.UnraisableHookArgs") -> None:
-        """KeyboardInterrupt may be raised where Python ignores exceptions, in a finaliser, say."""
+        """Catch a KeyboardInterrupt that is raised where Python ignores exceptions, e.g. in a finaliser."""
         if self.first is not None and issubclass(error.exc_type, KeyboardInterrupt):
             os._exit(128 + self.first)
         self._lost(error)
@@ -170,15 +170,15 @@ _answering: _Answering | None = None
 
 
 def answer_signals(program: str) -> None:
-    """Answer signals from here to the end of the process. Args: program: its name, which the sentence begins with."""
+    """Answer signals until the process ends. Args: program: its name; the sentence begins with it."""
     if _answering is None:
-        atexit.register(_ignore_signals)  # first to be registered, last to be called: the last milliseconds are safe
+        atexit.register(_ignore_signals)  # registered first, so called last: the last milliseconds are safe
         _start(_Answering(program), SIGNALS, watch=True)
 
 
 @contextmanager
 def answering(program: str) -> Iterator[None]:
-    """Answer signals inside; where they are answered already, nothing changes. Args: see `answer_signals`."""
+    """Answer signals inside the block, unless they are answered already. Args: see `answer_signals`."""
     global _answering
     if _answering is not None or threading.current_thread() is not threading.main_thread():
         yield
@@ -193,9 +193,9 @@ def answering(program: str) -> Iterator[None]:
 
 
 def answer_as_worker() -> None:
-    """In a process that works for another one: SIGTERM is answered, without a word; the other one sees to the other signals.
+    """Answer SIGTERM silently, in a worker process; the parent process handles the other signals.
 
-    Such a process is started inside `kept_from_children`; SIGTERM ends it until it calls this.
+    Start workers inside `kept_from_children`. Until a worker calls this, SIGTERM ends it.
     """
     if _answering is None:
         for number in SIGNALS:
@@ -206,7 +206,7 @@ def answer_as_worker() -> None:
 
 @contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Inside, Ctrl-C and SIGHUP do not reach processes that are started; another thread takes them for this one."""
+    """Keep Ctrl-C and SIGHUP from processes that are started inside; another thread of this process handles them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
     try:
         yield
@@ -216,7 +216,7 @@ def kept_from_children() -> Iterator[None]:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Inside, the first signal raises KeyboardInterrupt."""
+    """The first signal inside the block raises KeyboardInterrupt."""
     with _in_phase(_Phase()):
         yield
 
@@ -225,12 +225,12 @@ def stoppable() -> Iterator[None]:
 def finishing(
     what: str = "finishing the current step and saving a checkpoint", act: Callable[[], object] = lambda: None
 ) -> Iterator[threading.Event]:
-    """Inside, the first signal sets the event that is given, so that nothing is cut in two; the end of the block raises then.
+    """The first signal inside the block sets the event, so that the current step can end; the end of the block raises then.
 
-    Where no command answers signals, in somebody's notebook, say, this holds for Ctrl-C, and the second one acts as usual.
+    Where signals are not answered, e.g. in a notebook, this holds for Ctrl-C only, and a second one acts as usual.
 
     Args:
-        what: is done at a signal; for the sentence.
+        what: what is done at a signal, for the sentence.
         act: called at a signal.
 
     Raises:
@@ -247,16 +247,16 @@ def finishing(
 
 
 def received() -> int | None:
-    """The first signal that came, None if none did."""
+    """The first signal, None if there was none."""
     return None if _answering is None else _answering.first
 
 
 def exit_code() -> int:
-    """What an interrupted process is to exit with, now: no worker is left behind. Says so where no signal did."""
+    """The exit code of an interrupted process. Kills its workers, and writes the sentence if no signal has."""
     _kill_children()
     number = received() or signal.SIGINT
     if _answering is not None:
-        _answering.tell(number, None)
+        _answering.report(number, None)
     return 128 + number
 
 
@@ -296,7 +296,7 @@ def _first_ctrl_c_sets(event: threading.Event, act: Callable[[], object]) -> Ite
 
 
 def _kill_children() -> None:
-    """Kill worker processes, of multiprocessing's or of joblib's pools."""
+    """Kill worker processes of multiprocessing's and joblib's pools."""
     multiprocessing = sys.modules.get("multiprocessing")
     for child in () if multiprocessing is None else multiprocessing.active_children():
         with suppress(Exception):  # it may just have ended
@@ -304,7 +304,7 @@ def _kill_children() -> None:
 
 
 def _let_go_of_terminal() -> None:
-    """Writing to a terminal that is gone fails, and would take the training with it before it has saved."""
+    """Redirect output to a closed terminal: a failed write would end the training before it has saved."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for output in (1, 2):
         with suppress(OSError):

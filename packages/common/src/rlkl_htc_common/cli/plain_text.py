@@ -1,15 +1,15 @@
-"""Plain text on the command line: file names, column names and other texts mean themselves, whatever characters they hold.
+"""Plain text on the command line: file names, column names and other texts are taken literally, with any characters.
 
-A key is a text where its schema says `str` or `list[str]`; it may be None too. So are the folders that Hydra itself has keys
-for, `hydra.sweep.dir` say. Hydra's grammar is not asked about its value:
+A key is a text if its schema says `str` or `list[str]`, with or without None. Hydra's own folders, e.g. `hydra.sweep.dir`, are
+texts too. Hydra's grammar does not apply to their values:
 
-dataset.file=reports (1).csv            a text, as it stands
-dataset.levels=[A (1),"B, C",D=E]       a list of texts; quotes around one that holds a comma, or blanks at its ends
+dataset.file=reports (1).csv            a text
+dataset.levels=[A (1),"B, C",D=E]       a list of texts; quote a text with a comma, or with blanks at its ends
 dataset.levels=Topic                    a list of one
-against=null                            none, where the key may be so
+against=null                            None, if the key allows it
 
-In a sweep, commas lie between values: `model=a,b` is two, `model="a,b"` one; and `choice(...)` and other functions of Hydra's
-have their meaning. `++key=value` is left to Hydra's grammar always, with `${...}` and all.
+In a sweep, commas separate values: `model=a,b` is two, `model="a,b"` is one. `choice(...)` and Hydra's other functions work as
+usual. `++key=value` always follows Hydra's grammar, `${...}` included.
 """
 
 import re
@@ -24,14 +24,14 @@ from rlkl_htc_common.cli.grammar import literal
 from rlkl_htc_common.errors import InputError
 
 NULL_IS_TEXT = {"null": "a text"}
-"""Metadata of a field that may be None, but not by `null` on the command line: texts to be classified are texts."""
+"""Metadata of a field that may be None, but for which `null` on the command line is a text (a text to classify)."""
 # Quoted, or up to the next comma; then the comma, or the end.
 PIECE = re.compile(r"""\s*(?:"(?P<double>.*?)"|'(?P<single>.*?)'|(?P<bare>[^,]*?))\s*(?P<end>,|\Z)""", re.DOTALL)
 FUNCTION = re.compile(r"(choice|range|interval|shuffle|sort|tag|extend_list|str|json_str)\(.*\)", re.DOTALL)
 
 
 class TextKey(NamedTuple):
-    """A key whose value is a text, or `many` texts; `null` is none where it may be none."""
+    """A key whose value is a text, or a list of texts (`many`). `optional`: `null` means None."""
 
     many: bool
     optional: bool
@@ -42,9 +42,9 @@ Texts = str | list[str] | None
 
 
 def text_keys(schema: Any, prefix: str = "") -> dict[str, TextKey]:
-    """The keys of a schema, a dataclass, whose values are texts.
+    """The keys of a schema (a dataclass) whose values are texts.
 
-    A field that is a dataclass may be any subclass of it, as a group of configs has them.
+    A field that is a dataclass stands for all its subclasses, the choices of a config group.
     """
     found: dict[str, TextKey] = {}
     hints = get_type_hints(schema)
@@ -73,7 +73,7 @@ def _family(kind: Any) -> list[Any]:
 def as_override(argument: str, keys: Mapping[str, TextKey], sweeping: bool = False) -> str:
     """An argument of the command line in Hydra's grammar.
 
-    Args: keys: of `text_keys`; sweeping: whether commas do so. Raises: InputError for the one text that no config can hold.
+    Args: keys: from `text_keys`; sweeping: commas separate values. Raises: InputError for `???`, which no config can hold.
     """
     key, equals, value = argument.partition("=")
     if not equals or key not in keys or (sweeping and FUNCTION.fullmatch(value)):
@@ -93,7 +93,7 @@ def as_override(argument: str, keys: Mapping[str, TextKey], sweeping: bool = Fal
 
 
 def read(value: str, kind: TextKey) -> Texts:
-    """The text or texts that a value of the command line means."""
+    """Read the text or texts of a value on the command line."""
     if kind.optional and value == "null":
         return None
     if not kind.many:
@@ -103,7 +103,7 @@ def read(value: str, kind: TextKey) -> Texts:
 
 
 def _pieces(text: str) -> list[str]:
-    """What is between commas that are not in quotes."""
+    """Split at commas that are not in quotes."""
     pieces, position, more = [], 0, bool(text.strip())
     while more:
         match = PIECE.match(text, position)

@@ -1,6 +1,6 @@
-"""How a program begins, before what takes seconds to import: signals are answered, and so is `--version`.
+"""The start of a program, before slow imports: signals and `--version` are answered.
 
-Modules that are run by `python -m` call `begin` above their other imports; console scripts, `rlkl_htc_common.commands.entry`.
+Modules for `python -m` call `begin` above their other imports; console scripts use `rlkl_htc_common.commands.entry`.
 """
 
 import sys
@@ -11,13 +11,13 @@ BAD_INPUT = 2  # the exit code
 
 
 def begin(distribution: str, extra: str = "train") -> None:
-    """Answer signals from here on, and `--version` with the version of a distribution, at which the process exits.
+    """Answer signals from here on. Exit after `--version`, with the version of a distribution.
 
-    It exits, too, where an extra that the command needs is not installed: better now than when a report is drawn.
+    Exit also if an extra that the command needs is not installed: better now than after the training.
     """
     interruption.answer_signals(program_name())
     show_version_if_asked(distribution)
-    from rlkl_htc_common.extras import MissingExtraError, require  # here, for it takes as long as all else
+    from rlkl_htc_common.extras import MissingExtraError, require  # here: the import is slow
 
     try:
         require(f"{distribution}[{extra}]")
@@ -27,15 +27,15 @@ def begin(distribution: str, extra: str = "train") -> None:
 
 
 def program_name() -> str:
-    """What the process was started as, without folders and `.py`."""
+    """The name that the process was started with, without folders and `.py`."""
     return sys.argv[0].rpartition("/")[2].removesuffix(".py")
 
 
 def show_version_if_asked(distribution: str) -> None:
-    """Print the name and the version of a distribution and exit, if `--version` is among the arguments."""
+    """If `--version` is an argument, print name and version of a distribution and exit."""
     if "--version" not in sys.argv[1:]:
         return
-    from importlib.metadata import PackageNotFoundError, version  # here, for it takes as long as all else
+    from importlib.metadata import PackageNotFoundError, version  # here: the import is slow
 
     try:
         print(distribution, version(distribution))

@@ -1,8 +1,8 @@
-"""Schemas of the choices of a config group: each has just the settings that its choice reads.
+"""Schemas of the choices of a config group: each has only the settings that its choice reads.
 
-A group whose choices read different settings (objective, weighting, algorithm) has one plain class with all of them, which says
-what each means, and a table of what each choice reads. From these come the schemas: what a choice does not read, its config
-cannot hold, so that it is refused on the command line and does not make two runs of one.
+In some groups the choices differ in their settings (objective, weighting, algorithm). Such a group has one class that documents
+all settings, and a table of what each choice reads. The schemas come from both. A config cannot hold a setting that its choice
+does not read: the command line refuses it, and it cannot change the hash of a run.
 """
 
 from collections.abc import Collection
@@ -14,15 +14,15 @@ from omegaconf import MISSING
 
 
 def schema_of(settings: type, choice: str, reads: Collection[str], base: type) -> type:
-    """The schema of one choice. Its numbers have no defaults: they stand in the choice's YAML.
+    """Make the schema of one choice. Its numbers have no defaults: they are in the choice's YAML.
 
-    A field with the metadata `{"library": True}` keeps its number: the library is used without configs, too, and has it there.
+    A field with the metadata `{"library": True}` keeps its default, for users of the library without configs.
 
     Args:
         settings: a dataclass with the settings of all choices.
-        choice: its name, for the name of the schema.
-        reads: the names of the settings that it reads, beside those of `base`.
-        base: the schema that it is a subclass of, so that its YAML may begin with that of `base`'s choice.
+        choice: the name of the choice; the schema is named after it.
+        reads: the names of the settings that the choice reads, besides those of `base`.
+        base: the parent schema; the choice's YAML may start from the YAML of `base`'s choice.
     """
     types = get_type_hints(settings)
     own = [each for each in fields(settings) if each.name in reads]
@@ -34,7 +34,7 @@ def schema_of(settings: type, choice: str, reads: Collection[str], base: type) -
 
 
 def _default(of: Field[Any]) -> Any:
-    """MISSING for numbers; what is a name, a switch or None is the same for every choice."""
+    """MISSING for numbers; names, switches and None are the same for every choice."""
     if of.metadata.get("library"):
         return of.default
     number = isinstance(of.default, int | float) and not isinstance(of.default, bool)

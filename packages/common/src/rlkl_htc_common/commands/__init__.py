@@ -1,1 +1,1 @@
-"""Commands: how they begin, what they are told, how they fail, and the grids of jobs that some of them do."""
+"""Commands: start-up, arguments, errors, and grids of jobs."""

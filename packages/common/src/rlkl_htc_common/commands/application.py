@@ -1,4 +1,4 @@
-"""Entry points: Hydra applications whose errors are one sentence and whose exit code is 2 when the input is at fault."""
+"""Entry points: Hydra applications. For bad input they print one sentence and exit with 2."""
 
 import argparse
 import dataclasses
@@ -33,19 +33,19 @@ CONF_VARIABLE = "RLKL_HTC_CONF"
 BAD_INPUT = this_program.BAD_INPUT
 OPTIONS_WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")  # of Hydra's
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
-# What Hydra lets through of an override or a file of conf/ that it cannot make sense of.
+# Errors that Hydra does not catch for an override or a file of conf/ that it cannot read.
 UNCOMPOSABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError, AssertionError, yaml.YAMLError)
 
 
 def conf_dir(application: str, package: str | None = None) -> Path:
     """The folder of an application's configs.
 
-    It comes with the package, as its folder `conf`, unless the environment variable RLKL_HTC_CONF names a folder whose
-    subfolder `<application>` is to be taken instead. `--config-dir`, an option of Hydra's, adds another to it.
+    It is the folder `conf` of the package. If the environment variable RLKL_HTC_CONF names a folder, its subfolder
+    `<application>` is used instead. Hydra's option `--config-dir` adds a second folder.
 
     Args:
         application: its name.
-        package: the package that it comes with; `application`, if not given.
+        package: the package that holds it; default: `application`.
 
     Raises:
         InputError: if there is none.
@@ -70,16 +70,16 @@ def run_application(
     """Compose `conf/<application>/<config>.yaml` with the command line, run the task on it, and exit.
 
     Args:
-        task: what to do with the composed config; in a sweep, the `run_dir` and `metrics` that it gives are tabulated, and its
-            `score` is what a sweeper makes the most of.
+        task: called with the composed config. In a sweep, the `run_dir` and `metrics` that it returns go into a table, and a
+            sweeper maximises its `score`.
         application, config: which config.
-        schema: a dataclass with the config's keys; those that are texts are plain text on the command line.
-        distribution: whose version `--version` tells; `application`, if not given.
+        schema: a dataclass with the config's keys; keys that are texts are plain text on the command line.
+        distribution: `--version` prints its version; default: `application`.
 
     Exits with 0; with 2 and one sentence for bad input; with 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP. Any other
     exception is a bug: it keeps its traceback and exits with 1.
     """
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions out of Hydra, so that they are told here
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions out of Hydra, so that they are reported here
     hydra_defaults.register()
     logging.captureWarnings(True)
     sys.excepthook = show_traceback
@@ -95,7 +95,7 @@ def run_application(
         except Exception:
             if interruption.received() is None:
                 raise
-            sys.exit(interruption.exit_code())  # something on the way took the interruption for an error of its own
+            sys.exit(interruption.exit_code())  # a library turned the interruption into an error
         if interruption.received() is not None:
             sys.exit(interruption.exit_code())
         sys.exit(0 if sweeps.Sweep.folder is None else _finish(program, sweeps.Sweep.folder))
@@ -111,7 +111,7 @@ def running() -> "Application":
 
 
 class Application:
-    """A task and how it is called. Args: texts: keys whose values are plain text."""
+    """A task and how to call it. Args: texts: keys whose values are plain text."""
 
     def __init__(
         self,
@@ -123,11 +123,11 @@ class Application:
         self.composed = False
 
     def doing(self, job: Callable[[DictConfig], object]) -> "Application":
-        """The same with another task."""
+        """The same application with another task."""
         return Application(self.program, job, self.texts)
 
     def run(self, application: str, config: str, distribution: str) -> None:
-        """Compose and call the task, once or for each job of a sweep; exit at what is no bug."""
+        """Compose and call the task, once or for each job of a sweep. Exit for errors that are not bugs."""
         given = sys.argv[1:]
         try:
             directory = str(conf_dir(application, distribution.replace("-", "_")))
@@ -143,7 +143,7 @@ class Application:
             with sweeps.Sweep.none_yet():
                 hydra.main(version_base="1.3", config_path=directory, config_name=config)(task)()
         except sweeps.JobError:
-            pass  # told at the end of the sweep
+            pass  # reported at the end of the sweep
         except InputError as error:
             _exit(self.program, str(error), BAD_INPUT)
         except (HydraException, OmegaConfBaseException) as error:  # the config could not be composed
@@ -158,7 +158,7 @@ class Application:
                 raise
             _finish(self.program, sweeps.Sweep.folder)
             broke = f"the sweep broke off ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-            _exit(self.program, f"{broke}; what is done stays, and the same command goes on.", 1)
+            _exit(self.program, f"{broke}; finished jobs are kept, and the same command continues.", 1)
         finally:
             sys.argv[1:] = given
 
@@ -168,14 +168,14 @@ class Application:
         options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         options.add_argument("--config-dir", "-cd", type=Path)
         folder = options.parse_known_args(arguments)[0].config_dir
-        told = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-        told += [] if folder is None else [f"hydra.searchpath=[{literal(f'file://{folder.absolute()}')}]"]
+        overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+        overrides += [] if folder is None else [f"hydra.searchpath=[{literal(f'file://{folder.absolute()}')}]"]
         with hydra.initialize_config_dir(str(directory), version_base="1.3"):
-            composed = hydra.compose(config, told, return_hydra_config=True)
+            composed = hydra.compose(config, overrides, return_hydra_config=True)
         return help_text(self.program, composed, [directory, *([] if folder is None else [folder])])
 
     def __call__(self, config: DictConfig) -> object:
-        """The task, or one job of a sweep, whose score is returned."""
+        """Do the task, or one job of a sweep; a job returns its score."""
         self.composed = True
         with interruption.stoppable():
             if sweeps.is_job():
@@ -194,7 +194,7 @@ class Application:
         return self.task(config)
 
     def _one_sentence(self, error: Exception) -> str | None:
-        """What to tell of an error for which there is no bug to be blamed; None for any other."""
+        """The sentence for an error that is not a bug; None for a bug."""
         if isinstance(error, InputError):
             return str(error)
         if isinstance(error, OmegaConfBaseException):
@@ -206,12 +206,12 @@ class Application:
 
 
 def print_result(text: str) -> None:
-    """Print for people to standard output: as `printable` shows it, see `print_as_is`."""
+    """Print `printable(text)` to standard output, see `print_as_is`."""
     print_as_is(printable(text))
 
 
 def print_as_is(text: str) -> None:
-    """Print to standard output; exit quietly where its reader, `head` say, has seen enough."""
+    """Print to standard output; exit quietly if its reader, e.g. `head`, has closed it."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -220,7 +220,7 @@ def print_as_is(text: str) -> None:
 
 
 def refuse_added_keys(config: DictConfig, prefix: str = "") -> None:
-    """Refuse what `+key=value` added to a schema: what no schema knows, nothing reads. Raises InputError."""
+    """Raise InputError for keys that `+key=value` added to a schema: nothing would read them."""
     schema = OmegaConf.get_type(config)
     known = {field.name for field in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else None
     for key in map(str, config):
@@ -231,7 +231,7 @@ def refuse_added_keys(config: DictConfig, prefix: str = "") -> None:
 
 
 def _finish(program: str, folder: Path) -> int:
-    from rlkl_htc_common.report.sweep import finish  # here, for it takes a second to import, which every job would wait
+    from rlkl_htc_common.report.sweep import finish  # here: the import takes a second in every job
 
     return finish(program, folder)
 
@@ -242,7 +242,7 @@ def _exit(program: str, message: str, code: int) -> NoReturn:
 
 
 def describe(error: BaseException) -> str:
-    """A Hydra or OmegaConf error on one line, with the nearest valid key where a key is unknown."""
+    """A Hydra or OmegaConf error on one line; for an unknown key, with the nearest valid one."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
@@ -253,8 +253,8 @@ def describe(error: BaseException) -> str:
         return f"unknown key {cause.full_key!r}; {hint}{_how_to_add(cause)}"
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key} must be given, e.g. {cause.full_key}=..."
-    about_a_file = str(error).partition("Config search path")[0]  # what follows lists folders
-    about_a_file = re.sub(r"\s\w+_schema\b", "", about_a_file)  # no choice for users
+    about_a_file = str(error).partition("Config search path")[0]  # a list of folders follows
+    about_a_file = re.sub(r"\s\w+_schema\b", "", about_a_file)  # not a choice for users
     text = about_a_file if cause is None else f"{cause.full_key}: {str(cause).splitlines()[0]}"
     return " ".join(text.split())
 
@@ -268,7 +268,7 @@ def _how_to_add(error: OmegaConfBaseException) -> str:
 
 
 def _missing_launcher(error: BaseException, distribution: str) -> str | None:
-    """How to install the launcher that could not be found, if it is one that comes with an extra."""
+    """How to install a missing launcher; None if no extra brings it."""
     try:
         if "hydra/launcher/submitit" in str(error):
             require(f"{distribution}[cluster]", "hydra-submitit-launcher")
@@ -278,12 +278,12 @@ def _missing_launcher(error: BaseException, distribution: str) -> str | None:
 
 
 def _first_words(error: BaseException) -> str:
-    """The beginning of what an error says, on one line."""
+    """The start of an error's message, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _overrides(arguments: Sequence[str], texts: Mapping[str, TextKey]) -> list[str]:
-    """The command line as Hydra reads it. Args: texts: the keys whose values are plain text."""
+    """The arguments in Hydra's grammar. Args: texts: the keys whose values are plain text."""
     sweeping = any(argument.startswith("--multi") or argument in ("-m", "hydra.mode=MULTIRUN") for argument in arguments)
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if before not in OPTIONS_WITH_VALUE:
@@ -292,12 +292,12 @@ def _overrides(arguments: Sequence[str], texts: Mapping[str, TextKey]) -> list[s
 
 
 def _refuse_unreadable(argument: str, texts: Mapping[str, TextKey]) -> None:
-    """Refuse what is no text, and several words that are no key with a value. Raises InputError."""
+    """Raise InputError for an argument that is not UTF-8, or has several words but no `key=`."""
     try:
         argument.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"the argument {argument[:60]!r} is not UTF-8 text; give it in UTF-8.") from error
-    if argument.startswith("-") and printable(argument, keep="") != argument:  # argparse would show it as it is
+    if argument.startswith("-") and printable(argument, keep="") != argument:  # argparse would print it unescaped
         raise InputError(f"unknown option {argument[:60]!r}; --help lists those there are.")
     if "=" not in argument and not argument.startswith(("-", "~")) and len(argument.split()) > 1:
         hint = f"text={' '.join(argument.split())!r}" if "text" in texts else "training.epochs=3"

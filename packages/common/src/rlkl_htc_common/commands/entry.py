@@ -1,4 +1,4 @@
-"""Commands: each composes its config before it imports what does its work."""
+"""Commands compose their config first, and then import the modules that do the work."""
 
 from importlib import import_module
 from typing import Any
@@ -7,21 +7,21 @@ from rlkl_htc_common.cli.program import begin
 
 
 def run(distribution: str, command: str, configs: str) -> None:
-    """Be a command: answer signals, and then see `compose_and_do`."""
+    """Run a command: answer signals, then `compose_and_do`."""
     begin(distribution)
     compose_and_do(distribution, command, configs)
 
 
 def compose_and_do(distribution: str, command: str, configs: str) -> None:
-    """Compose a command's config, and only then import what does its work.
+    """Compose a command's config, then import and run its work.
 
     Args:
-        distribution: that it comes with, after which its folder of configs is called; its work is `task(config)` of the module
+        distribution: its distribution, also the name of its folder of configs. Its work is `task(config)` of the module
             `DISTRIBUTION.commands.COMMAND`.
-        command: what its config is called.
-        configs: the module with the schemas of configs: `SCHEMAS`, by command, and `register`.
+        command: the name of its config.
+        configs: the module with the schemas: `SCHEMAS`, by command, and `register`.
     """
-    from rlkl_htc_common.commands.application import run_application  # here, for signals are answered by now
+    from rlkl_htc_common.commands.application import run_application  # here: signals must be answered first
 
     known = import_module(configs)
     known.register()
@@ -30,7 +30,7 @@ def compose_and_do(distribution: str, command: str, configs: str) -> None:
 
 
 class Later:
-    """`task(config)` of a module that is imported when it is called. Args: module: its name."""
+    """`task(config)` of a module, imported at the first call. Args: module: its name."""
 
     def __init__(self, module: str) -> None:
         self.module = module

@@ -1,7 +1,7 @@
-"""A grid: many jobs of a command, done by the Hydra launcher that is chosen: in this process, by joblib's or by a cluster's.
+"""A grid: many jobs of a command, run by the chosen Hydra launcher: in this process, with joblib, or on a cluster.
 
-The command composes its config, and this composes it again for each job with overrides of the job's own, as `--multirun` does.
-What became of a job is in its record (`runs.sweeps`).
+The config of the command is composed again for each job, with the job's overrides, as `--multirun` does.
+The outcome of a job is in its record (`runs.sweeps`).
 """
 
 import logging
@@ -32,22 +32,22 @@ from rlkl_htc_common.runs.cores import number_of_jobs
 from rlkl_htc_common.runs.directory import read_json
 from rlkl_htc_common.runs.sweeps import RECORD, Record, Sweep
 
-LOOK = 0.5  # seconds between looks at how many jobs are done
-TOLD = 5  # failures that are told in full
+LOOK = 0.5  # seconds between two counts of finished jobs
+SHOWN = 5  # failures that are shown in full
 ADVICE = "remove it, and give the same command again"
 
 Override = Mapping[str, Any]
-"""Key -> value; the key of a group names a choice of it."""
+"""Key -> value; for a group, group -> choice."""
 
 
 class Method(NamedTuple):
-    """One method of a grid: what all its jobs have, but the seed.
+    """One method of a grid: the settings that its jobs share; they differ in the seed.
 
     Attributes:
-        name: what a report calls it.
+        name: its name in reports.
         overrides: of the command's config, in Hydra's grammar.
-        config: composed with them.
-        choices: of that, by group.
+        config: composed with these overrides.
+        choices: of the config, by group.
     """
 
     name: str
@@ -59,10 +59,10 @@ class Method(NamedTuple):
 def compose_methods(config: str, methods: Mapping[str, Override], given: Sequence[str] | None = None) -> list[Method]:
     """Compose a command's config once for each method.
 
-    Args: given: overrides that all have; None for those of the command that runs here.
+    Args: given: overrides that all methods share; None for those of the running command.
 
     Raises:
-        InputError: for overrides that the config cannot have.
+        InputError: for overrides that do not fit the config.
     """
     given, found = list(given_overrides() if given is None else given), []
     for name, settings in methods.items():
@@ -80,7 +80,7 @@ def compose_methods(config: str, methods: Mapping[str, Override], given: Sequenc
 
 
 def as_overrides(settings: Override) -> list[str]:
-    """Overrides in Hydra's grammar."""
+    """Write overrides in Hydra's grammar."""
     return [f"{key}={literal(value)}" for key, value in settings.items()]
 
 
@@ -92,26 +92,26 @@ def launch(
     what: str,
     at_a_time: int | None = None,
 ) -> list[Record]:
-    """Do jobs by the launcher of the command that runs here, and wait for them.
+    """Run jobs with the launcher of the running command, and wait for them.
 
     Args:
-        job: does one, from its config; made to be pickled. What it gives is for its record.
+        job: runs one job from its config; must be picklable. Its return value goes into the record.
         config: the name of the config that each job composes.
-        jobs: the overrides of each, in Hydra's grammar.
-        folder: for their records and logs, each in a folder named by its number.
-        what: what they are, for the progress bar and for messages.
-        at_a_time: how many; null for what suits the machine.
+        jobs: the overrides of each job, in Hydra's grammar.
+        folder: for records and logs; each job has a subfolder named by its number.
+        what: a noun for the jobs, for the progress bar and messages.
+        at_a_time: number of jobs that run at a time; None: chosen for this machine.
 
     Returns:
-        Their records, in the order of `jobs`.
+        The records, in the order of `jobs`.
 
     Raises:
-        InputError: at the end, if jobs failed, with what they said.
-        KeyboardInterrupt: after an interruption, when the jobs under way have ended.
+        InputError: at the end, if jobs failed, with their messages.
+        KeyboardInterrupt: after an interruption, once the running jobs have ended.
     """
     if not jobs:
         return []
-    for talkative in ("hydra", "hydra_plugins"):  # which list the jobs: there is a bar, and a record of each
+    for talkative in ("hydra", "hydra_plugins"):  # they list all jobs; here a progress bar and the records do
         logging.getLogger(talkative).setLevel(logging.WARNING)
     state, master = Singleton.get_state(), _master(config, folder, at_a_time)
     context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks(master))
@@ -121,7 +121,7 @@ def launch(
         with sweeps.jobs_of_one(master), _progress(folder, len(jobs), what):
             launcher.launch([list(overrides) for overrides in jobs], initial_job_idx=0)
     except (InputError, sweeps.JobError):
-        pass  # told below
+        pass  # reported below
     except Exception as error:
         if type(error).__name__ not in sweeps.KILLED:
             raise
@@ -133,20 +133,20 @@ def launch(
 
 
 def _master(config: str, folder: Path, at_a_time: int | None) -> DictConfig:
-    """The config that all jobs have in common, and how they are launched: as the command that runs here was told."""
+    """The config that all jobs share, with the launcher settings of the running command."""
     here = HydraConfig.get()
     choice = here.runtime.choices["hydra/launcher"]
-    told = [override for override in given_overrides("hydra") if not override.startswith(("hydra/launcher=", "hydra.sweep."))]
-    told += [f"hydra/launcher={choice}", f"hydra.sweep.dir={literal(str(folder))}", "hydra.mode=MULTIRUN"]
-    if "n_jobs" in here.launcher and not any(override.startswith("hydra.launcher.n_jobs=") for override in told):
-        told += [f"hydra.launcher.n_jobs={number_of_jobs(at_a_time)}", "hydra.launcher.verbose=0"]
+    overrides = [each for each in given_overrides("hydra") if not each.startswith(("hydra/launcher=", "hydra.sweep."))]
+    overrides += [f"hydra/launcher={choice}", f"hydra.sweep.dir={literal(str(folder))}", "hydra.mode=MULTIRUN"]
+    if "n_jobs" in here.launcher and not any(each.startswith("hydra.launcher.n_jobs=") for each in overrides):
+        overrides += [f"hydra.launcher.n_jobs={number_of_jobs(at_a_time)}", "hydra.launcher.verbose=0"]
     loader = GlobalHydra.instance().config_loader()
-    return loader.load_configuration(config_name=config, overrides=told, run_mode=RunMode.MULTIRUN)
+    return loader.load_configuration(config_name=config, overrides=overrides, run_mode=RunMode.MULTIRUN)
 
 
 @contextmanager
 def _progress(folder: Path, total: int, what: str) -> Iterator[None]:
-    """Show how many jobs have left a record."""
+    """Show the number of jobs that have written a record."""
     over = threading.Event()
 
     def watch() -> None:
@@ -177,6 +177,6 @@ def _records(folder: Path, number: int, what: str) -> list[Record]:
         if record["error"] is not None:
             failed.append(str(record["error"]))
     if failed:
-        more = f" (and {len(failed) - TOLD} more)" if len(failed) > TOLD else ""
-        raise InputError(f"{len(failed)} of {number} {what} failed; the others are done: {' '.join(failed[:TOLD])}{more}")
+        more = f" (and {len(failed) - SHOWN} more)" if len(failed) > SHOWN else ""
+        raise InputError(f"{len(failed)} of {number} {what} failed; the others are done: {' '.join(failed[:SHOWN])}{more}")
     return found

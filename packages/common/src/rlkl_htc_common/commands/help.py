@@ -1,6 +1,6 @@
-"""What `--help` says: the choices of each group, and each key with its value and what it means.
+"""The text of `--help`: the choices of each group, and each key with its value and meaning.
 
-Meanings are read from the docstrings of the schemas, from the lines below `Attributes:`.
+The meanings are the lines below `Attributes:` in the docstrings of the schemas.
 """
 
 import re
@@ -24,7 +24,7 @@ def help_text(program: str, config: DictConfig, folders: list[Path]) -> str:
     Args:
         program: its name.
         config: composed, with Hydra's part.
-        folders: that its configs were looked for in.
+        folders: the folders of its configs.
     """
     hydra = config.hydra
     groups = [group for group in hydra.runtime.choices if not group.startswith(("hydra/", "_"))]
@@ -45,12 +45,12 @@ def help_text(program: str, config: DictConfig, folders: list[Path]) -> str:
 
 
 def choices_of(group: str, folders: list[Path]) -> list[str]:
-    """The choices of a group, by name."""
+    """The names of a group's choices."""
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
 def settings_of(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, object, str]]:
-    """Each key of a config with its value and its meaning. Args: config: without Hydra's part, or with it."""
+    """Each key of a config with its value and meaning. Args: config: with or without Hydra's part."""
     meant = meanings(OmegaConf.get_type(config))
     for key in map(str, config):
         if not prefix and key == "hydra":
@@ -64,9 +64,9 @@ def settings_of(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, obj
 
 
 def meanings(schema: type | None) -> Mapping[str, str]:
-    """What the settings of a schema mean, by name: from its docstring, and those of the classes that it comes from.
+    """The meanings of a schema's settings, by name: from its docstring and those of its base classes.
 
-    A field whose metadata has `choices` ends with them.
+    If a field's metadata has `choices`, its meaning ends with them.
     """
     found: dict[str, str] = {}
     for each in reversed(getattr(schema, "__mro__", ())):

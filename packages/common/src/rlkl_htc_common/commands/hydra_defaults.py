@@ -1,8 +1,8 @@
-"""What all applications of this project tell Hydra, as configs that theirs begin with."""
+"""Settings of Hydra that all applications of this project share, as configs."""
 
 from hydra.core.config_store import ConfigStore
 
-APP = {  # Hydra composes configs and leaves files alone: run directories are ours
+APP = {  # Hydra composes configs but writes no files: `runs.directory` makes run directories
     "defaults": [{"override /hydra/job_logging": "stdout"}, {"override /hydra/hydra_logging": "none"}],
     "hydra": {
         "run": {"dir": "."},
@@ -16,13 +16,13 @@ APP = {  # Hydra composes configs and leaves files alone: run directories are ou
         },
     },
 }
-# joblib on this machine: one job a core and at most four, one on a GPU. For more: jobs=8 in a reproduction,
+# joblib on this machine: one job per core and at most four; one job on a GPU. For more: jobs=8 in a reproduction,
 # hydra.launcher.n_jobs=8 with --multirun.
 CORES = {"defaults": ["joblib"], "n_jobs": "${jobs:}", "verbose": 5}
 
 
 def register() -> None:
-    """Make them known to Hydra: `app`, and `cores` of its launchers."""
+    """Register the config `app` and the launcher `cores` with Hydra."""
     store = ConfigStore.instance()
     store.store(name="app", node=APP, package="_global_")
     store.store(group="hydra/launcher", name="cores", node=CORES)

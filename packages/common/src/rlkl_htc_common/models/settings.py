@@ -1,4 +1,4 @@
-"""What an encoder can be told. Without torch, so that a config is composed before that is imported."""
+"""Settings of an encoder. Does not import torch, so that configs compose quickly."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,11 @@ class EncoderConfig:
     """An encoder and how it is used.
 
     Attributes:
-        name: `minilm` (installed as a package, nothing is downloaded), a local folder, or a name on the Hugging Face hub.
+        name: `minilm` (installed as a package, no download), a local folder, or a name on the Hugging Face hub.
         pooling: mean over tokens, the first token (cls), or the model's own pooler.
         max_length: texts are cut after this many tokens.
-        frozen: keep the weights, so that features can be computed once and cached.
-        batch_size: texts at a time where no gradient is needed.
+        frozen: do not train the weights; features are then computed once and cached.
+        batch_size: texts per batch when no gradient is needed.
     """
 
     name: str = MISSING
@@ -30,13 +30,13 @@ class EncoderConfig:
     batch_size: int = MISSING
 
     def has_parameters(self, many: int) -> bool:
-        """Whether the encoder has so many parameters or more; one on the hub is taken to have them."""
+        """Whether the encoder has at least this many parameters; assumed true for an encoder on the hub."""
         if self.name == PACKAGED:
             return many <= 22_700_000
         folder = Path(self.name)
         return not folder.is_dir() or sum(file.stat().st_size for file in folder.glob("*.safetensors")) >= 4 * many
 
     def check(self) -> None:
-        """Raise InputError for a batch size that none can have; the rest is checked when the encoder is loaded."""
+        """Raise InputError for a batch size below 1; the rest is checked when the encoder is loaded."""
         if self.batch_size < 1:
             raise InputError(f"encoder.batch_size must be at least 1, not {self.batch_size}.")

@@ -1,4 +1,4 @@
-"""Runs: their directories, their records, and many of them at once."""
+"""Runs: directories, tracking, and sweeps."""
 
 from rlkl_htc_common.extras import require
 

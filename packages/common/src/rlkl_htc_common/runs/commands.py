@@ -1,4 +1,4 @@
-"""Commands that start a run again, told from its config."""
+"""The command that repeats a run, reconstructed from its config."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,25 +16,25 @@ from rlkl_htc_common.runs.directory import NOT_HASHED, flatten
 
 
 def commands_of(program: str, config: str, runs: Sequence[Any], choices: Sequence[Mapping[str, str]]) -> list[str]:
-    """The command for each run of a grid. To be called inside a Hydra application with the same folder of configs.
+    """The command for each run of a grid. Call it inside a Hydra application with the same folder of configs.
 
     Args:
         program: the entry point, such as `rlkl-finetune`.
         config: the name of its config.
-        runs: a config of each run, as the dataclass that the entry point takes.
-        choices: of each run, by group; those of groups that the entry point has are told.
+        runs: the config of each run, as the entry point's dataclass.
+        choices: of each run, by group; groups that the entry point does not have are left out.
     """
     default = compose(config, return_hydra_config=True)
     own = default.hydra.runtime.choices
     bases: dict[tuple[str, ...], dict[str, Any]] = {}
     commands = []
     for run, chosen in zip(runs, choices, strict=True):
-        told = tuple(f"{group}={choice}" for group, choice in chosen.items() if group in default and choice != own.get(group))
-        if told not in bases:
-            base = OmegaConf.to_container(compose(config, list(told)), resolve=True)
+        other = tuple(f"{group}={choice}" for group, choice in chosen.items() if group in default and choice != own.get(group))
+        if other not in bases:
+            base = OmegaConf.to_container(compose(config, list(other)), resolve=True)
             assert isinstance(base, dict)
-            bases[told] = flatten({str(key): value for key, value in base.items()})
-        commands.append(shlex.join([program, *own_configs(), *told, *_arguments(bases[told], run)]))
+            bases[other] = flatten({str(key): value for key, value in base.items()})
+        commands.append(shlex.join([program, *own_configs(), *other, *_arguments(bases[other], run)]))
     return commands
 
 
@@ -48,9 +48,9 @@ def _arguments(base: Mapping[str, Any], run: Any) -> list[str]:
 
 
 def as_argument(key: str, value: Any, keys: Mapping[str, TextKey]) -> str:
-    """What sets a key to a value on the command line, outside of sweeps; not yet quoted for a shell.
+    """The argument that sets a key to a value on the command line (not in a sweep), not yet quoted for a shell.
 
-    Args: keys: those whose values are plain text there; where that cannot say the value, Hydra's grammar does.
+    Args: keys: those whose values are plain text. If plain text cannot express the value, Hydra's grammar is used.
     """
     if key not in keys:
         return f"{key}={literal(value)}"
@@ -59,9 +59,9 @@ def as_argument(key: str, value: Any, keys: Mapping[str, TextKey]) -> str:
 
 
 def override_for_people(override: str, config: DictConfig, keys: Mapping[str, TextKey]) -> tuple[str, str, str]:
-    """An override in Hydra's grammar, as people would give it.
+    """Turn an override in Hydra's grammar into the argument that a user would type.
 
-    Args: config: composed with it; keys: see `as_argument`. Returns: its key, its value, and the argument that says both.
+    Args: config: composed with it; keys: see `as_argument`. Returns: key, value, and the argument.
     """
     key = OverridesParser.create().parse_override(override).get_key_element().lstrip("+~")
     if key not in keys:
@@ -72,9 +72,9 @@ def override_for_people(override: str, config: DictConfig, keys: Mapping[str, Te
 
 
 def given_overrides(of: str = "task") -> list[str]:
-    """What the command that runs here was given, as it was written: `${...}` in a text stays escaped.
+    """The overrides of the running command, as written: `${...}` in a text stays escaped.
 
-    Args: of: `task`, the command's own keys, or `hydra`, Hydra's.
+    Args: of: `task` for the command's keys, `hydra` for Hydra's.
     """
     given = OmegaConf.to_container(getattr(HydraConfig.get().overrides, of), resolve=False)
     assert isinstance(given, list)
@@ -82,6 +82,6 @@ def given_overrides(of: str = "task") -> list[str]:
 
 
 def own_configs() -> list[str]:
-    """The option that makes a command find the user's own configs; empty where `--config-dir` was not given."""
+    """`--config-dir` and its folder, if the running command has it; else empty."""
     sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
     return [word for source in sources if source.provider == "command-line" for word in ("--config-dir", source.path)]

@@ -1,4 +1,4 @@
-"""How many jobs this machine takes at a time, and the processes beside them."""
+"""The number of parallel jobs on this machine, and joblib's helper processes."""
 
 import os
 from types import ModuleType
@@ -17,12 +17,12 @@ def available_cores() -> int:
 
 
 def number_of_jobs(asked: int | None = None) -> int:
-    """How many runs to have at a time: what is asked, else one on a GPU, else one a core and at most MOST_JOBS.
+    """The number of parallel runs: as asked, else one on a GPU, else one per core and at most MOST_JOBS.
 
     Raises:
-        InputError: if less than one is asked.
+        InputError: if it is less than one.
     """
-    import torch  # here, so that entry points which start no runs need not wait for it
+    import torch  # here: entry points that start no runs need not import it
 
     if asked is not None and asked < 1:
         raise InputError(f"jobs must be at least 1, not {asked}.")
@@ -33,10 +33,9 @@ OmegaConf.register_new_resolver("jobs", number_of_jobs, replace=True)  # for con
 
 
 def start_quietly(tracker: ModuleType) -> None:
-    """Start the process that cleans up after worker processes, such that it outlives a closed terminal, and says nothing when
-    this process ends at once.
+    """Start the process that cleans up after workers. It survives a closed terminal, and is silent if this process is killed.
 
-    Args: tracker: the module of multiprocessing or of joblib that does so.
+    Args: tracker: the resource tracker module, of multiprocessing or of joblib.
     """
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))

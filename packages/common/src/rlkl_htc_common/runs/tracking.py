@@ -1,10 +1,9 @@
-"""Tracking: metrics go to metrics.jsonl, and wandb mirrors them.
+"""Tracking: metrics go to metrics.jsonl, and a copy goes to wandb.
 
-wandb is offline by default and is never asked anything that could block: without a key it does not go online, and when the
-network does not answer in time it falls back to offline with a warning. `wandb sync` sends offline runs later.
+wandb is offline by default and never blocks a run: without an API key it stays offline, and if the network does not answer in
+time it falls back to offline with a warning. `wandb sync` sends offline runs later.
 
-Documents, which may be private, stay here unless `tracking.documents=true` asks for them; docs/how-to/wandb.md lists what is
-sent.
+Documents may be private: they are sent only with `tracking.documents=true`. docs/how-to/wandb.md lists what is sent.
 """
 
 import json
@@ -24,19 +23,19 @@ from rlkl_htc_common.terminal import printable
 log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled")
-INIT_TIMEOUT = 20  # seconds, for the beginning and for the end
+INIT_TIMEOUT = 20  # seconds, to start and to finish
 
 
 @dataclass
 class TrackingConfig:
-    """How wandb is used; the environment variable WANDB_MODE, where set, beats `mode`.
+    """How wandb is used. The environment variable WANDB_MODE overrides `mode`.
 
     Attributes:
         mode: offline, online or disabled.
         project, entity: where runs go on wandb; null for your default entity.
-        group: puts runs together there.
-        tags: words to find them by.
-        documents: whether texts of documents, with their labels and predictions, may go to wandb.
+        group: the group of the run on wandb.
+        tags: tags of the run on wandb.
+        documents: whether texts of documents, with labels and predictions, may go to wandb.
     """
 
     mode: str = "offline"
@@ -53,9 +52,9 @@ class Tracker:
     Args:
         run: the run directory.
         config: how to use wandb.
-        job_type, name: what the run is called in wandb.
-        resume_step: forget what an earlier, killed process logged after this step, so that no step appears twice.
-        forget: what the names begin with that are forgotten of the step itself.
+        job_type, name: the job type and name of the run in wandb.
+        resume_step: drop what an earlier, killed process logged after this step, so that no step appears twice.
+        forget: prefixes of names that are also dropped at this step.
     """
 
     def __init__(
@@ -83,21 +82,21 @@ class Tracker:
         self._mirror(lambda run: run.log(dict(metrics), step=step))
 
     def summarize(self, metrics: Mapping[str, float]) -> None:
-        """Put final numbers into wandb's summary (result.json holds them for everyone else)."""
+        """Put final numbers into wandb's summary; result.json holds them too."""
         self._mirror(lambda run: run.summary.update(dict(metrics)))
 
     @property
     def mirrors(self) -> bool:
-        """Whether there is a wandb run, for which pages are worth computing."""
+        """Whether there is a wandb run; without one, pages need not be computed."""
         return self._wandb is not None
 
     @property
     def takes_documents(self) -> bool:
-        """Whether there is a wandb run, and documents were asked for in it."""
+        """Whether there is a wandb run that may receive documents."""
         return self.mirrors and self._documents
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Put a table of texts, as `printable` shows them, into wandb; of documents only where `takes_documents`."""
+        """Put a table of texts into wandb, escaped by `printable`; of documents only if `takes_documents`."""
         data = [[printable(cell) for cell in row] for row in rows]
 
         def log_table(run: Any) -> None:
@@ -108,7 +107,7 @@ class Tracker:
         self._mirror(log_table)
 
     def page(self, name: str, html: str) -> None:
-        """Put HTML into wandb, what is in it as `printable` shows it."""
+        """Put HTML into wandb, escaped by `printable`."""
 
         def log_page(run: Any) -> None:
             import wandb
@@ -125,12 +124,12 @@ class Tracker:
         self._mirror(lambda run: run.finish(exit_code=0 if kind is None else 1))
 
     def _mirror(self, action: Callable[[Any], None]) -> None:
-        """Do something with the wandb run; if wandb fails, go on without it: metrics.jsonl has everything."""
+        """Call `action` on the wandb run. If wandb fails, go on without it: metrics.jsonl has everything."""
         if self._wandb is None:
             return
         try:
             action(self._wandb)
-        except Exception as error:  # a mirror that breaks must not take the training with it, whatever broke
+        except Exception as error:  # a failure of wandb must not end the training
             log.warning("wandb failed (%s: %s); the run goes on without it.", type(error).__name__, first_line(error))
             self._wandb = None
 
@@ -144,14 +143,14 @@ def open_tracker(
     resume_step: int | None,
     forget: tuple[str, ...] = (),
 ) -> AbstractContextManager[Tracker | None]:
-    """The tracker of a run in its main process; None in others. Args: see `Tracker`."""
+    """The tracker of a run in its main process; None in the others. Args: see `Tracker`."""
     if not main:
         return nullcontext()
     return Tracker(run, config, job_type=job_type, name=run.path.name, resume_step=resume_step, forget=forget)
 
 
 def wandb_mode(config: TrackingConfig) -> str:
-    """The mode in force: WANDB_MODE where set, else the config's. Raises InputError for an unknown one."""
+    """WANDB_MODE if set, else the config's mode. Raises InputError for an unknown one."""
     variable = os.environ.get("WANDB_MODE")
     mode = variable or config.mode
     if mode not in MODES:
@@ -165,7 +164,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _forget_after(run: RunDirectory, step: int, names: tuple[str, ...]) -> None:
-    """Leave out of the metrics what was logged after a step, and of that step what begins with one of some names."""
+    """Drop metrics that were logged after a step, and at that step those whose names begin with one of `names`."""
     if not run.metrics_file.exists():
         return
     kept = []
@@ -178,14 +177,14 @@ def _forget_after(run: RunDirectory, step: int, names: tuple[str, ...]) -> None:
             if logged["step"] <= step:
                 kept.append(line.decode() + "\n")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            if number < len(lines):  # not the line that was being written when the process was killed
+            if number < len(lines):  # the last line may be cut by a kill: no warning
                 log.warning("%s:%d is damaged; what was logged from there on is dropped.", run.metrics_file, number)
             break
     write_atomically(run.metrics_file, "".join(kept))
 
 
 def _init_wandb(run: RunDirectory, config: TrackingConfig, mode: str, job_type: str, name: str) -> Any:
-    """A wandb run; offline if online is not possible, None if not even that works."""
+    """A wandb run; offline if online fails, None if both fail."""
     import wandb
 
     if mode == "online" and not wandb.api.api_key:
@@ -210,13 +209,13 @@ def _init_wandb(run: RunDirectory, config: TrackingConfig, mode: str, job_type: 
                 finish_timeout=INIT_TIMEOUT,
                 silent=True,
                 console="off",
-                save_code=False,  # with the code goes a diff of all files that git tracks, and documents may be among them
+                save_code=False,  # it would send a diff of all files in git, which may include documents
             ),
         )
 
     for attempt in dict.fromkeys((mode, "offline")):
         try:
             return init(attempt)
-        except Exception as error:  # no failure of wandb's, of whatever type, is a reason not to train
+        except Exception as error:  # no failure of wandb may stop a training
             log.warning("wandb could not start %s (%s: %s).", attempt, type(error).__name__, first_line(error))
     return None

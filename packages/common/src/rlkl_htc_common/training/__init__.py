@@ -1,4 +1,4 @@
-"""Training: the loop, its checkpoints, its batches."""
+"""Training: loop, checkpoints, batches."""
 
 from rlkl_htc_common.extras import require
 

@@ -1,22 +1,22 @@
-"""Which documents make up which batch, as pure functions of a seed."""
+"""Batches of item numbers, as pure functions of a seed."""
 
 import torch
 from torch import Tensor
 
-BUCKET = 50  # batches that are sorted by length together: enough to save padding, few enough to keep the order random
+BUCKET = 50  # batches per sorting by length: enough to save padding, few enough to keep the order random
 
 
 def epoch_batches(num_items: int, batch_size: int, seed: int, epoch: int, lengths: Tensor | None = None) -> list[Tensor]:
-    """The batches of one epoch: every item once, in an order that depends on seed and epoch only.
+    """The batches of one epoch: every item once, in an order that depends only on seed and epoch.
 
     Args:
         num_items: how many items there are.
         batch_size: items in a batch; the last one may be smaller.
         seed, epoch: determine the order.
-        lengths: (num_items,) with them, batches hold items of similar length, so that little is padded.
+        lengths: (num_items,) if given, a batch holds items of similar length, to save padding.
 
     Returns:
-        (b,) int64 item numbers for each batch.
+        For each batch, (b,) int64 item numbers.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(num_items, generator=generator)
@@ -28,5 +28,5 @@ def epoch_batches(num_items: int, batch_size: int, seed: int, epoch: int, length
 
 
 def batches_by_length(lengths: Tensor, batch_size: int) -> list[Tensor]:
-    """Batches over all items, longest first (so that too little memory shows at once). Args: lengths (n,)."""
+    """Batches over all items, longest first, so that a lack of memory shows at once. Args: lengths (n,)."""
     return list(lengths.argsort(descending=True, stable=True).split(batch_size))

@@ -1,4 +1,4 @@
-"""What a training can be told. Without torch, so that a config is composed before that is imported."""
+"""Settings of a training. Does not import torch, so that configs compose quickly."""
 
 import math
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ class TrainingConfig:
 
     Attributes:
         epochs: passes over the training data.
-        batch_size: items in a step.
-        micro_batch_size: items that go through the model at a time, where memory holds no more: their gradients are added up to
-            that of the whole batch. Null for all of them.
+        batch_size: items per step.
+        micro_batch_size: items per forward pass, to save memory; gradients are accumulated over the batch. Null for the whole
+            batch.
         learning_rate: the peak after warm-up.
         weight_decay: not applied to biases and layer norms.
-        warmup_fraction: the share of steps over which the learning rates grow from 0; then they fall.
-        max_grad_norm: gradients are scaled down to this norm.
+        warmup_fraction: the share of steps in which the learning rates rise from 0; then they fall.
+        max_grad_norm: gradients are clipped to this norm.
         precision: `fp32`, or `bf16` for mixed precision.
         checkpoint_steps: steps between checkpoints inside an epoch; there is always one at its end.
     """
@@ -36,7 +36,7 @@ class TrainingConfig:
     checkpoint_steps: int | None = None
 
     def check(self) -> None:
-        """Raise InputError for values that no training can have."""
+        """Raise InputError for invalid values."""
         for name in ("epochs", "batch_size", "learning_rate", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"training.{name} must be positive and finite, not {getattr(self, name)}.")

@@ -1,4 +1,4 @@
-"""What every step of a training ends in, whatever its gradient was added up from; and what processes ask each other."""
+"""The optimizer step of every training, and a flag shared by all processes."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -21,18 +21,18 @@ def make_step(
     place: str,
     setting: str,
 ) -> float:
-    """Move parameters along their gradients, scaled down to a norm, and forget the gradients.
+    """Clip the gradients, step optimizers and schedules, and reset the gradients.
 
     Args:
-        steppers: optimizers, and schedules of their learning rates, in the order of their steps.
-        loss: of the whole step, in all processes.
-        place, setting: which step it is, and the learning rate that may be too high, for people.
+        steppers: optimizers and learning-rate schedules, in the order to call them.
+        loss: of the whole step, over all processes.
+        place, setting: for the error: which step this is, and the learning rate that may be too high.
 
     Returns:
-        The norm of the gradient before it was scaled.
+        The norm of the gradient before clipping.
 
     Raises:
-        InputError: if the loss or the gradient is not finite; nothing was moved then.
+        InputError: if the loss or the gradient is not finite; the parameters are unchanged then.
     """
     _refuse_not_finite("loss", loss, place, setting)
     norm = float(accelerator.clip_grad_norm_(parameters, max_grad_norm))
@@ -46,7 +46,7 @@ def make_step(
 
 
 def anywhere(accelerator: Accelerator, here: bool) -> bool:
-    """Whether something is the case in any of the processes."""
+    """Whether `here` is true in any process."""
     if accelerator.num_processes == 1:
         return here
     return bool(accelerator.reduce(torch.tensor(float(here), device=accelerator.device), "sum") > 0)

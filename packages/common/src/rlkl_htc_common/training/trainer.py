@@ -1,4 +1,4 @@
-"""The training loop: warm-up and decay, checkpoints and resume, one process or several (torchrun); by default AdamW."""
+"""The training loop: warm-up and decay, checkpoints and resume, one or several processes (torchrun); AdamW by default."""
 
 import logging
 import math
@@ -29,16 +29,16 @@ from rlkl_htc_common.training.step import anywhere, make_step
 log = logging.getLogger(__name__)
 
 NO_DECAY = ("bias", "LayerNorm.weight")
-LARGE = 50_000_000  # parameters from which on a model is trained on a GPU
-# Why a run cannot be gone on with, by key of its config (`rlkl_htc_common.runs.directory.RunDirectory`).
+LARGE = 50_000_000  # parameters; larger models need a GPU
+# Why a run cannot be continued, by key of its config (`rlkl_htc_common.runs.directory.RunDirectory`).
 FIXED = {
-    "training.epochs": "the learning rate falls over all epochs, so that a training of fewer is not the beginning of one of "
-    "more, which has to be trained anew"
+    "training.epochs": "the learning rate falls over all epochs, so a shorter training cannot be continued; the longer one "
+    "must be trained anew"
 }
 
 
 def make_accelerator(precision: str = "fp32") -> Accelerator:
-    """An Accelerator for what this machine has, CUDA if there is any, else the CPU, and for the processes that were started."""
+    """An Accelerator on CUDA if available, else on the CPU, for one or several processes."""
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # others wait while one process encodes all texts
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
@@ -46,21 +46,21 @@ def make_accelerator(precision: str = "fp32") -> Accelerator:
         kwargs_handlers=[patient],
     )
     if not accelerator.is_main_process:
-        logging.disable(logging.WARNING)  # one process speaks
+        logging.disable(logging.WARNING)  # only the main process logs
     return accelerator
 
 
 def warn_without_gpu(what: str, takes: str, instead: str) -> None:
-    """Warn of what is sized for a GPU where there is none, before it begins.
+    """Warn before GPU-sized work starts on a machine without a GPU.
 
-    Args: what: is to be done; takes: how long on a CPU; instead: what else could be.
+    Args: what: the work; takes: its time on a CPU; instead: an alternative.
     """
     if not torch.cuda.is_available() and os.environ.get("RANK", "0") == "0":
         log.warning("no CUDA device was found: %s is sized for a GPU and takes %s on a CPU; %s.", what, takes, instead)
 
 
 def refuse_several_processes() -> None:
-    """Raise InputError under torchrun, for what one process does."""
+    """Raise InputError under torchrun, for work that runs in one process."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("several processes were started for this, which is done by one; start it without torchrun.")
 
@@ -68,7 +68,7 @@ def refuse_several_processes() -> None:
 def parameter_groups(
     model: nn.Module, learning_rate: float, weight_decay: float, encoder_learning_rate: float | None = None
 ) -> list[dict[str, object]]:
-    """The trainable parameters by learning rate (parameters under `encoder.` may have their own) and by weight decay."""
+    """Group trainable parameters by learning rate (`encoder.*` may have its own) and by weight decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -85,12 +85,12 @@ def parameter_groups(
 
 @dataclass
 class TrainingData:
-    """What the loop draws the batches of an epoch from.
+    """The training data of one epoch.
 
     Attributes:
         size: the number of items.
-        lengths: (size,) the length of each item, for bucketing; None if all are alike.
-        collate: from item numbers (b,) to what `loss` takes.
+        lengths: (size,) the length of each item, for bucketing; None if all have the same.
+        collate: from item numbers (b,) to the model's input and the targets of `loss`.
     """
 
     size: int
@@ -99,32 +99,32 @@ class TrainingData:
 
 
 def linear(progress: float) -> float:
-    """A decay of the learning rate to 0. Args: progress: from 0 to 1, after the warm-up."""
+    """Linear decay of the learning rate to 0. Args: progress: from 0 to 1, after the warm-up."""
     return 1 - progress
 
 
 def cosine(progress: float, final: float = 0.1) -> float:
-    """A decay along half a cosine. Args: progress: from 0 to 1; final: what it ends at, relative to the peak."""
+    """Decay along half a cosine. Args: progress: from 0 to 1; final: the last value, relative to the peak."""
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class Trainer:
-    """Trains one model, after `resume` from where its checkpoints end.
+    """Trains one model; call `resume` first to continue from its last checkpoint.
 
     Args:
         model: called with the first element of a collated batch.
-        data: from the number of an epoch to what it trains on; every epoch has as many items.
-        loss: of the model's output and the second element of the batch, a mean over the items.
-        config: how.
+        data: from an epoch's number to its data; every epoch has the same number of items.
+        loss: of the model's output and the second element of the batch; a mean over the items.
+        config: the settings.
         seed: determines the order of batches and every random number of the loop.
-        accelerator: device, precision and processes. Each of several processes takes its share of every batch, so that the
-            steps are those of one process.
+        accelerator: device, precision and processes. Several processes split every batch, so that the steps are those of one
+            process.
         checkpoints: where to save and resume; the main process saves.
-        evaluate: scores the model after each epoch, in every process; the keys are logged as they are.
-        select: keep the weights of the epoch that scores highest on this key; None keeps the last.
-        patience: stop after so many epochs without a better score; None to go on to the end.
-        optimizers: what makes the steps; None for AdamW on `parameter_groups`.
-        decay: of the learning rates, from progress after the warm-up to a factor.
+        evaluate: scores the model after each epoch, in every process; the keys are the logged names.
+        select: keep the weights of the epoch with the highest score on this key; None keeps the last.
+        patience: stop after this many epochs without a better score; None: never.
+        optimizers: None for AdamW on `parameter_groups`.
+        decay: from progress after the warm-up (0 to 1) to a factor of the learning rates.
         progress: show a progress bar.
     """
 
@@ -149,7 +149,7 @@ class Trainer:
         if patience and select is None:
             raise InputError("training.patience needs a score that epochs are selected by; set select, or patience=null.")
         self.patience = patience
-        set_seed(seed + accelerator.process_index)  # every process drops out other features
+        set_seed(seed + accelerator.process_index)  # every process has its own dropout
         self.model, self.loss, self.config = model, loss, config
         self.data = lru_cache(maxsize=1)(data)
         self.seed, self.accelerator, self.checkpoints = seed, accelerator, checkpoints
@@ -172,24 +172,24 @@ class Trainer:
         return max(0.0, decay((step - warmup) / max(1, self.total_steps - warmup)))
 
     def resume(self) -> int | None:
-        """Load the last checkpoint. Returns: its step; None for a fresh start."""
+        """Load the last checkpoint. Returns: its step; None if there is none."""
         self.model.to(self.accelerator.device)
         return self.step if self._resume() else None
 
     def fit(self, tracker: Tracker | None) -> dict[str, float]:
-        """Train to the end; the model is left with its best (or last) weights.
+        """Train to the end. The model then has its best (or last) weights.
 
         Args:
-            tracker: for the metrics, None where another process has it.
+            tracker: for the metrics; None in processes other than the main one.
 
         Returns:
-            The scores of the epoch that was kept, with `epoch`.
+            The scores of the best (or last) epoch, with `epoch`.
 
         Raises:
-            InputError: if the loss or its gradient is not finite: the last checkpoint stays.
+            InputError: if the loss or its gradient is not finite; the last checkpoint stays.
             KeyboardInterrupt: after an interruption, once a checkpoint of the current step is saved.
 
-        A training that is continued comes to the same numbers with one process; several draw other random numbers then.
+        A continued training gives the same numbers with one process; with several, the random numbers differ.
         """
         self._trained, *self._steppers = self.accelerator.prepare(self.model.to(self.accelerator.device), *self.optimizers)
         with (
@@ -212,7 +212,7 @@ class Trainer:
                 self._save()
                 if anywhere(self.accelerator, interrupted.is_set()):
                     raise KeyboardInterrupt
-        self.accelerator.unwrap_model(self._trained, keep_fp32_wrapper=False)  # from here on it computes in fp32
+        self.accelerator.unwrap_model(self._trained, keep_fp32_wrapper=False)  # from here on in fp32
         self.checkpoints.load_best(self.best_step, self.model, self.accelerator.device)
         return self.kept
 
@@ -231,11 +231,11 @@ class Trainer:
                 self._save()
 
     def _train_step(self, data: TrainingData, batch: Tensor) -> None:
-        """One step on a batch (b,) of item numbers, of which this process takes its share."""
+        """One step on a batch (b,) of item numbers; this process takes its share."""
         processes = self.accelerator.num_processes
         mine = batch[self.accelerator.process_index :: processes]
         items = len(mine)
-        if not items:  # the last batch of an epoch may be smaller than the number of processes: take part, with no weight
+        if not items:  # the last batch may be smaller than the number of processes: take part with weight 0
             mine = batch[:1]
         value = torch.zeros((), device=self.accelerator.device)
         parts = mine.split(self.config.micro_batch_size or len(mine))
@@ -288,7 +288,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> bool:
-        with self.accelerator.main_process_first():  # which removes a damaged one
+        with self.accelerator.main_process_first():  # the main process removes a damaged checkpoint
             state = self.checkpoints.load_last(self.model, self.accelerator.device)
         if state is None:
             return False
@@ -299,7 +299,7 @@ class Trainer:
                 optimizer.load_state_dict(saved)
             for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
                 schedule.load_state_dict(saved)
-        if self.accelerator.num_processes > 1:  # the random numbers that were saved are those of the main process
+        if self.accelerator.num_processes > 1:  # only the main process's random state was saved
             set_seed(self.seed + self.accelerator.process_index + 1000 * self.step)
         log.info("continuing from step %d of %d", self.step, self.total_steps)
         return True

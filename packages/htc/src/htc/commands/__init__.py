@@ -1,1 +1,1 @@
-"""The commands htc-train, htc-evaluate and htc-predict, and the reproduction of the paper."""
+"""The commands htc-train, htc-evaluate, htc-predict and htc-reproduce."""

@@ -1,10 +1,10 @@
-"""htc-evaluate: score a trained model on a split of a dataset, with 95% bootstrap intervals over documents for hF1.
+"""htc-evaluate: score a trained model on a split of a dataset. hF1 has 95% bootstrap intervals over documents.
 
 htc-evaluate model=runs/htc/icd10cm/.../model
 htc-evaluate model=... dataset=custom dataset.dir=my/documents split=dev output=scores.json
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
+if __name__ == "__main__":  # before the slow imports
     from htc.commands import scripts
 
     scripts.evaluate()
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
-    """Score a saved model. Returns: `{split: scores}` as in a run's result.json, and where it comes from.
+    """Score a saved model. Returns: `{split: scores}` as in a run's result.json, with model and dataset.
 
     Raises:
         InputError: if the dataset's hierarchy is not the model's, or the output file exists.
@@ -77,7 +77,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _refuse_seen(model: SavedModel, dataset: Dataset, split: str) -> None:
-    """Refuse a split that was drawn otherwise than for the training, if it holds documents that the model was trained on."""
+    """Raise InputError if the split was drawn with other settings than in training and holds training documents."""
     if split == "train" or torch.equal(dataset.text_hashes("train"), model.seen):
         return
     seen = int(torch.isin(dataset.text_hashes(split), model.seen).sum())

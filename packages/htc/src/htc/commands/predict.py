@@ -1,16 +1,16 @@
 """htc-predict: label texts with a trained model.
 
     htc-predict text="Broken left wrist after a fall on the ice"
-    htc-predict input=reports.txt format=jsonl > labels.jsonl          one text a line
-    htc-predict input=reports.csv text_column=body format=csv          a table, or JSON with "text": all that htc-train reads
+    htc-predict input=reports.txt format=jsonl > labels.jsonl          one text per line
+    htc-predict input=reports.csv text_column=body format=csv          a table, or JSON with "text": all formats of htc-train
     some-command | htc-predict model=runs/htc/icd10cm/.../model
-    htc-predict input_format=csv < reports.csv                         what standard input holds, if not one text a line
+    htc-predict input_format=csv < reports.csv                         the format of standard input, if not one text per line
 
-Without `model`, the model that was trained last under `runs` is used; without `decoder`, the inference rule that suits it: one
-path to a leaf, or one that may end above, or several, as its training documents had them.
+Without `model`, the last trained model under `runs` is used. Without `decoder`, the inference rule follows the training
+documents: one path to a leaf, one path ending anywhere, or several paths.
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
+if __name__ == "__main__":  # before the slow imports
     from htc.commands import scripts
 
     scripts.predict()
@@ -46,7 +46,7 @@ CSV_COLUMNS = ("text", "labels", "probability")
 def predict(model: SavedModel, texts: list[str], decoder: str) -> Iterator[dict[str, Any]]:
     """Label texts.
 
-    Yields for each text `text` and `labels`: coherent paths, each a list of `{"label", "probability"}` from the top down.
+    Yields `text` and `labels` for each text: coherent paths, each a list of `{"label", "probability"}` from the top down.
     """
     probabilities = model.probabilities(model.encoder.embed(texts))
     sets = model.hierarchy.close(decode(decoder, probabilities, model.hierarchy, model.tuned_threshold))
@@ -61,7 +61,7 @@ def _labelled_paths(hierarchy: Hierarchy, probabilities: Tensor, nodes: Tensor) 
 
 
 def last_model(runs: str | Path) -> Path:
-    """The model folder written last under `runs/htc`. Raises InputError where there is none."""
+    """The newest model folder under `runs/htc`. Raises InputError if there is none."""
     found = sorted(Path(runs).glob("htc/*/*/model/config.json"), key=lambda file: file.stat().st_mtime)
     if not found:
         raise InputError(f"no trained model under {runs}/htc; run htc-train or make reproduce-htc first, or give model=FOLDER.")
@@ -69,13 +69,13 @@ def last_model(runs: str | Path) -> Path:
 
 
 def read_texts(config: PredictConfig, column: str = "text") -> Iterator[str]:
-    """The texts to label: from `text`, from the file `input`, or else from standard input (`htc.datasets.texts`).
+    """The texts to label: `text`, or the file `input`, or standard input (`htc.datasets.texts`).
 
     Args:
-        column: the column of the texts of a table, where the config names none.
+        column: the text column of a table, if the config names none.
 
     Raises:
-        InputError: naming the line of what cannot be read, or of an empty text; for a format that is none of those.
+        InputError: with the line, for an unreadable or empty text; for an unknown format.
     """
     named = None if config.input_format is None else format_named(config.input_format)
     if config.text is not None:
@@ -107,7 +107,7 @@ def _texts_of(file: str | None, form: str, column: str, sure: bool) -> Iterator[
 
 
 def as_text(prediction: dict[str, Any]) -> str:
-    """A prediction for people: the text, and under it each path with its probabilities."""
+    """A prediction as readable text: the text, then each path with its probabilities."""
     lines = [printable(prediction["text"], keep="\t")]
     for path in prediction["labels"]:
         for depth, step in enumerate(path):
@@ -118,7 +118,7 @@ def as_text(prediction: dict[str, Any]) -> str:
 
 
 def as_csv(prediction: dict[str, Any]) -> str:
-    """A prediction as one row of CSV_COLUMNS: the text, its paths, and the probabilities of the labels that these end at."""
+    """A prediction as one row of CSV_COLUMNS: the text, its paths, and the probability of the last label of each path."""
     paths = (PATH_SEPARATOR.join(step["label"] for step in path) for path in prediction["labels"])
     ends = (str(path[-1]["probability"]) for path in prediction["labels"])
     return csv_line([prediction["text"], "; ".join(paths), "; ".join(ends)])

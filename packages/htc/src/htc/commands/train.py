@@ -164,7 +164,7 @@ def _train(
     progress: bool,
 ) -> dict[str, Any]:
     log.info("%s", dataset.describe())
-    run.tell_what_is_not_continued()
+    run.log_runs_not_continued()
     encoder = load_encoder(config.encoder)
     with accelerator.main_process_first():  # which computes features for all
         inputs = make_inputs(config, encoder, dataset.texts)

@@ -1,4 +1,4 @@
-"""The Blurb Genre Collection as its authors publish it: books between tags, and the hierarchy as lines of parent and child.
+"""The Blurb Genre Collection in its authors' format: books between tags, and the hierarchy as lines of parent and child.
 
     <book date="..." xml:lang="en">
     <title>...</title>
@@ -6,7 +6,7 @@
     <metadata><topics><d0>Fiction</d0><d1>Mystery &amp; Suspense</d1>...</topics>...</metadata>
     </book>
 
-It is no XML: ampersands stand by themselves in it, and so do angle brackets. The text of a document is its blurb.
+It is not XML: it has unescaped ampersands and angle brackets. The text of a document is its blurb.
 
 Source: Aly, Remus and Biemann, "Hierarchical Multi-label Classification of Text with Capsule Networks", ACL SRW 2019.
 """
@@ -37,7 +37,7 @@ TOPIC = re.compile(r"<d(\d+)>(.*?)</d\1>", re.DOTALL)
 
 
 def load_bgc(folder: Path) -> Dataset:
-    """Read the three files of books and hierarchy.txt. Raises InputError with file and line."""
+    """Read the three book files and hierarchy.txt. Raises InputError with file and line."""
     hierarchy = Hierarchy.from_pairs(_pairs(folder / HIERARCHY_FILE))
     documents: list[Document] = []
     splits: dict[str, torch.Tensor] = {}

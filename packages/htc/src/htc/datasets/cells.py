@@ -1,4 +1,4 @@
-"""Cells of a CSV or TSV file, with the lines where they stand."""
+"""Cells of a CSV or TSV file, with their lines."""
 
 import csv
 import io
@@ -11,10 +11,10 @@ from itertools import pairwise
 from htc.labels.names import clean
 from rlkl_htc_common.errors import InputError
 
-SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n]*?)"?(?:\r\n?|\n|$)', re.IGNORECASE)  # Excel's way to say what separates cells
-FEW = 10  # rows, of which no more is said
-MISSING = ("nan", "NaN", "NaT", "<NA>")  # as NumPy and pandas write what is missing
-UNNAMED = re.compile(r"(Unnamed: \d+(\.\d+)?)?")  # pandas names so what has no name
+SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n]*?)"?(?:\r\n?|\n|$)', re.IGNORECASE)  # Excel's line that names the separator
+FEW = 10  # with fewer rows, columns are not judged
+MISSING = ("nan", "NaN", "NaT", "<NA>")  # missing values as NumPy and pandas write them
+UNNAMED = re.compile(r"(Unnamed: \d+(\.\d+)?)?")  # pandas' name for a column without one
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,11 @@ class Cells:
     """A table as read.
 
     Attributes:
-        source: the file, or what it is called in errors.
-        delimiter: what separates cells.
-        line: where the header ends.
-        header: the names of the columns, read as `htc.labels.names` reads names: some may be empty, or be there twice.
-        rows: for each row that is not blank the line where it ends, and its cells, stripped; fewer than columns where the row
-            is short.
+        source: the name of the file in errors.
+        delimiter: the separator of cells.
+        line: the last line of the header.
+        header: the column names, cleaned as in `htc.labels.names`; some may be empty or occur twice.
+        rows: for each row that is not blank, its last line and its stripped cells; a short row has fewer cells than columns.
     """
 
     source: str
@@ -37,7 +36,7 @@ class Cells:
     rows: list[tuple[int, list[str]]]
 
     def column(self, name: str, key: str) -> int:
-        """The number of a column. Args: key: the option that names it. Raises InputError if not one column is called so."""
+        """The index of a column. Args: key: the option that names it. Raises InputError unless exactly one has the name."""
         place, wanted = f"{self.source}:{self.line}", clean(name)
         if self.header.count(wanted) == 1:
             return self.header.index(wanted)
@@ -50,13 +49,13 @@ class Cells:
         raise InputError(f"{place}: there is no column {name!r} ({key}){hint}")
 
     def other_columns(self, taken: Sequence[int]) -> list[int]:
-        """All columns with names but those that are taken.
+        """All columns with names, except those that are taken.
 
-        Columns without a name are passed over where they are empty (a separator at the end of each line) or an index: they
-        number the rows, or name each otherwise. Any other may be meant.
+        A column without a name is skipped if it is empty (a separator at the end of each line) or an index (numbers, or a
+        different value in each row). Any other may be a label column.
 
         Raises:
-            InputError: for a column without a name that may be meant, or two of one name.
+            InputError: for a column without a name that may be a label column, or for two columns with one name.
         """
         others = [i for i in range(len(self.header)) if i not in taken]
         named = [i for i in others if not UNNAMED.fullmatch(self.header[i])]
@@ -77,11 +76,11 @@ class Cells:
         if len(numbers) < len(found):
             return len(set(found)) == len(found) >= FEW
         starts = [after for before, after in pairwise([-1, *numbers]) if after != before + 1]
-        counts_up = len(numbers) > FEW * len(starts) and not any(starts)  # once for each table that was put below another
+        counts_up = len(numbers) > FEW * len(starts) and not any(starts)  # several tables may be concatenated
         return counts_up or len(set(found)) == len(found)
 
     def text(self, line: int, cells: Sequence[str], column: int) -> str:
-        """The text of a row. Raises InputError for one that is empty, or is what pandas writes for one that is missing."""
+        """The text of a row. Raises InputError if it is empty, or a missing value as pandas writes it."""
         cell = cells[column]
         if cell and cell not in MISSING:
             return cell
@@ -89,23 +88,23 @@ class Cells:
         raise InputError(f"{self.source}:{line}: the text (column {self.header[column]!r}) {problem}.")
 
     def refuse_short_rows(self, columns: Sequence[int]) -> None:
-        """Raise InputError for a row that ends before one of these columns."""
+        """Raise InputError for a row that is too short for these columns."""
         for line, cells in self.rows:
             if len(cells) <= max(columns):
                 raise InputError(_ragged(f"{self.source}:{line}", cells, self.header, self.delimiter))
 
 
 def read_cells(content: str, source: str, tabs: bool = False) -> Cells:
-    """Take a table apart.
+    """Parse a table.
 
     Args:
-        content: its text; a first line `sep=;` may say what separates cells.
-        source: what to call it in errors.
-        tabs: whether tabs separate cells where no such line says otherwise; else commas or semicolons do, whichever the first
-            line has more of.
+        content: its text; a first line such as `sep=;` may name the separator.
+        source: its name in errors.
+        tabs: whether tabs are the default separator; else it is the comma or the semicolon, whichever is more frequent in the
+            first line.
 
     Raises:
-        InputError: with file and line, for an empty table or a malformed row, or one with more cells than columns.
+        InputError: with file and line, for an empty table, a malformed row, or a row with more cells than columns.
     """
     delimiter, content = _delimiter(content, source, tabs)
     lines = list(_rows(content, source, delimiter))
@@ -127,7 +126,7 @@ def _ragged(place: str, cells: list[str], header: list[str], delimiter: str) -> 
 
 
 def _delimiter(content: str, source: str, tabs: bool) -> tuple[str, str]:
-    """What separates cells, and the content without the line that says so."""
+    """The separator, and the content without the line that names it."""
     given = SEPARATOR_LINE.match(content)
     if given:
         delimiter = given[1] or ","

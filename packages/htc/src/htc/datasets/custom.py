@@ -1,4 +1,4 @@
-"""`custom`: the user's own documents, a folder with a taxonomy and JSON-lines files."""
+"""`custom`: your own documents, as a folder with a taxonomy and JSON-lines files."""
 
 import logging
 import re
@@ -32,12 +32,12 @@ def load_custom(
 
     Args:
         directory: the folder.
-        taxonomy: the taxonomy's file name; by default the one file that ends in `.taxonomy`.
-        train, dev, test: file names; by default the files whose names end in train, in dev, val or validation, in test.
-        dev_fraction, test_fraction: the shares drawn for a split that has no file: from the training file where there is one,
-            else from all documents of the folder together.
-        split_seed: the seed of that draw. Documents with the same text stay together.
-        name: what reports call the dataset; by default the folder's name.
+        taxonomy: the taxonomy's file name; default: the one file that ends in `.taxonomy`.
+        train, dev, test: file names; default: the files whose names end in train; dev, val or validation; test.
+        dev_fraction, test_fraction: the share of a split without a file; it is drawn from the training file if there is one,
+            else from all documents of the folder.
+        split_seed: the seed of this draw. Documents with the same text stay together.
+        name: the dataset's name in reports; default: the folder's name.
 
     Raises:
         InputError: with file and line.
@@ -69,7 +69,7 @@ def load_custom(
 def _assemble(
     read: dict[str, list[Document]], dev_fraction: float, test_fraction: float, seed: int
 ) -> tuple[list[Document], dict[str, torch.Tensor]]:
-    """All documents in one list, and the splits as positions in it; missing splits are drawn from train."""
+    """All documents in one list, and the splits as indices; missing splits are drawn from train."""
     documents: list[Document] = []
     splits: dict[str, torch.Tensor] = {}
     for split, part in read.items():

@@ -1,4 +1,4 @@
-"""`Dataset`, and how documents are drawn and dealt out to splits."""
+"""`Dataset`, and the drawing of documents and splits."""
 
 import hashlib
 import random
@@ -20,12 +20,12 @@ class Dataset:
     """Documents with their labels.
 
     Attributes:
-        name: what the documents are called in reports.
+        name: the name in reports.
         hierarchy: the label hierarchy, N nodes.
         texts: D texts.
         targets: (D, N) bool, closed under ancestors.
-        splits: `train`, `dev` and `test`, each the (n,) int64 numbers of its documents.
-        places: where each document stands, file:line, for messages; empty where documents come from no file.
+        splits: `train`, `dev` and `test`, each the (n,) int64 indices of its documents.
+        places: file:line of each document, for messages; empty if the documents come from no file.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Dataset:
     places: list[str] = field(default_factory=list)
 
     def cut(self, max_depth: int) -> "Dataset":
-        """The same documents with the labels down to a depth only. Raises InputError for a depth below 1."""
+        """The same documents with labels down to a depth only. Raises InputError for a depth below 1."""
         if max_depth < 1:
             raise InputError(f"dataset.max_depth must be at least 1, not {max_depth}.")
         kept = (self.hierarchy.depth <= max_depth).nonzero().squeeze(1)
@@ -46,7 +46,7 @@ class Dataset:
         return replace(self, hierarchy=upper, targets=self.targets[:, kept])
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the hierarchy, the texts, the labels and the splits."""
+        """A hash (16 hexadecimal digits) of hierarchy, texts, labels and splits."""
         digest = hashlib.sha256(self.hierarchy.fingerprint.encode())
         digest.update("\0".join(self.texts).encode("utf-8", "surrogatepass"))
         digest.update(self.targets.nonzero().numpy().tobytes())
@@ -55,17 +55,17 @@ class Dataset:
         return digest.hexdigest()[:16]
 
     def text_hashes(self, split: str) -> Tensor:
-        """One number for each text of a split, by which another draw of the splits can be told: (n,) int64."""
+        """A hash of each text of a split, to detect splits that were drawn differently: (n,) int64."""
         texts = (self.texts[i].encode("utf-8", "surrogatepass") for i in self.splits[split].tolist())
         return torch.tensor([int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True) for text in texts])
 
     def describe(self) -> str:
-        """One line for people: sizes of the splits and of the hierarchy."""
+        """One line with the sizes of the splits and of the hierarchy."""
         sizes = " / ".join(f"{len(self.splits[name]):,} {name}" for name in ("train", "dev", "test"))
         return f"{self.name}: {sizes} documents, {self.hierarchy}"
 
     def facts(self) -> dict[str, Any]:
-        """The same in numbers, for result files."""
+        """The same as numbers, for result files."""
         return {
             "name": self.name,
             **{split: len(documents) for split, documents in self.splits.items()},
@@ -78,15 +78,15 @@ class Dataset:
 
 
 def split_by_group(groups: Sequence[Hashable], dev: float, test: float, seed: int) -> dict[str, Tensor]:
-    """Deal documents out to train, dev and test so that no group straddles two splits.
+    """Draw train, dev and test so that no group is in two splits.
 
-    Groups are taken in an order drawn with the seed, first into test, then into dev, until each holds its share of the
-    documents; the rest is train.
+    Groups are taken in a random order, first for test, then for dev, until each has its share of the documents; the rest is
+    train.
 
     Args:
-        groups: for each document the group that it belongs to; all different for a plain random split.
+        groups: the group of each document; all different for a plain random split.
         dev, test: the shares of documents, each above 0, together below 1.
-        seed: the order of the groups.
+        seed: for the order of the groups.
 
     Raises:
         InputError: for shares that leave a split empty.

@@ -1,8 +1,8 @@
 """`icd10cm`: descriptions of diagnosis codes, classified into chapter > block > category of ICD-10-CM.
 
-The texts come from the package simple-icd-10-cm, which carries the classification, so nothing is downloaded. A document is a
-code: its description followed by its inclusion terms. Variants that differ only in the 7th character (encounter, stage, number
-of the foetus) are one document, that of the code above them.
+The texts come from the package simple-icd-10-cm, so nothing is downloaded. A document is a code: its description followed by
+its inclusion terms. Variants that differ only in the 7th character (encounter, stage, number of the foetus) are one document,
+that of their parent code.
 """
 
 import re
@@ -22,12 +22,12 @@ SIDES_AND_ENCOUNTERS = re.compile(
 def load_icd10cm(
     *, max_documents: int | None = None, dev_fraction: float = 0.1, test_fraction: float = 0.2, split_seed: int = 0
 ) -> Dataset:
-    """The dataset, with splits in which no two documents of different splits differ only in side or encounter.
+    """Load the dataset. Documents that differ only in side or encounter are in the same split.
 
     Args:
-        max_documents: keep this many documents, drawn by group; all by default.
+        max_documents: keep this many documents, drawn by group; default: all.
         dev_fraction, test_fraction: the shares of documents in dev and test.
-        split_seed: the draw of documents and of splits.
+        split_seed: the seed for drawing documents and splits.
     """
     paths, texts = _documents()
     groups = [near_duplicate_key(text) for text in texts]
@@ -44,10 +44,10 @@ def load_icd10cm(
 
 
 def near_duplicate_key(text: str) -> str:
-    """What two documents share that differ only in side or encounter.
+    """A key that is equal for documents that differ only in side or encounter.
 
-    The words of the description, without the inclusion terms after it, without words for the side of the body or the
-    encounter, without plural s, and without their order.
+    It holds the sorted words of the description, without inclusion terms, words for the side of the body or the encounter, and
+    plural s.
     """
     description = SIDES_AND_ENCOUNTERS.sub(" ", text.lower().partition("; ")[0])
     return " ".join(sorted(word.removesuffix("s") for word in re.findall(r"\w+", description)))

@@ -1,4 +1,4 @@
-"""JSON as people have it: a value a line, values over several lines, or an array, each value with the line where it begins."""
+"""JSON in common layouts: one value per line, values over several lines, or an array. Each value has its first line."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ WHITE = " \t\r\n"
 
 
 def json_values(content: str, source: str) -> Iterator[tuple[str, Any]]:
-    """The values in a text, with their places: the elements of an array where it is one, else those that follow one another.
+    """The values in a text, with their places: the elements of an array, or consecutive values.
 
     >>> list(json_values('{"a": 1}\\n{"a": 2}', "file"))
     [('file:1', {'a': 1}), ('file:2', {'a': 2})]
@@ -33,19 +33,19 @@ class _Reader:
         self.at, self._line, self._counted = 0, 1, 0
 
     def place(self) -> str:
-        """source:line of the position, which must not have gone back."""
+        """source:line of the position; it must not move back between calls."""
         self._line += self.content.count("\n", self._counted, self.at)
         self._counted = self.at
         return f"{self.source}:{self._line}"
 
     def skip(self) -> int:
-        """Go over white space. Returns: the position."""
+        """Skip white space. Returns: the position."""
         while self.at < len(self.content) and self.content[self.at] in WHITE:
             self.at += 1
         return self.at
 
     def elements(self) -> Iterator[tuple[str, Any]]:
-        """The elements of the array that begins here, after which there must be nothing; on one line they are numbered."""
+        """The elements of the array that begins here; nothing may follow it. Elements on one line are numbered."""
         last = opened = self.place()
         array, separator, number = f"the array that begins in line {self._line}", ",", 0
         self.at += 1
@@ -72,7 +72,7 @@ class _Reader:
         return self.content[self.at]
 
     def lines(self) -> Iterator[tuple[str, Any]]:
-        """The values that begin on a line each."""
+        """Values that each begin on a new line."""
         while self.skip() < len(self.content):
             place = self.place()
             line = self._rest_of_line()
@@ -97,7 +97,7 @@ class _Reader:
         return value
 
     def fail(self, problem: str) -> NoReturn:
-        """Raise InputError for what is at the current position, or at the end of the text for what is missing there."""
+        """Raise InputError with the current position, at most the end of the text."""
         self.at = min(self.at, len(self.content.rstrip(WHITE)))
         column = self.at - self.content.rfind("\n", 0, self.at)
         raise InputError(f"{self.place()}: malformed JSON: {problem} (column {column}).")
@@ -107,7 +107,7 @@ class _Reader:
         return self.content[self.at : len(self.content) if end < 0 else end]
 
     def _over_lines(self, place: str, of_line: json.JSONDecodeError) -> Any:
-        """The value that begins here and goes on below; where there is none, the error of this line or the one below."""
+        """The value that begins here and continues on later lines. Raises InputError with the line of the error."""
         in_line = InputError(f"{place}: malformed JSON: {of_line.msg} (column {of_line.colno}).")
         try:
             value, end = DECODER.raw_decode(self.content, self.at)

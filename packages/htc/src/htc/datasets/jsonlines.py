@@ -1,8 +1,8 @@
-"""The document format: JSON objects `{"token": ["text"], "label": [...]}`, one a line (JSON lines), or in one array.
+"""The document format: JSON objects `{"token": ["text"], "label": [...]}`, one per line (JSON lines) or in one array.
 
-- `token` is a text, or a list of texts that are joined with blanks; `text` or `doc_token` may stand in its place.
-- `label` is one path from a top label down, or a set of names, or a list of paths (`Hierarchy.resolve`); `doc_label` may
-  stand in its place.
+- `token` is a text, or a list of texts that are joined with blanks. Other names for it: `text`, `doc_token`.
+- `label` is one path from a top label down, a set of names, or a list of paths (`Hierarchy.resolve`). Another name for it:
+  `doc_label`.
 """
 
 import json
@@ -31,11 +31,11 @@ class Document:
 
 
 def read_documents(file: str | Path, hierarchy: Hierarchy) -> list[Document]:
-    """Read a file of documents, resolving their labels.
+    """Read a file of documents and resolve their labels.
 
     Raises:
-        InputError: with file and line, for a missing file, malformed JSON, a missing, empty or wrongly typed field, or a label
-            that is not in the hierarchy.
+        InputError: with file and line, for a missing file, malformed JSON, a missing, empty or wrongly typed field, or an
+            unknown label.
     """
     documents = []
     for place, record in read_records(Path(file)):
@@ -57,7 +57,7 @@ def targets_of(documents: list[Document], hierarchy: Hierarchy) -> Tensor:
 
 
 def read_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON objects in a file, one a line or in one array, each with its place `file:line`."""
+    """The JSON objects in a file, one per line or in one array, each with its place `file:line`."""
     for place, record in read_values(file):
         if not isinstance(record, dict):
             raise InputError(
@@ -67,7 +67,7 @@ def read_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def read_values(file: Path) -> Iterator[tuple[str, Any]]:
-    """The JSON values in a file, each with its place (`json_values`). Raises InputError for a file that has none."""
+    """The JSON values in a file, each with its place (`json_values`). Raises InputError if the file cannot be read."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -76,7 +76,7 @@ def read_values(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def document_text(record: dict[str, Any]) -> str:
-    """The text of a record. Raises InputError where there is none."""
+    """The text of a record. Raises InputError if there is none."""
     token = record.get("token", record.get("text", record.get("doc_token")))
     if token is None:
         lists = (key for key, value in record.items() if value and isinstance(value, list) and isinstance(value[0], dict))

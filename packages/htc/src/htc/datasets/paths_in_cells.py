@@ -1,6 +1,6 @@
-"""Label paths in one cell, `Arts > Music`: taking them apart, and telling them from labels that merely hold such a mark.
+"""Label paths in one cell, `Arts > Music`: split them, and distinguish them from labels that only contain such a mark.
 
-What speaks for paths is their structure. `Arts / Music` and `Arts / Film` share their beginning, `R&B / Soul` and
+The evidence for paths is their structure: `Arts / Music` and `Arts / Film` share their beginning, `R&B / Soul` and
 `Health / Fitness` do not.
 """
 
@@ -9,24 +9,24 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-LIST = re.compile(r"\[.*\]|[({].*['\",].*[)}]", re.DOTALL)  # a list, a set, a tuple or a dictionary, as Python writes it
-MOST = 20  # marks that are looked at
+LIST = re.compile(r"\[.*\]|[({].*['\",].*[)}]", re.DOTALL)  # a list, set, tuple or dictionary in Python's notation
+MOST = 20  # the number of marks to test
 HYPHENS = "-–—"
 COMMAS = ",،、，"
-NO_OTHER_USE = "\t\n>\\»›→⇒▶▸►❯"  # marks that labels hardly hold otherwise; nor any of two characters or more
-# Runs of marks, without those that are part of ordinary names; a lone hyphen counts between blanks only.
+NO_OTHER_USE = "\t\n>\\»›→⇒▶▸►❯"  # marks that labels rarely contain otherwise, as are all of two or more characters
+# Runs of marks, without those in ordinary names; a single hyphen counts only between blanks.
 MARKS = re.compile(r"(\s*)((?:[^\w\s()\[\]{}\"'’‘“”„&%$€£!?°…]|__)+)(\s*)|[\t\n,]")
 
 
 def split_cell(cell: str, separator: str) -> list[str]:
-    """The parts of a cell; separators at its beginning and end count for nothing.
+    """Split a cell; separators at its start and end are ignored.
 
     >>> split_cell("Arts > Music>Opera", " > ")
     ['Arts', 'Music', 'Opera']
     >>> split_cell("X-rays - CT", " - ")
     ['X-rays', 'CT']
 
-    White space around a separator does not matter, but around a hyphen or a word that is given with it.
+    White space around a separator does not matter, except around a hyphen or a word that is given with it.
     """
     parts = _pattern(separator).split(cell)
     while parts and not parts[0]:
@@ -45,7 +45,7 @@ def _pattern(separator: str) -> re.Pattern[str]:
 
 
 def separator_in(labels: Counter[str]) -> str | None:
-    """What separates the labels of a path, or several labels, in one cell; None if the cells are labels as they are.
+    """The separator of the labels in one cell (of a path, or several labels); None if each cell is one label.
 
     >>> separator_in(Counter({"Arts/Music": 9, "Arts/Film": 5, "Science/Physics": 7}))
     '/'
@@ -74,10 +74,10 @@ def _marks(label: str) -> set[str]:
 
 
 def _separates(mark: str, labels: Counter[str]) -> bool:
-    """Whether the labels with a mark look as if it took them apart.
+    """Whether a mark looks like a separator.
 
-    They do if most rows have it and labels share their first parts; if first parts are labels elsewhere; if parts come in
-    varying order, as those of lists do; and, of a mark that has no other use, if most rows have it.
+    It does if most rows have it and labels share their first parts; if first parts are labels elsewhere; if parts occur in
+    varying order, as in lists; or, for a mark without another use, if most rows have it.
     """
     marked = {label: split_cell(label, mark) for label in labels if mark.strip(" ") in label}
     marked = {label: each for label, each in marked.items() if len(each) > 1}
@@ -105,7 +105,7 @@ def _separates(mark: str, labels: Counter[str]) -> bool:
 
 
 def _may_be_labels(label: str, parts: Sequence[str], mark: str) -> bool:
-    """Whether the parts of a label may be labels; around a dot only words are, not the rest of a code or an abbreviation."""
+    """Whether the parts of a label may be labels; around a dot only words may, not parts of codes or abbreviations."""
     if mark in NO_OTHER_USE or len(mark.strip()) > 1:
         return all(parts)
     if mark == ".":
@@ -114,13 +114,13 @@ def _may_be_labels(label: str, parts: Sequence[str], mark: str) -> bool:
 
 
 def _without_common_beginning(paths: list[list[str]]) -> list[list[str]]:
-    """Without the parts that all begin with, `Root` say, or the protocol and host of addresses."""
+    """Remove the common beginning of all paths, e.g. `Root`, or the protocol and host of URLs."""
     common = len(list(takewhile(lambda column: len(set(column)) == 1, zip(*paths, strict=False))))
     return [path[common:] for path in paths]
 
 
 def mark_between_paths(paths: Iterable[Sequence[str]]) -> str | None:
-    """What separates several paths in one cell that were taken for one, as in `Arts`, `Music; Science`, `Physics`; or None."""
+    """The separator of several paths in one cell that were read as one (`Arts`, `Music; Science`, `Physics`); or None."""
     paths = list(paths)
     tops = {path[0] for path in paths}
     for mark in (";", "|", "\n", ","):

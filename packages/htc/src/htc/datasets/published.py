@@ -1,8 +1,7 @@
-"""The paper's datasets, `hwv`, `wos`, `rcv1` and `bgc`, from a folder of their files, with their official splits.
+"""The paper's datasets, `hwv`, `wos`, `rcv1` and `bgc`, from a folder with their files, with the official splits.
 
-hwv, wos and rcv1 are read in the layout of the public preprocessing: NAME_train.json, NAME_val.json, NAME_test.json (JSON
-lines, see `htc.datasets.jsonlines`) and NAME.taxonomy; bgc in that layout, too, or as its authors publish it
-(`htc.datasets.bgc`).
+The files have the layout of the public preprocessing: NAME_train.json, NAME_val.json, NAME_test.json (JSON lines, see
+`htc.datasets.jsonlines`) and NAME.taxonomy. bgc may also be in its authors' format (`htc.datasets.bgc`).
 """
 
 import logging
@@ -19,14 +18,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Published:
-    """What is known of a published dataset.
+    """Facts about a published dataset.
 
     Attributes:
-        title: its name in full.
-        source: where to get it, and under which licence.
-        documents: of train, dev and test.
-        nodes: of the hierarchy.
-        levels: nodes on each level.
+        title: its full name.
+        source: where to get it, and its licence.
+        documents: the sizes of train, dev and test.
+        nodes: the number of nodes in the hierarchy.
+        levels: the number of nodes on each level.
     """
 
     title: str
@@ -75,10 +74,10 @@ def load_published(name: str, directory: str | Path, max_depth: int | None = Non
     Args:
         name: one of `PUBLISHED`.
         directory: the folder with its files.
-        max_depth: cut the hierarchy, and with it the labels, below this depth.
+        max_depth: cut hierarchy and labels below this depth.
 
     Raises:
-        InputError: for a missing file, saying where to get the dataset, or one that cannot be read, with its line.
+        InputError: for a missing file, with the source of the dataset; or for an unreadable one, with the line.
     """
     known, folder = PUBLISHED[name], Path(directory)
     if name == "bgc" and (folder / TRAINING_FILE).exists():
@@ -98,7 +97,7 @@ def load_published(name: str, directory: str | Path, max_depth: int | None = Non
 
 
 def _compare(dataset: Dataset, known: Published) -> None:
-    """Warn of what is not as published."""
+    """Warn of differences from the published sizes."""
     found = {split: len(documents) for split, documents in dataset.splits.items()}
     expected = dict(zip(("train", "dev", "test"), known.documents, strict=True))
     for split, count in expected.items():

@@ -1,12 +1,13 @@
-"""`table`: the user's own documents from one CSV or TSV file, with a column for the text and one for each level of the labels.
+"""`table`: your own documents from one CSV or TSV file, with a column for the text and one for each level of the labels.
 
     text,area,topic
     The violin sings.,Arts,Music
     Heat flows.,Science,
 
-The hierarchy is that of the labels in the file. Cells at the end of a path may be empty: labels then end at an inner node.
+The hierarchy is built from the labels in the file. Cells at the end of a path may be empty: the path then ends at an inner
+node.
 
-The path may stand in one cell, too, and with `path_separator` several of them:
+A path may also be in one cell, and with `path_separator` several paths:
 
     text,category
     The violin sings.,Arts > Music
@@ -31,7 +32,7 @@ from rlkl_htc_common.errors import InputError
 
 log = logging.getLogger(__name__)
 
-MAY_BE_MISSING = ("NA", "N/A", "n/a", "#N/A", "None", "NULL", "null")  # as R, Excel, Python and SQL write it; or names
+MAY_BE_MISSING = ("NA", "N/A", "n/a", "#N/A", "None", "NULL", "null")  # missing values of R, Excel, Python and SQL; or names
 SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
 
 
@@ -52,17 +53,17 @@ def load_table(
     """Read a table.
 
     Args:
-        file: its name ends in .csv (cells separated by commas or semicolons) or .tsv (by tabs); the first line names the
-            columns. Only those that are used need names.
+        file: its name ends in .csv (separated by commas or semicolons) or .tsv (by tabs). The first line names the columns;
+            unused columns need no name.
         text: the column of the texts.
-        levels: the columns of the labels from the top level down; by default all others with names, in their order.
-        path: the column of the labels where one cell holds them all, from the top down; instead of `levels`.
-        separator: what stands between the labels of a path, white space around it apart. Without `path`, cells that look like
+        levels: the label columns from the top level down; default: all other columns with names, in order.
+        path: the label column if one cell holds the whole path, from the top down; instead of `levels`.
+        separator: the separator of the labels in a path; white space around it is ignored. Without `path`, cells that look like
             paths are refused; with None (or "") they are taken as labels.
-        path_separator: what stands between several paths in one cell; by default there is one.
-        split: the column that says train, dev (or val, validation) or test; by default splits are drawn.
-        dev_fraction, test_fraction, split_seed: of that draw. Rows with the same text stay together.
-        name: what reports call the dataset; by default the file's name.
+        path_separator: the separator of several paths in one cell; default: one path.
+        split: the column with train, dev (or val, validation) or test; default: splits are drawn.
+        dev_fraction, test_fraction, split_seed: for drawn splits. Rows with the same text stay together.
+        name: the dataset's name in reports; default: the file's name.
 
     Raises:
         InputError: with file and line.
@@ -117,7 +118,7 @@ def _refuse_twice(table: Cells, used: list[int]) -> None:
 
 
 def _paths_over_columns(table: Cells, columns: list[int], separator: str | None, chosen: bool) -> list[list[list[str]]]:
-    """The path of each row, whose labels have a column each. Args: chosen: whether the user named the columns."""
+    """The path of each row, with one column per label. Args: chosen: whether the user named the columns."""
     names = [table.header[i] for i in columns]
     paths = [_path(f"{table.source}:{line}", [cells[i] for i in columns], names) for line, cells in table.rows]
     if not chosen and len(columns) > 1 and len({path[0] for path in paths}) == len(paths) >= FEW:
@@ -133,7 +134,7 @@ def _paths_over_columns(table: Cells, columns: list[int], separator: str | None,
 
 
 def _refuse_missing(places: list[str], labels: list[list[list[str]]]) -> None:
-    """Refuse labels that are none, and warn of those that may be none. Args: labels: the paths of each row."""
+    """Raise InputError for missing values as labels; warn of labels that may be missing values. Args: labels: per row."""
     known = {label for paths in labels for path in paths for label in path}
     for missing in (each for each in MISSING if each in known):
         place = next(place for place, paths in zip(places, labels, strict=True) for path in paths if missing in path)
@@ -143,7 +144,7 @@ def _refuse_missing(places: list[str], labels: list[list[list[str]]]) -> None:
 
 
 def _refuse_lists(labels: Counter[str], table: Cells, name: str) -> None:
-    """Raise InputError for cells that are lists as Python or JSON writes them."""
+    """Raise InputError for cells that are lists in Python's or JSON's notation."""
     lists = [label for label in labels if LIST.fullmatch(label)]
     if sum(labels[label] for label in lists) * 2 > labels.total():
         raise InputError(
@@ -154,7 +155,7 @@ def _refuse_lists(labels: Counter[str], table: Cells, name: str) -> None:
 
 
 def _refuse_paths(table: Cells, column: int, name: str) -> None:
-    """Refuse labels that look like paths. Raises InputError with the options that read them, or take them as they are."""
+    """Raise InputError for labels that look like paths, with the options to read them as paths or as labels."""
     labels = Counter(cells[column] for _, cells in table.rows if cells[column])
     _refuse_lists(labels, table, name)
     whole = next((label for label in labels if PATH_SEPARATOR in label), None)
@@ -171,7 +172,7 @@ def _refuse_paths(table: Cells, column: int, name: str) -> None:
 
 
 def _paths_in_cells(table: Cells, column: int, separator: str | None, path_separator: str | None) -> list[list[list[str]]]:
-    """The paths of each row, that stand in one cell."""
+    """The paths of each row, from one cell."""
     name, several = table.header[column], path_separator or None
     if separator:
         _refuse_lists(Counter(cells[column] for _, cells in table.rows if cells[column]), table, name)
@@ -247,7 +248,7 @@ def _given_splits(file: Path, named: list[str]) -> dict[str, torch.Tensor]:
 
 
 def _option(key: str, value: str) -> str:
-    """An option as it is typed into a shell."""
+    """An option, quoted for a shell."""
     if not set(value).intersection("\n\t\r"):
         return shlex.quote(f"dataset.{key}={value}")
     escapes = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\t": "\\t", "\r": "\\r"})

@@ -1,4 +1,4 @@
-"""Texts to label, in every form in which documents to train on come: tables, JSON, and plain text with one text a line."""
+"""Texts to label, in the formats of training documents (tables, JSON) and as plain text with one text per line."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from htc.datasets.jsonlines import document_text
 from htc.labels.text_files import UTF16_MARKS, decoded, lines_of
 from rlkl_htc_common.errors import InputError
 
-NAMES = {"lines": "lines", "json": "json", "jsonl": "json", "csv": "csv", "tsv": "tsv"}  # as given -> the format
+NAMES = {"lines": "lines", "json": "json", "jsonl": "json", "csv": "csv", "tsv": "tsv"}  # option -> format
 ENDINGS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "lines", "": "lines"}
 READABLE = "tables (.csv, .tsv), JSON (.json, .jsonl) and plain text with one text a line (.txt)"
 COLUMN_NAME = re.compile(r"[^\W\d]([\w .-]{0,38}\w)?")
@@ -22,14 +22,14 @@ JSON_BEGINS = re.compile(r'\{\s*("|$)|\[\s*(["{\[]|$)')
 
 
 def format_named(name: str) -> str:
-    """The format that the option `input_format` names. Raises InputError for another."""
+    """The format for the option `input_format`. Raises InputError for an unknown one."""
     if name not in NAMES:
         raise InputError(f"input_format must be one of {', '.join(NAMES)}, not {name!r}.")
     return NAMES[name]
 
 
 def format_of(file: Path) -> str:
-    """The format of a file by its ending. Raises InputError for an ending that says none."""
+    """The format of a file by its ending. Raises InputError for an unknown ending."""
     ending = file.suffix.lower()
     if ending not in ENDINGS:
         raise InputError(
@@ -40,17 +40,17 @@ def format_of(file: Path) -> str:
 
 
 def texts_in(lines: Iterable[bytes], source: str, format: str, column: str, sure: bool) -> Iterator[str]:
-    """The texts in a file or a stream, in their order; plain lines are read as they come.
+    """The texts in a file or a stream, in order; plain lines are streamed.
 
     Args:
-        lines: its lines, with their ends.
-        source: what to call it in errors.
+        lines: its lines, with line ends.
+        source: its name in errors.
         format: lines, json, csv or tsv.
-        column: of tables, the column of the texts.
-        sure: whether the user said that it is this format; else what looks like a table or JSON is not taken for plain text.
+        column: the text column of a table.
+        sure: whether the user named the format; else plain text that looks like a table or JSON is refused.
 
     Raises:
-        InputError: naming the line, for what is no text, cannot be read in this format, or is an empty text.
+        InputError: with the line, for input that is not text or not in this format, and for an empty text.
     """
     if format == "lines":
         return _plain(lines, source, None if sure else column)
@@ -85,7 +85,7 @@ def _as_record(value: Any) -> dict[str, Any]:
 
 
 def _plain(lines: Iterable[bytes], source: str, column: str | None) -> Iterator[str]:
-    """Lines that are not blank. Args: column: looked for in the first ones, by which a table is told; None to look at none."""
+    """Lines that are not blank. Args: column: if the first lines contain it, this is a table; None: do not check."""
     texts = ((number, text) for number, line in _numbered(lines, source) if (text := line.strip()))
     head = list(islice(texts, 0 if column is None else 2))
     if head and column is not None:
@@ -99,13 +99,13 @@ def _plain(lines: Iterable[bytes], source: str, column: str | None) -> Iterator[
 
 
 def _numbered(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str]]:
-    """Lines as texts, with their numbers from 1."""
+    """Decoded lines, numbered from 1."""
     lines = iter(lines)
     first = next(lines, b"")
-    if first.startswith(UTF16_MARKS):  # whose lines end otherwise
+    if first.startswith(UTF16_MARKS):  # other line ends
         yield from enumerate(lines_of(decoded(first + b"".join(lines), source, "the text")), start=1)
         return
-    yield from enumerate(lines_of(decoded(first, source, "the line")), start=1)  # several where none ends in a line feed
+    yield from enumerate(lines_of(decoded(first, source, "the line")), start=1)  # several lines if the file has no line feed
     for number, line in enumerate(lines, start=2):
         try:
             text = line.decode("utf-8-sig")
@@ -117,7 +117,7 @@ def _numbered(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str]]:
 
 
 def _other_form(head: list[str], column: str) -> str | None:
-    """What the first lines look like if not like plain text. Args: head: one or two; column: how tables call their texts."""
+    """The format of the first lines if it is not plain text. Args: head: one or two lines; column: a table's text column."""
     first = head[0]
     if JSON_BEGINS.match(first):
         return "JSON"
@@ -145,7 +145,7 @@ def _other_form(head: list[str], column: str) -> str | None:
 
 
 def _are_rows(lines: list[str], mark: str) -> bool:
-    """Whether lines look like rows that end in a label or in a quoted text. Args: lines: without what is quoted."""
+    """Whether lines look like rows that end in a label or a quoted text. Args: lines: without quoted parts."""
     counts = {line.count(mark) for line in lines}
     if counts == {0} or len(counts) > 1 or any(f"{mark} " in line for line in lines):
         return False

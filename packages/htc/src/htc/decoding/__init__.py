@@ -1,7 +1,7 @@
 """Inference rules: from node probabilities (B, N) to predicted label sets (B, N), as pure functions.
 
-`rules` holds those of the paper and the common ones, which may be taken from here; `expected` those that are optimal for a
-metric; `single_path` more of them for one path a document.
+`rules` holds the rules of the paper and common ones, which can be imported from here; `expected` holds rules that are optimal
+for a metric; `single_path` holds more rules for one path per document.
 """
 
 from htc.decoding.rules import (

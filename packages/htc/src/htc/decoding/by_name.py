@@ -1,7 +1,7 @@
-"""Inference rules by name, as configs and `HierarchicalClassifier` ask for them, and the one that suits model and documents.
+"""Inference rules by name, for configs and `HierarchicalClassifier`, and the default rule for a model and its documents.
 
-A rule that is added to `ALL_RULES` is a choice of `htc-predict decoder=` and of the classifier for scikit-learn; every training
-is scored under it, and reports call it by its title.
+A rule in `ALL_RULES` is a choice of `htc-predict decoder=` and of the scikit-learn classifier. Every training is scored with
+it, and reports show its title.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from rlkl_htc_common.errors import InputError
 
 @dataclass(frozen=True)
 class NamedRule:
-    """An inference rule that can be asked for by name. It can be called as its function.
+    """An inference rule with a name. It can be called like its function.
 
     Attributes:
-        title: what reports call it.
-        decide: from probabilities (D, N) and hierarchy, and the threshold if it is `tuned`, to label sets (D, N) bool.
-        one_path: whether it is defined for the probabilities of one path only (`htc.losses.Objective.one_path`).
-        tuned: whether it takes a threshold that was tuned on other documents (`htc.decoding.tune_threshold`).
+        title: its name in reports.
+        decide: from probabilities (D, N) and hierarchy (and the threshold if `tuned`) to label sets (D, N) bool.
+        one_path: whether it needs the probabilities of one path (`htc.losses.Objective.one_path`).
+        tuned: whether it needs a threshold that was tuned on other documents (`htc.decoding.tune_threshold`).
     """
 
     title: str
@@ -32,9 +32,9 @@ class NamedRule:
     tuned: bool = False
 
     def __call__(self, probabilities: Scores, hierarchy: Hierarchy, tuned_threshold: float | None = None) -> Tensor:
-        """Apply the rule. Args: tuned_threshold: for rules that take one; the others leave it alone.
+        """Apply the rule. Args: tuned_threshold: for rules that need one; the others ignore it.
 
-        Raises: InputError: for a rule that takes a tuned threshold, without one.
+        Raises: InputError: if the rule needs a tuned threshold and there is none.
         """
         if not self.tuned:
             return self.decide(probabilities, hierarchy)
@@ -57,12 +57,12 @@ ALL_RULES: dict[str, NamedRule] = {
 
 
 def rules_for(one_path: bool) -> dict[str, NamedRule]:
-    """The rules that an objective's probabilities can be decoded with. Args: one_path: the objective's attribute."""
+    """The rules that can decode an objective's probabilities. Args: one_path: the objective's attribute."""
     return {name: rule for name, rule in ALL_RULES.items() if one_path or not rule.one_path}
 
 
 def check_rule(rule: str, one_path: bool) -> None:
-    """Raise InputError for a rule that is unknown, or not defined for the probabilities."""
+    """Raise InputError for a rule that is unknown or does not fit the probabilities."""
     if rule not in ALL_RULES:
         raise InputError(f"decoder must be one of {', '.join(ALL_RULES)}, not {rule!r}.")
     if rule not in rules_for(one_path):
@@ -73,7 +73,7 @@ def check_rule(rule: str, one_path: bool) -> None:
 
 
 def rule_for(one_path: bool, targets: Tensor, hierarchy: Hierarchy) -> str:
-    """The rule that suits an objective and the documents that it is for.
+    """The default rule for an objective and its documents.
 
     Args: one_path: the objective's attribute; targets (D, N) bool, closed. Returns: a name from `ALL_RULES`.
     """

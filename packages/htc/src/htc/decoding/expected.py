@@ -1,10 +1,10 @@
-"""Inference rules that are optimal for a metric, when the probabilities are right: exact, for one true path.
+"""Inference rules that are optimal for a metric if the probabilities are right: exact, for one true path in a tree.
 
-A document's true path ends somewhere: at a leaf, or, where the probabilities leave mass to it, at an inner node. Its end is at
-node n with probability P(n) minus that of n's children (`end_probabilities`); a tree is needed.
+A document's true path ends at a leaf, or at an inner node if the probabilities leave mass there. It ends at node n with
+probability P(n) minus the sum over n's children (`end_probabilities`).
 
-Only `expected_cost` may answer nothing, which stands for the root. The other rules never do: nothing has an hF of 0
-(`expected_hf`), no path ends at the root (`argmax_end`), and with no label is the lowest common ancestor higher (`crm`).
+Only `expected_cost` may predict the empty set, which means the root. For the other rules it is never better: its hF is 0
+(`expected_hf`), no path ends at the root (`argmax_end`), and its lowest common ancestor is the highest (`crm`).
 
 Notation for shapes: B documents, N nodes, H the height of the hierarchy.
 """
@@ -18,19 +18,19 @@ from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import Scores, as_scores
 from rlkl_htc_common.errors import InputError
 
-CELLS = 2**24  # of nodes by depth, at a time; bounds memory
-CANDIDATES = 64  # nodes that are tried first
-TIE = 1e-12  # a difference in expected hF, or in the expected cost relative to it, that is none
+CELLS = 2**24  # documents x nodes x depths at a time; limits memory
+CANDIDATES = 64  # nodes to try first
+TIE = 1e-12  # smaller differences in expected hF, or relative ones in expected cost, count as ties
 
 
 def end_probabilities(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
-    """The probability that a document's path ends at each node: its own less that of its children.
+    """The probability that a document's path ends at each node: P(node) minus the sum over its children.
 
     Args:
         probabilities: (B, N) coherent, of one path: the children of a node do not sum to more than the node.
 
     Returns:
-        (B, N), 0 where rounding would make it negative.
+        (B, N), clamped at 0 against rounding.
     """
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
     ends = probabilities.clone()
@@ -42,14 +42,14 @@ def end_probabilities(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
 def expected_hf(probabilities: Scores, hierarchy: Hierarchy, beta: float = 1.0) -> Tensor:
     """The set with the largest expected hF_beta of a document, over all sets closed under ancestors.
 
-    Of the sets of k nodes, the best one holds the k nodes with the largest
+    Among the sets of k nodes, the best one has the k nodes with the largest
 
-        delta_k(n) = sum over ends e at or below n of P(e ends it) (1 + beta^2) / (k + beta^2 depth(e)),
+        delta_k(n) = sum over ends e at or below n of P(path ends at e) (1 + beta^2) / (k + beta^2 depth(e)),
 
-    which never grows on the way down, so that the set is closed. The best k is found by trying them all, up to where even a set
-    that held every true label could not be better. The ends' depth is all that matters in the sum, and the most probable nodes
-    are all that matter for most documents: others are tried only where they could have come in. (Where nearly all nodes are as
-    probable as each other, large sets are best, and the time grows with the square of their number.)
+    which never grows on the way down, so the set is closed. All k are tried, up to a bound beyond which not even a set with
+    every true label could be better. Only the depth of an end matters in the sum, and for most documents only the most probable
+    nodes matter: other nodes are tried only if they could be in the set. (If nearly all nodes have similar probabilities, large
+    sets are best, and the time grows with the square of their size.)
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> probabilities = torch.tensor([[0.9, 0.1, 0.6, 0.3]])  # Arts, Science, Music, Film
@@ -94,10 +94,10 @@ def _best_sets(mass: Tensor, hierarchy: Hierarchy, beta2: float, candidates: int
 
     Args:
         mass: (B, N, H), see `_mass_by_depth`.
-        candidates: how many nodes of each document to choose from; not fewer than H.
+        candidates: the number of most probable nodes to choose from, per document; at least H.
 
     Returns:
-        (B, N) bool, and (B,) bool: whether no set with another node could be better.
+        (B, N) bool, and (B,) bool: whether the set is certainly the best over all nodes.
     """
     depths = torch.arange(1, hierarchy.max_depth + 1, device=mass.device).double()  # (H,)
     candidates = min(candidates, hierarchy.num_nodes)
@@ -106,13 +106,13 @@ def _best_sets(mass: Tensor, hierarchy: Hierarchy, beta2: float, candidates: int
     nodes = nodes[:, :candidates]  # (B, C)
     depth_of_end = mass[:, hierarchy.levels[0]].sum(1)  # (B, H)
     mass = mass.gather(1, nodes[:, :, None].expand(-1, -1, len(depths)))  # (B, C, H)
-    tie = TIE * hierarchy.depth.to(mass.device)[nodes]  # a parent comes before its only child, also after rounding
+    tie = TIE * hierarchy.depth.to(mass.device)[nodes]  # a parent comes before its only child, despite rounding
     best = mass.new_full((len(mass),), -1.0)
     chosen = torch.zeros(len(mass), hierarchy.num_nodes, dtype=torch.bool, device=mass.device)
     sure = torch.ones(len(mass), dtype=torch.bool, device=mass.device)
     for k in range(1, hierarchy.num_nodes + 1):
         weight = (1 + beta2) / (k + beta2 * depths)  # (H,)
-        # A set of k nodes shares at most min(k, depth) with a path: no larger k can beat this either, once k >= H.
+        # A set of k nodes shares at most min(k, depth) nodes with a path. For k >= H, no larger k can beat this bound.
         rows = (best < depth_of_end @ (weight * depths.clamp(max=k))).nonzero().squeeze(1)
         if k > candidates:
             sure[rows] = False
@@ -130,7 +130,7 @@ def _best_sets(mass: Tensor, hierarchy: Hierarchy, beta2: float, candidates: int
 
 
 def _mass_by_depth(ends: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """How much of the ends at or below each node is at each depth. Args: ends (B, N). Returns: (B, N, H)."""
+    """The probability of ends at or below each node, by depth of the end. Args: ends (B, N). Returns: (B, N, H)."""
     node, ancestor = hierarchy.ancestors.to(ends.device)
     cell = ancestor * hierarchy.max_depth + hierarchy.depth.to(ends.device)[node] - 1
     mass = ends.new_zeros(hierarchy.num_nodes * hierarchy.max_depth, len(ends))
@@ -139,7 +139,7 @@ def _mass_by_depth(ends: Tensor, hierarchy: Hierarchy) -> Tensor:
 
 
 def argmax_end(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
-    """The most probable whole path, ending anywhere: optimal for exact match. Where paths end at leaves, `argmax_leaf`.
+    """The most probable whole path, ending anywhere: optimal for exact match. If all paths end at leaves: `argmax_leaf`.
 
     Args: probabilities (B, N) coherent, of one path. Returns: (B, N) bool, one path each; ties go to the first node.
     """
@@ -149,10 +149,10 @@ def argmax_end(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
 
 
 def expected_cost(probabilities: Scores, hierarchy: Hierarchy, cost: Tensor) -> Tensor:
-    """The node whose prediction has the smallest expected cost, and everything above it; nothing, where the root is cheapest.
+    """The node with the smallest expected cost, and everything above it; the empty set if the root is cheapest.
 
-    Any node may be predicted, inner ones too, whatever cost their prediction has; `lca_heights` and
-    `htc.labels.distances.tree_distance_matrix` are two that are available.
+    Any node may be predicted, inner ones too. Two available costs are `lca_heights` and
+    `htc.labels.distances.tree_distance_matrix`.
 
     >>> from htc.labels.distances import tree_distance_matrix
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
@@ -166,16 +166,16 @@ def expected_cost(probabilities: Scores, hierarchy: Hierarchy, cost: Tensor) -> 
     Args:
         probabilities: (B, N) coherent, of one path.
         hierarchy: a tree.
-        cost: (N, N) or (N + 1, N) what it costs to predict a node (row) where the path ends at another (column); the row after
-            the last node is that of the root, of predicting nothing. Rows of infinity leave nodes out, those of all inner nodes
-            for example. Of N rows, the root's cost is known for the tree distance (in any unit), where it is the depth of the
-            end; with any other cost of N rows a node is always predicted.
+        cost: (N, N) or (N + 1, N): the cost of predicting a node (row) if the path ends at another (column). Row N + 1 is the
+            root, i.e. the empty set. Rows of infinity exclude nodes, for example all inner nodes. With N rows, the root's cost
+            is known only for the tree distance (in any unit): the depth of the end. With any other cost of N rows, a node is
+            always predicted.
 
     Returns:
-        (B, N) bool, one path each or nothing; ties go to the first node, and to the root last.
+        (B, N) bool, one path each or the empty set; ties go to the first node, and to the root last.
 
     Raises:
-        InputError: if the costs are not as many as needed, or no row has finite costs only.
+        InputError: if the shape is wrong, or no row has only finite costs.
     """
     cost = _with_root(torch.as_tensor(cost), hierarchy)
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
@@ -195,7 +195,7 @@ def expected_cost(probabilities: Scores, hierarchy: Hierarchy, cost: Tensor) -> 
 
 
 def _with_root(cost: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Costs with a row for the root, infinite where it is not known. Args: cost (N, N) or (N + 1, N). Returns: (N + 1, N)."""
+    """Costs with a row for the root, infinite if unknown. Args: cost (N, N) or (N + 1, N). Returns: (N + 1, N)."""
     nodes = hierarchy.num_nodes
     if cost.shape == (nodes + 1, nodes):
         return cost
@@ -213,8 +213,8 @@ def _with_root(cost: Tensor, hierarchy: Hierarchy) -> Tensor:
 def crm(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
     """Conditional risk minimisation: the leaf with the smallest expected height of the lowest common ancestor with the truth.
 
-    That height falls from the root's by one step for each node on the leaf's path that is on the truth's path too, from the
-    height of the parent to its own: so the expected fall is a sum along the path, and no matrix of costs is needed.
+    The height starts at the root's. Each node that the leaf's path shares with the true path lowers it from the height of the
+    parent to the height of the node. So the expected decrease is a sum along the path, and no cost matrix is needed.
 
     Args: probabilities (B, N) coherent, of one path; the hierarchy must be a tree. Returns: (B, N) bool, one path each.
 
@@ -228,7 +228,7 @@ def crm(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
 
 
 def lca_heights(hierarchy: Hierarchy) -> Tensor:
-    """(N, N) float32: the height of the lowest common ancestor of each two nodes, 0 for a leaf and itself; the root's is H.
+    """(N, N) float32: the height of the lowest common ancestor of each pair of nodes; 0 for a leaf with itself, H for the root.
 
     Raises:
         InputError: if the hierarchy is not a tree.

@@ -1,9 +1,9 @@
 """Inference rules: from node probabilities to predicted label sets, as pure functions `(B, N)` -> bool `(B, N)`.
 
-`threshold` is the multi-label rule and may give incoherent sets, unless the probabilities are repaired before
-(`cap_at_parents`, `raise_to_descendants`); `top_down_threshold` gives several paths, ending anywhere; `top_down_until` gives
-one path, ending anywhere; `top_down` and `argmax_leaf` give one path to a leaf. Those with a threshold give nothing where no
-label reaches it. `htc.decoding.expected` holds the rules that are optimal for a metric.
+`threshold` is the multi-label rule. Its sets may be incoherent, unless the probabilities are repaired first (`cap_at_parents`,
+`raise_to_descendants`). `top_down_threshold` gives several paths, ending anywhere; `top_down_until` gives one path, ending
+anywhere; `top_down` and `argmax_leaf` give one path to a leaf. Rules with a threshold give the empty set if no label reaches
+it. `htc.decoding.expected` holds rules that are optimal for a metric.
 
 >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science", "Physics"], ["Science", "Biology"]])
 >>> probabilities = torch.tensor([[0.5, 0.5, 0.4, 0.1, 0.2, 0.3]])  # Arts, Science, Music, Film, Physics, Biology
@@ -30,9 +30,9 @@ from rlkl_htc_common.errors import InputError
 
 
 def threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
-    """Every node whose probability reaches the threshold; at 0.5 optimal for the Hamming loss.
+    """Every node with a probability >= the threshold; at 0.5 optimal for the Hamming loss.
 
-    The public code of Plaud et al. takes those above it, see `above_threshold`.
+    The public code of Plaud et al. uses >, see `above_threshold`.
 
     Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, possibly empty, possibly incoherent.
     """
@@ -41,7 +41,7 @@ def threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -
 
 
 def above_threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
-    """Every node whose probability is above the threshold, as in the public code of Plaud et al.; see `threshold`.
+    """Every node with a probability > the threshold, as in the public code of Plaud et al.; see `threshold`.
 
     Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, possibly empty, possibly incoherent.
     """
@@ -50,7 +50,7 @@ def above_threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 
 
 
 def top_down(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
-    """From the root, go to the most probable child until a leaf is reached; ties go to the first node.
+    """From the root, go to the most probable child until a leaf; ties go to the first node.
 
     Args: probabilities (B, N). Returns: (B, N) bool, one leaf each and everything above it.
     """
@@ -60,15 +60,15 @@ def top_down(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
 def top_down_until(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
     """As `top_down`, but stop above the first node whose probability is below the threshold.
 
-    Only the children of where each document is are looked at, so that the cost does not grow with the number of nodes.
+    Only the children of each document's current node are read, so the cost does not grow with the number of nodes.
 
-    Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, one path each, or nothing where no top node reaches it.
+    Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, one path each, or empty if no top node reaches it.
     """
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
     children, starts = (index.to(probabilities.device) for index in hierarchy.children)
     chosen = torch.zeros_like(probabilities, dtype=torch.bool)
     document = torch.arange(len(probabilities), device=probabilities.device)
-    at = torch.full_like(document, hierarchy.num_nodes)  # the root, whose children come last
+    at = torch.full_like(document, hierarchy.num_nodes)  # the root; its children come last
     while len(document):
         row, position = spread(starts[at], starts[at + 1] - starts[at])
         score = probabilities[document[row], children[position]]
@@ -83,7 +83,7 @@ def top_down_until(probabilities: Scores, hierarchy: Hierarchy, value: float = 0
 
 
 def top_down_threshold(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
-    """Every node that reaches the threshold along with all that is above it: several paths, ending anywhere.
+    """Every node that reaches the threshold together with all its ancestors: several paths, ending anywhere.
 
     Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool, coherent.
     """
@@ -91,7 +91,7 @@ def top_down_threshold(probabilities: Scores, hierarchy: Hierarchy, value: float
 
 
 def cap_at_parents(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
-    """A coherence repair: no node may be more probable than one of its parents. Args: probabilities (B, N). Returns: (B, N)."""
+    """Coherence repair: lower each node to the probability of its parents. Args: probabilities (B, N). Returns: (B, N)."""
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
     out = probabilities.T.clone(memory_format=torch.contiguous_format)  # (N, B)
     for parent, child in hierarchy.edges_by_level(probabilities.device):
@@ -100,7 +100,7 @@ def cap_at_parents(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
 
 
 def raise_to_descendants(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
-    """A coherence repair: no node may be less probable than something below it. Args: probabilities (B, N). Returns: (B, N)."""
+    """Coherence repair: raise each node to the largest probability below it. Args: probabilities (B, N). Returns: (B, N)."""
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
     return hierarchy.max_over_descendants(probabilities)
 
@@ -119,11 +119,10 @@ def argmax_leaf(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
 def tune_threshold(probabilities: Scores, targets: LabelSets, hierarchy: Hierarchy) -> float:
     """The threshold with the highest micro hierarchical F1 on held-out documents, exactly.
 
-    A node is in the ancestor-closed prediction at a threshold if it or something below it reaches it; so the curve over all
-    thresholds is the curve over the sorted values of `max_over_descendants`. With T true labels, predicting k gives at most
-    2T / (k + T), so only as many of the highest values are sorted as could still beat the best F1 of a few thresholds. Of
-    equally good thresholds the highest is taken, put half-way to the next lower score, so that it does not sit on one
-    document's score.
+    A node is in the ancestor-closed prediction if it or a descendant reaches the threshold. So the curve over all thresholds is
+    the curve over the sorted values of `max_over_descendants`. With T true labels, k predictions have an F1 of at most
+    2T / (k + T); so only those highest values are sorted that could still beat the best F1 of a few thresholds. Of equally good
+    thresholds the highest is taken, half-way to the next lower score, so that it does not equal one document's score.
 
     Args: probabilities (D, N); targets: the label sets of D documents. Returns: the threshold.
 
@@ -143,11 +142,11 @@ def tune_threshold(probabilities: Scores, targets: LabelSets, hierarchy: Hierarc
     best = int(torch.where(last_of_its_value, f1, -1.0).argmax())
     below = scores[best + 1] if best + 1 < most else scores.new_zeros(())
     between = (scores[best] + below) / 2
-    return float(between if between > below else scores[best])  # two scores may have no number between them
+    return float(between if between > below else scores[best])  # there may be no number between two scores
 
 
 def _most_labels(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, true: int) -> int:
-    """How many labels can be predicted at most, of D x N, for an F1 no worse than the best of some thresholds."""
+    """The largest number of predictions (of D x N) whose F1 may still reach the best F1 of some thresholds."""
     thresholds = torch.logspace(-6, 0, 61)
     parts = [curve_counts(of_them, some, hierarchy, thresholds) for some, of_them in in_parts(probabilities, targets)]
     f1 = float(precision_recall_f(torch.stack(parts).sum(0))[2].max())
@@ -155,7 +154,7 @@ def _most_labels(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, t
 
 
 def _highest(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, most: int) -> tuple[Tensor, Tensor]:
-    """The highest values of `max_over_descendants`, in descending order, and which of them are of true labels; (most,) both."""
+    """The highest values of `max_over_descendants`, descending, and whether their labels are true; both (most,)."""
     scores, is_true = probabilities.new_empty(0), targets.new_empty(0)
     for some, of_them in in_parts(probabilities, targets):
         scores = torch.cat([scores, hierarchy.max_over_descendants(some).flatten()])

@@ -1,25 +1,25 @@
-"""Which node is most like where the path ends, in expectation: a search down the tree that leaves out what cannot be best.
+"""The node with the largest expected similarity to the end of the path: a branch-and-bound search down the tree.
 
-Likeness is 2 m(lca) / (m(n) + m(e)) of a node n and an end e, where the measure m, depth or information, is 0 at the root and
-never falls on the way down. With M(a, u) the probability of the ends at or below a whose measure is u,
+The similarity of a node n and an end e is 2 m(lca) / (m(n) + m(e)). The measure m is depth or information; it is 0 at the root
+and never falls on the way down. Let M(a, u) be the probability of the ends at or below a with measure u. Then
 
-    expected likeness of n = sum over u of G(n, u) 2 / (m(n) + u)
+    expected similarity of n = sum over u of G(n, u) 2 / (m(n) + u)
     G(n, u) = sum over a from the top to n of (m(a) - m(parent of a)) M(a, u)
 
-so that one sum over the distinct measures, a few dozen of them, is all that a node costs: no matrix of all pairs of nodes. M is
-the difference of two running sums over the ends, sorted by measure and then depth first.
+So a node costs one sum over the distinct measures, a few dozen: no matrix of all pairs of nodes. M is the difference of two
+running sums over the ends, sorted by measure and then depth first.
 
-Below a node a, with v the least measure of its children, no expected likeness is larger than
+Below a node a, with v the least measure of its children, the expected similarity is at most
 
     sum over u of G(a, u) 2 / (v + u) + M(a, u) (1 - m(a) / u)
 
-since 2 (m(lca) - m(a)) / (m(n) + u) is largest for an lca and an n of measure u. Of a child c, before its M is looked at, all
-is known but its probability: nothing at or below it is larger than sum of G(a, u) 2 / (v + u) + P(c) (1 - m(a) / largest
-measure). The search starts from the best node on the most probable path, and looks only where these bounds are larger than what
-it has.
+because 2 (m(lca) - m(a)) / (m(n) + u) is largest for an lca and an n of measure u. For a child c, before its M is computed,
+only its probability is needed: at or below c, the similarity is at most sum of G(a, u) 2 / (v + u) + P(c) (1 - m(a) / largest
+measure). The search starts from the best node on the most probable path, and enters only subtrees whose bound exceeds the best
+value so far.
 
-Theorem 4.4 of the source bounds the probability of the best node for all nodes of a document alike; here the bounds are those
-of each subtree, and most are never entered. Scope: one true path, one predicted node.
+Theorem 4.4 of the source has one bound for all nodes of a document; here each subtree has its own bound, and most subtrees are
+never entered. Scope: one true path, one predicted node.
 
 Source: Plaud et al., "To Each Metric Its Decoding", ICML 2025.
 
@@ -36,21 +36,21 @@ from htc.decoding.expected import end_probabilities
 from htc.labels.hierarchy import Hierarchy, spread
 from htc.labels.label_sets import Scores, as_scores
 
-CELLS = 2**22  # of documents by nodes, or by nodes of a level and measures, at a time; bounds memory
-TIE = 1e-12  # a difference that is none
-SLACK = 1e-9  # what a bound may lack of what is known, and be followed still: far more than rounding
+CELLS = 2**22  # documents x nodes, or x nodes of a level x measures, at a time; limits memory
+TIE = 1e-12  # smaller differences count as ties
+SLACK = 1e-9  # a bound may be lower than the best value by this much: far more than rounding
 
 
 class _Measure(NamedTuple):
-    """A measure and where to find the ends below each node.
+    """A measure, and an index of the ends below each node.
 
     Attributes:
-        of_node: (N + 1,) float64, the root's last.
-        values: (V,) the distinct ones, ascending.
+        of_node: (N + 1,) float64, the root last.
+        values: (V,) the distinct values, ascending.
         order: (N,) the nodes by measure, then depth first.
         row: (N + 1,) the row of each inner node in `start` and `end`, -1 for leaves.
-        start, end: (inner nodes, V) where, in that order, the nodes of each measure below the inner node are.
-        of_leaf, of_child: (N + 1,) the least measure of a node's children that are leaves, and of all its children.
+        start, end: (inner nodes, V) the range in `order` of the nodes of each measure below the inner node.
+        of_leaf, of_child: (N + 1,) the least measure of a node's leaf children, and of all its children.
         children: see `Hierarchy.children`.
     """
 
@@ -69,9 +69,9 @@ class _Documents(NamedTuple):
     """Some documents.
 
     Attributes:
-        ends: (B, N) float64, where their paths end.
-        mass: (B, N) the ends at or below each node.
-        running: (B, N + 1) sums of the ends in the measure's order, 0 first.
+        ends: (B, N) float64, the probability that the path ends at each node.
+        mass: (B, N) the probability of an end at or below each node.
+        running: (B, N + 1) cumulative sums of the ends in the measure's order, starting with 0.
     """
 
     ends: Tensor
@@ -80,7 +80,7 @@ class _Documents(NamedTuple):
 
 
 class _Pairs(NamedTuple):
-    """Nodes of documents: document (P,); node (P,), N for the root; gathered (P, V), which is G; below (P, V), which is M."""
+    """Nodes of documents: document (P,); node (P,), N for the root; gathered (P, V): G; below (P, V): M."""
 
     document: Tensor
     node: Tensor
@@ -89,20 +89,20 @@ class _Pairs(NamedTuple):
 
 
 class _Best(NamedTuple):
-    """The largest expected likeness so far and its node, (B,) each."""
+    """The largest expected similarity so far and its node, (B,) each."""
 
     value: Tensor
     node: Tensor
 
 
 def most_similar(probabilities: Scores, hierarchy: Hierarchy, measure: Tensor, prune: bool = True) -> Tensor:
-    """The node of the largest expected likeness for each document.
+    """The node with the largest expected similarity for each document.
 
     Args:
         probabilities: (B, N) coherent, of one path.
         hierarchy: a tree.
-        measure: (N,) float64, not negative, never less than at the parent, and the same for all leaves that share a parent.
-        prune: whether to leave out what cannot be best; the answer is the same.
+        measure: (N,) float64, not negative, never less than at the parent, and equal for all leaves with the same parent.
+        prune: whether to skip subtrees that cannot be best; the result is the same.
 
     Returns:
         (B,) int64; ties go to the first node.
@@ -143,7 +143,7 @@ def _search(probabilities: Tensor, hierarchy: Hierarchy, index: _Measure, prune:
 
 
 def _on_the_likeliest_path(pairs: _Pairs, best: _Best, documents: _Documents, index: _Measure) -> _Best:
-    """The best of the nodes that one comes to by the most probable children."""
+    """The best node on the path of most probable children."""
     while len(pairs.node):
         row, child, mass = _children(pairs, documents, index)
         most = mass.new_zeros(len(pairs.node)).scatter_reduce(0, row, mass, "amax")
@@ -154,7 +154,7 @@ def _on_the_likeliest_path(pairs: _Pairs, best: _Best, documents: _Documents, in
 
 
 def _children(pairs: _Pairs, documents: _Documents, index: _Measure) -> tuple[Tensor, Tensor, Tensor]:
-    """The children of each pair's node: (n,) the row of the pair, the child, the probability of the child."""
+    """The children of each pair's node, (n,) each: the row of the pair, the child, the child's probability."""
     children, starts = index.children
     row, position = spread(starts[pairs.node], starts[pairs.node + 1] - starts[pairs.node])
     child = children[position]
@@ -164,12 +164,12 @@ def _children(pairs: _Pairs, documents: _Documents, index: _Measure) -> tuple[Te
 def _evaluate(
     pairs: _Pairs, row: Tensor, child: Tensor, mass: Tensor, documents: _Documents, index: _Measure
 ) -> tuple[_Pairs, tuple[Tensor, Tensor], Tensor]:
-    """Expected likeness of some children.
+    """The expected similarity of some children.
 
     Args: row, child, mass (n,): see `_children`.
 
     Returns:
-        The children that have children; document and node of all that were evaluated, (n,) each; their expected likeness (n,).
+        The children that have children; document and node of all children, (n,) each; their expected similarity (n,).
     """
     inner = index.row[child] >= 0
     leaf_row, leaf, of_leaf = _where(~inner, row, child, mass)
@@ -187,7 +187,7 @@ def _evaluate(
 
 
 def _better(best: _Best, found: tuple[Tensor, Tensor], value: Tensor) -> _Best:
-    """The best of what was known and what was found, the first node of equal ones. Args: found: document and node (n,)."""
+    """Update the best with new nodes; of equal values, the first node. Args: found: document and node (n,)."""
     document, node = found
     largest = torch.full_like(best.value, -1.0).scatter_reduce(0, document, value, "amax")
     document, node = _where(value >= largest[document] - TIE, document, node)
@@ -203,7 +203,7 @@ def _likeness(gathered: Tensor, measure: Tensor, index: _Measure) -> Tensor:
 
 
 def _share(measure: Tensor, above: Tensor) -> Tensor:
-    """(measure - measure above) / measure, never below 0, and 0 where it is 0 / 0."""
+    """(measure - measure above) / measure, at least 0, and 0 for 0 / 0."""
     return (1 - above / measure).masked_fill(measure == 0, 0.0).clamp_min(0.0)
 
 
@@ -212,7 +212,7 @@ def _where(chosen: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
 
 
 def _mass(ends: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """The probability of the ends at or below each node. Args: ends (B, N). Returns: (B, N)."""
+    """The probability of an end at or below each node. Args: ends (B, N). Returns: (B, N)."""
     mass, parent = ends.clone(), hierarchy.parent.to(ends.device)
     for level in reversed(hierarchy.levels[1:]):
         mass.index_add_(1, parent[level], mass[:, level].clone())
@@ -252,7 +252,7 @@ def _depth_first(hierarchy: Hierarchy, parent: Tensor, size: Tensor) -> Tensor:
     """The number of each node in depth-first order. Args: parent (N,); size (N,) of each node's subtree. Returns: (N,)."""
     number = torch.zeros_like(size)
     for level in hierarchy.levels:
-        before = size[level].cumsum(0) - size[level]  # siblings stand side by side
+        before = size[level].cumsum(0) - size[level]  # siblings are adjacent
         group = parent[level]
         first = torch.cat([group.new_ones(1, dtype=torch.bool), group[1:] != group[:-1]])
         before = before - before[first][first.cumsum(0) - 1]

@@ -1,20 +1,20 @@
-"""More inference rules for one path, ending anywhere: by information, by confidence, by similarity, by distance.
+"""More inference rules for one path, ending anywhere: by information, confidence, similarity or distance.
 
-The information of a node is I(n) = log2(leaves / leaves below n): 0 for the root, most for leaves. All rules are pure functions
-`(B, N)` -> bool `(B, N)`: one node and everything above it, or nothing, which stands for the root.
+The information of a node is I(n) = log2(leaves / leaves below n): 0 for the root, largest for leaves. All rules are pure
+functions `(B, N)` -> bool `(B, N)`: one node and everything above it, or the empty set, which means the root.
 
-| rule | answers with the node that has | optimal for |
+| rule | predicts the node with | optimal for |
 |---|---|---|
 | `information_weighted` | the largest p(n) (I(n) + lambda), the root included | expected information |
-| `most_specific` | the largest I(n) of those with p(n) >= t, or the root | |
-| `most_probable` | the largest p(n) of those with I(n) >= t | |
-| `plurality` | gone down while the best child beats the best sibling rejected on the way | a heuristic |
+| `most_specific` | the largest I(n) among those with p(n) >= t, or the root | |
+| `most_probable` | the largest p(n) among those with I(n) >= t | |
+| `plurality` | a way down while the best child beats every sibling rejected before | a heuristic |
 | `hie_self` | the largest p(leaf) p(parent of the leaf) | a heuristic |
-| `expected_tree_distance` | the largest depth of those with p(n) > 0.5, or the root | `tree_distance` |
-| `expected_wu_palmer` | the largest E[2 d(lca) / (d(n) + d(end))], d being the depth | `wu_palmer`, the hF1 of one path |
-| `expected_zhao` | the largest E[2 I(lca) / (I(n) + I(end))] | Zhao's similarity, which is Lin's with this I |
+| `expected_tree_distance` | the largest depth among those with p(n) > 0.5, or the root | `tree_distance` |
+| `expected_wu_palmer` | the largest E[2 d(lca) / (d(n) + d(end))], d: depth | `wu_palmer`, the hF1 of one path |
+| `expected_zhao` | the largest E[2 I(lca) / (I(n) + I(end))] | Zhao's similarity, equal to Lin's with this I |
 
-The last three take the probabilities of one path in a tree, see `expected`. They need no matrix of all pairs of nodes.
+The last three need the probabilities of one path in a tree, see `expected`. They need no matrix of all pairs of nodes.
 
 >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science", "Physics"], ["Science", "Biology"]])
 >>> probabilities = torch.tensor([[0.6, 0.4, 0.31, 0.29, 0.35, 0.05]])  # Arts, Science; Music, Film, Physics, Biology
@@ -53,7 +53,7 @@ def information(hierarchy: Hierarchy) -> Tensor:
 
 
 def information_weighted(probabilities: Scores, hierarchy: Hierarchy, trade_off: float = 0.0) -> Tensor:
-    """The node with the largest p(n) (I(n) + lambda); the root has p = 1 and I = 0. The larger lambda, the safer the answer.
+    """The node with the largest p(n) (I(n) + lambda); the root has p = 1 and I = 0. A larger lambda predicts higher nodes.
 
     Args:
         probabilities: (B, N).
@@ -70,7 +70,7 @@ def information_weighted(probabilities: Scores, hierarchy: Hierarchy, trade_off:
 
 
 def most_specific(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
-    """The node with the most information of those whose probability reaches the threshold, the root where none does.
+    """The node with the most information among those with a probability >= the threshold; the root if there is none.
 
     Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool; of equal information the deepest, then the first.
     """
@@ -85,12 +85,12 @@ def most_specific(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.
 
 
 def most_probable(probabilities: Scores, hierarchy: Hierarchy, bits: float) -> Tensor:
-    """The most probable node of those that have so much information.
+    """The most probable node among those with at least this much information.
 
-    Args: probabilities (B, N); bits: the information asked for. Returns: (B, N) bool; ties go to the first node.
+    Args: probabilities (B, N); bits: the least information. Returns: (B, N) bool; ties go to the first node.
 
     Raises:
-        InputError: if no node has so much.
+        InputError: if no node has this much.
     """
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
     known = information(hierarchy).to(probabilities.device)
@@ -101,9 +101,9 @@ def most_probable(probabilities: Scores, hierarchy: Hierarchy, bits: float) -> T
 
 
 def plurality(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
-    """From the root, go to the most probable child, as long as it is more probable than any sibling rejected before.
+    """From the root, go to the most probable child while it is more probable than every sibling rejected before.
 
-    Only the children of where each document is are looked at.
+    Only the children of each document's current node are read.
 
     Args: probabilities (B, N). Returns: (B, N) bool, one path each, at least one node; ties go to the first node.
     """
@@ -130,7 +130,7 @@ def plurality(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
 
 
 def hie_self(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
-    """The leaf with the largest product of its probability and its parent's; the root's is 1.
+    """The leaf with the largest product of its probability and its parent's (1 for the root).
 
     Args: probabilities (B, N); the hierarchy must be a tree. Returns: (B, N) bool; ties go to the first leaf.
     """
@@ -140,17 +140,17 @@ def hie_self(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
 
 
 def expected_tree_distance(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
-    """The node with the smallest expected number of edges to the end: the deepest one that is more probable than not.
+    """The node with the smallest expected number of edges to the end: the deepest node with a probability above 0.5.
 
-    A step down brings all ends below it one edge nearer and takes all others one edge further.
+    A step down is one edge nearer to all ends below and one edge further from all others.
 
-    Args: probabilities (B, N) coherent, of one path; the hierarchy must be a tree. Returns: (B, N) bool; nothing for the root.
+    Args: probabilities (B, N) coherent, of one path; the hierarchy must be a tree. Returns: (B, N) bool; empty for the root.
     """
     hierarchy.parent  # noqa: B018  raises unless this is a tree
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
     likely = probabilities > 0.5
     deepest = (likely * hierarchy.depth.to(probabilities.device)).amax(1, keepdim=True)
-    candidates = likely & (hierarchy.depth.to(probabilities.device) == deepest)  # one, where probabilities are of one path
+    candidates = likely & (hierarchy.depth.to(probabilities.device) == deepest)  # one node, if probabilities are of one path
     best = probabilities.where(candidates, -1.0).argmax(1)
     return _path_to(best.where(candidates.any(1), hierarchy.num_nodes), hierarchy)
 
@@ -158,8 +158,8 @@ def expected_tree_distance(probabilities: Scores, hierarchy: Hierarchy) -> Tenso
 def expected_wu_palmer(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
     """The node with the largest expected Wu-Palmer similarity to the end of the path, 2 depth(lca) / (depth + depth).
 
-    In a tree that is the F1 of the two closed sets, so that this is the best single path for hF1, averaged over documents;
-    `htc.decoding.expected.expected_hf` answers with several paths where that is better.
+    In a tree, this similarity is the F1 of the two closed sets. So this is the best single path for the mean hF1 over
+    documents; `htc.decoding.expected.expected_hf` gives several paths if that is better.
 
     Args: probabilities (B, N) coherent, of one path; the hierarchy must be a tree. Returns: (B, N) bool, never empty.
     """
@@ -167,7 +167,7 @@ def expected_wu_palmer(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
 
 
 def expected_zhao(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
-    """The node with the largest expected similarity by information to the end of the path, 2 I(lca) / (I(n) + I(end)).
+    """The node with the largest expected information similarity to the end of the path, 2 I(lca) / (I(n) + I(end)).
 
     Args: probabilities (B, N) coherent, of one path; the hierarchy must be a tree. Returns: (B, N) bool, never empty.
     """
@@ -175,7 +175,7 @@ def expected_zhao(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
 
 
 def _path_to(nodes: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Nodes and all above them; nothing where the node is N. Args: nodes (B,) int64. Returns: (B, N) bool."""
+    """Nodes with all their ancestors; empty for node N. Args: nodes (B,) int64. Returns: (B, N) bool."""
     sets = torch.zeros(len(nodes), hierarchy.num_nodes + 1, dtype=torch.bool, device=nodes.device)
     sets[torch.arange(len(nodes), device=nodes.device), nodes] = True
     return hierarchy.close(sets[:, :-1].contiguous())

@@ -1,1 +1,1 @@
-"""Labels: their hierarchy, its taxonomy file, and sets of them as tensors."""
+"""Labels: the hierarchy, its taxonomy file, and label sets as tensors."""

@@ -1,6 +1,6 @@
-"""Distances in the hierarchy: numbers of edges, the root (which is no label) counting as a node between the top labels.
+"""Distances in the hierarchy, as numbers of edges. The root is not a label, but counts as a node between top labels.
 
-In a DAG only ways up and down again count, not those through a common descendant.
+In a DAG, only ways through a common ancestor count, not through a common descendant.
 """
 
 import torch
@@ -10,9 +10,9 @@ from htc.labels.hierarchy import Hierarchy
 
 
 def distance_to_closed_set(sets: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """How far each node is from the closest member of its document's set.
+    """The distance of each node to the closest member of its document's set.
 
-    In a set that is closed under ancestors the closest member is the first one on the way up: any other is behind it.
+    In a set that is closed under ancestors, the closest member is the first one on the way up: all other ways go through it.
 
     Args:
         sets: (B, N) bool, closed under ancestors, none empty.
@@ -23,24 +23,24 @@ def distance_to_closed_set(sets: Tensor, hierarchy: Hierarchy) -> Tensor:
     sets = sets.bool()
     outside = (~sets).float()
     top = hierarchy.levels[0]
-    outside[:, top] *= 2  # by the root to a top label that is a member
+    outside[:, top] *= 2  # through the root to another top label
     return hierarchy.sum_along_paths(outside)
 
 
 def diameter(hierarchy: Hierarchy) -> int:
-    """The largest distance between two nodes, at least 1; in a DAG the longest way up and down again."""
+    """The largest distance between two nodes, at least 1; in a DAG, the longest way up and down."""
     height = [0] * (hierarchy.num_nodes + 1)  # the last one is the root's
     largest = 1
     for node in reversed(range(hierarchy.num_nodes)):
         for parent in hierarchy.parents[node] or [hierarchy.num_nodes]:
-            if parent < hierarchy.num_nodes or height[parent]:  # the root is no label: it joins two, and ends no way itself
+            if parent < hierarchy.num_nodes or height[parent]:  # the root is not a label: a way may pass it but not end there
                 largest = max(largest, height[parent] + height[node] + 1)
             height[parent] = max(height[parent], height[node] + 1)
     return largest
 
 
 def leaf_diameter(hierarchy: Hierarchy) -> int:
-    """The largest distance between two leaves; in a DAG the longest way up and down again. 0 where there is one leaf."""
+    """The largest distance between two leaves, 0 for a single leaf; in a DAG, the longest way up and down."""
     down: list[int | None] = [None] * (hierarchy.num_nodes + 1)  # the longest way seen so far; the last one is the root's
     largest = 0
     for node in reversed(range(hierarchy.num_nodes)):
@@ -53,12 +53,12 @@ def leaf_diameter(hierarchy: Hierarchy) -> int:
 
 
 def edges_up(nodes: Tensor, ancestors: Tensor, hierarchy: Hierarchy, absent: int) -> Tensor:
-    """The edges on the shortest way from each node up to the ancestor beside it.
+    """The number of edges on the shortest way from each node up to its paired ancestor.
 
     Args:
         nodes: (n,) int64.
-        ancestors: (n,) int64; N stands for the root.
-        absent: what to give where the one is no ancestor of the other, nor the same.
+        ancestors: (n,) int64; N means the root.
+        absent: the value for pairs that are neither equal nor node and ancestor.
 
     Returns:
         (n,) int64.
@@ -72,12 +72,12 @@ def edges_up(nodes: Tensor, ancestors: Tensor, hierarchy: Hierarchy, absent: int
 
 
 def distance_through_common_ancestor(first: Tensor, second: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """The edges between the two nodes of each pair, by the shortest way up and down again.
+    """The number of edges between the two nodes of each pair, by the shortest way up and down.
 
-    Args: first, second (n,) int64; N stands for the root. Returns: (n,) int64.
+    Args: first, second (n,) int64; N means the root. Returns: (n,) int64.
     """
     to_root = torch.cat([hierarchy.distance_to_root, hierarchy.distance_to_root.new_zeros(1)]).to(first.device)
-    nearest = to_root[first] + to_root[second]  # by the root
+    nearest = to_root[first] + to_root[second]  # through the root
     below_root = ((first < hierarchy.num_nodes) & (second < hierarchy.num_nodes)).nonzero().squeeze(1)
     row, ancestor, up = hierarchy.ancestors_of(first[below_root])
     down = edges_up(second[below_root][row], ancestor, hierarchy, absent=2 * hierarchy.num_nodes)
@@ -85,7 +85,7 @@ def distance_through_common_ancestor(first: Tensor, second: Tensor, hierarchy: H
 
 
 def tree_distance_matrix(hierarchy: Hierarchy) -> Tensor:
-    """(N, N) float32: the edges between each two nodes of a tree; a cost for `htc.decoding.expected.expected_cost`.
+    """(N, N) float32: the number of edges between each pair of nodes of a tree; a cost for `expected.expected_cost`.
 
     >>> tree_distance_matrix(Hierarchy.from_paths([["Arts", "Music"], ["Science"]]))  # Arts, Science, Music
     tensor([[0., 2., 1.],

@@ -1,4 +1,4 @@
-"""Cycles and orders of directed graphs, without recursion, so that no chain is too long."""
+"""Cycles and orders of directed graphs, without recursion, so that chains may have any length."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -6,7 +6,7 @@ from rlkl_htc_common.errors import InputError
 
 
 def find_cycle(below: Mapping[str, Iterable[str]]) -> list[str]:
-    """A cycle in a directed graph given as adjacency lists, its first node repeated at the end; empty where there is none."""
+    """A cycle in a directed graph (adjacency lists), with its first node repeated at the end; empty if there is none."""
     done: set[str] = set()
     for start in list(below):
         if start in done:
@@ -29,9 +29,9 @@ def find_cycle(below: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def breadth_first(names: Sequence[str], parents: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """Nodes by depth, then by the order of their parents, then as given; and the depth of each node as given.
+    """Nodes sorted by depth, then by the order of their parents, then as given; and the depth of each node.
 
-    Args: names, parents: of each node, parents as positions. Raises: InputError: for a cycle, showing it.
+    Args: names, parents: of each node, parents as indices. Raises: InputError: for a cycle, with its nodes.
     """
     children: list[list[int]] = [[] for _ in names]
     for child, above in enumerate(parents):

@@ -1,8 +1,8 @@
-"""`Hierarchy`: the label hierarchy, the one object that objectives, decoders, metrics and datasets speak.
+"""`Hierarchy`: the label hierarchy, shared by objectives, decoders, metrics and datasets.
 
 Nodes are numbered breadth first: parents before children, each level a contiguous range, each sibling group a contiguous
-range within it (in a tree). The root itself is not a node. What an operation needs is held as index tensors, so that
-everything built on top is a handful of tensor operations, whatever the number of nodes.
+range within it (in a tree). The root is not a node. The structure is stored as index tensors, so that operations are a few
+tensor operations for any number of nodes.
 
 Notation for shapes: B or D documents, N nodes, L leaves, E edges, G sibling groups.
 """
@@ -33,14 +33,14 @@ class Hierarchy:
     Build one with `from_taxonomy`, `from_paths` or `from_pairs`; the constructor takes nodes in any order.
 
     Args:
-        names: the name of each node, as `htc.labels.names` reads it; need not be unique (see `node`).
-        parents: for each node the positions of its parents; empty for a root.
+        names: the name of each node, cleaned by `htc.labels.names`; need not be unique (see `node`).
+        parents: for each node, the indices of its parents; empty for a root.
 
     Attributes:
-        num_nodes: N, the root not counted.
+        num_nodes: N, without the root.
         names: N names in node order.
         paths: N tuples of names from a top node down to the node (in a DAG: along each node's first parent).
-        depth: (N,) int64, 1 at the top; in a DAG the longest way up counts.
+        depth: (N,) int64, 1 at the top; in a DAG, by the longest way up.
         max_depth: the largest depth.
         edges: (2, E) int64, parent above child, sorted by the depth of the child.
         is_tree: whether no node has two parents.
@@ -48,7 +48,7 @@ class Hierarchy:
         leaves: (L,) int64, ascending.
 
     Raises:
-        InputError: for a cycle, no node at all, siblings of one name, or a name that is none.
+        InputError: for a cycle, no nodes, siblings with the same name, or an invalid name.
     """
 
     def __init__(self, names: Sequence[str], parents: Sequence[Sequence[int]]) -> None:
@@ -82,7 +82,7 @@ class Hierarchy:
             twice = next(path for node, path in enumerate(self.paths) if self._by_path[path] != node)
             raise InputError(f"two siblings have the same path {PATH_SEPARATOR.join(twice)!r}; give them different names.")
         read = [clean(name) for name in self.names]
-        if read != list(self.names):  # one that was saved before names were read as they are now
+        if read != list(self.names):  # saved by an earlier version, which cleaned names differently
             for node, path in enumerate(self.paths):
                 self._by_path.setdefault(tuple(map(clean, path)), node)
         self._by_name: dict[str, list[int]] = {}
@@ -93,25 +93,25 @@ class Hierarchy:
 
     @classmethod
     def from_taxonomy(cls, file: str | Path) -> "Hierarchy":
-        """Read a taxonomy file (`htc.labels.taxonomy` describes the format); always a forest.
+        """Read a taxonomy file (see `htc.labels.taxonomy` for the format); always a forest.
 
         Raises:
-            InputError: naming file and line.
+            InputError: with file and line.
         """
         return cls.from_paths(read_taxonomy(file))
 
     @classmethod
     def from_paths(cls, paths: Iterable[Iterable[str]]) -> "Hierarchy":
-        """The smallest forest that holds every path; a path is the names from a top node down.
+        """The smallest forest that holds all paths; a path is a list of names from a top node down.
 
         >>> Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]]).names
         ('Arts', 'Science', 'Music', 'Film')
 
         Args:
-            paths: lists of names, or rows of an array or a DataFrame, which may be filled up with blanks at their end.
+            paths: lists of names, or rows of an array or a DataFrame, which may be padded with blanks at the end.
 
         Raises:
-            InputError: naming the path by its number from 0, for an empty path, or a name that is none (`htc.labels.names`).
+            InputError: with the number of the path (from 0), for an empty path or an invalid name (`htc.labels.names`).
         """
         index: dict[tuple[str, ...], int] = {}
         parents: list[list[int]] = []
@@ -128,10 +128,10 @@ class Hierarchy:
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[Iterable[str | None]] | Mapping[str | None, Iterable[str]]) -> "Hierarchy":
-        """A forest or a DAG from (parent, child) pairs, in which a name always means one node.
+        """A forest or a DAG from (parent, child) pairs; equal names are one node.
 
-        A blank parent (None, NaN, an empty text) makes the child a top label, and so does a parent called `Root` that is
-        nobody's child: the root is no node itself.
+        A child with a blank parent (None, NaN, an empty text) is a top label. So is a child of `Root`, if `Root` has no parent:
+        the root is not a node.
 
         >>> Hierarchy.from_pairs([("Science", "Biology"), ("Health", "Biology")]).is_tree
         False
@@ -140,10 +140,10 @@ class Hierarchy:
 
         Args:
             pairs: lists, tuples, or rows of an array or a DataFrame, parents first; or `{parent: [child, ...]}`. A dictionary
-                `{child: parent}` is refused: which of two names is the parent could not be seen.
+                `{child: parent}` is refused, because it does not show which of two names is the parent.
 
         Raises:
-            InputError: for a self-parent, a cycle, or, naming the pair by its number from 0, a name that is none.
+            InputError: for a self-parent, a cycle, or, with the number of the pair (from 0), an invalid name.
         """
         edges = list(dict.fromkeys(read_pairs(pairs)))
         if all(parent is None for parent, child in edges if child == ROOT):
@@ -163,20 +163,20 @@ class Hierarchy:
 
     @classmethod
     def load(cls, file: str | Path) -> "Hierarchy":
-        """Read what `save` wrote. Raises InputError for names that are no texts."""
+        """Read a file of `save`. Raises InputError for names that are not texts."""
         content = json.loads(Path(file).read_text(encoding="utf-8"))
         if not all(isinstance(name, str) for name in content["names"]):
             raise InputError(f"{file}: labels are named by texts.")
         hierarchy = cls.__new__(cls)
-        hierarchy._build(content["names"], content["parents"])  # with the names that it was saved with
+        hierarchy._build(content["names"], content["parents"])  # with the saved names
         return hierarchy
 
     def save(self, file: str | Path) -> None:
-        """Write the hierarchy as JSON, keeping node order; holds trees and DAGs alike."""
+        """Write the hierarchy as JSON, a tree or a DAG; keeps the node order."""
         Path(file).write_text(self._json(), encoding="utf-8")
 
     def save_taxonomy(self, file: str | Path) -> None:
-        """Write a taxonomy file, which `from_taxonomy` reads into the same hierarchy; of a tree only. Raises InputError."""
+        """Write a tree as a taxonomy file, which `from_taxonomy` reads back. Raises InputError."""
         self.parent  # noqa: B018  raises unless this is a tree
         write_taxonomy(file, self.paths)
 
@@ -185,7 +185,7 @@ class Hierarchy:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that two hierarchies share only if names, parents and node order agree."""
+        """A hash (16 hexadecimal digits) of names, parents and node order."""
         return hashlib.sha256(self._json().encode()).hexdigest()[:16]
 
     def __eq__(self, other: object) -> bool:
@@ -202,13 +202,13 @@ class Hierarchy:
 
     @cached_property
     def levels(self) -> tuple[slice, ...]:
-        """For depth 1, 2, ... the range of nodes at that depth."""
+        """The range of nodes at depth 1, 2, ..."""
         ends = torch.bincount(self.depth)[1:].cumsum(0).tolist()
         return tuple(slice(start, end) for start, end in pairwise([0, *ends]))
 
     @cached_property
     def parent(self) -> Tensor:
-        """(N,) int64, the parent of each node, -1 for a root. Raises InputError on a DAG."""
+        """(N,) int64, the parent of each node, -1 for a root. Raises InputError for a DAG."""
         if not self.is_tree:
             raise InputError("this operation needs a tree, but the hierarchy has nodes with several parents.")
         return torch.tensor([above[0] if above else -1 for above in self.parents])
@@ -220,7 +220,7 @@ class Hierarchy:
 
     @cached_property
     def closure(self) -> Tensor:
-        """(3, M) int64: node, ancestor-or-self, and the edges between them; sorted by node, then by ancestor."""
+        """(3, M) int64: node, ancestor-or-self, and the number of edges between; sorted by node, then by ancestor."""
         above: list[dict[int, int]] = []
         for node, parents in enumerate(self.parents):
             steps = {node: 0}
@@ -238,12 +238,12 @@ class Hierarchy:
 
     @cached_property
     def closure_size(self) -> Tensor:
-        """(N,) int64, how many nodes each node and its ancestors are; in a tree its depth."""
+        """(N,) int64, the number of ancestors of each node, itself included; in a tree its depth."""
         return torch.bincount(self.ancestors[0], minlength=self.num_nodes)
 
     @cached_property
     def distance_to_root(self) -> Tensor:
-        """(N,) int64, the edges on the shortest way up to the root; in a tree the depth."""
+        """(N,) int64, the number of edges on the shortest way up to the root; in a tree the depth."""
         distance: list[int] = []
         for parents in self.parents:
             distance.append(1 + min((distance[p] for p in parents), default=0))
@@ -251,7 +251,7 @@ class Hierarchy:
 
     @cached_property
     def height(self) -> Tensor:
-        """(N,) int64, the edges on the longest way down to a leaf. That of the root is `max_depth`."""
+        """(N,) int64, the number of edges on the longest way down to a leaf. The root's height is `max_depth`."""
         height = [0] * self.num_nodes
         for node in reversed(range(self.num_nodes)):
             for parent in self.parents[node]:
@@ -260,7 +260,7 @@ class Hierarchy:
 
     @cached_property
     def children(self) -> tuple[Tensor, Tensor]:
-        """The children of each node, and, last, of the root: (E + roots,) int64 and where those of each begin, (N + 2,)."""
+        """The children of each node, and last of the root: (E + roots,) int64, and the start of each node's, (N + 2,)."""
         below = self.edges[:, self.edges[0].argsort(stable=True)]
         roots = torch.tensor([node for node, above in enumerate(self.parents) if not above])
         counts = torch.bincount(below[0], minlength=self.num_nodes)
@@ -276,7 +276,7 @@ class Hierarchy:
             nodes: (n,) int64.
 
         Returns:
-            Three (m,) int64: the row of the node in `nodes`, ascending; the ancestor; the edges on the shortest way up to it.
+            Three (m,) int64: the row of the node in `nodes`, ascending; the ancestor; the number of edges up to it (shortest).
         """
         counts = self.closure_size.to(nodes.device)
         row, position = spread((counts.cumsum(0) - counts)[nodes], counts[nodes])
@@ -292,7 +292,7 @@ class Hierarchy:
         return closed
 
     def most_specific(self, sets: Tensor) -> Tensor:
-        """Keep the members without a member anywhere below them. Args: sets (D, N) bool. Returns: (D, N) bool."""
+        """Keep members without a descendant in the set. Args: sets (D, N) bool. Returns: (D, N) bool."""
         doc, node = sets.nonzero(as_tuple=True)
         row, ancestor, edges = self.ancestors_of(node)
         specific = sets.clone()
@@ -305,7 +305,7 @@ class Hierarchy:
         return ~(sets[:, child] & ~sets[:, parent]).any(1)
 
     def sum_along_paths(self, values: Tensor) -> Tensor:
-        """For each node the sum of the values from a top node down to it; in a DAG, along the way with the smallest sum.
+        """For each node, the sum of values from a top node down to it; in a DAG, along the path with the smallest sum.
 
         Args: values (B, N). Returns: (B, N).
         """
@@ -332,16 +332,16 @@ class Hierarchy:
         return [(parent[depth == level], child[depth == level]) for level in range(2, self.max_depth + 1)]
 
     def sum_over_leaves(self, leaf_values: Tensor) -> Tensor:
-        """For each node the sum over the leaves below it. Args: leaf_values (B, L). Returns: (B, N)."""
+        """For each node, the sum over the leaves below it. Args: leaf_values (B, L). Returns: (B, N)."""
         node, ancestor = self.ancestors.to(leaf_values.device)
         of_leaf = self.is_leaf.to(leaf_values.device)[node]
         column = torch.cumsum(self.is_leaf, 0).to(leaf_values.device) - 1
-        summed = leaf_values.new_zeros(self.num_nodes, len(leaf_values))  # (N, B): rows are what index_add_ adds fastest
+        summed = leaf_values.new_zeros(self.num_nodes, len(leaf_values))  # (N, B): index_add_ is fastest on rows
         summed.index_add_(0, ancestor[of_leaf], leaf_values.T[column[node[of_leaf]]])
         return summed.T
 
     def max_over_descendants(self, values: Tensor) -> Tensor:
-        """For each node the largest value among it and everything below it. Args: values (B, N). Returns: (B, N)."""
+        """For each node, the largest value of it and its descendants. Args: values (B, N). Returns: (B, N)."""
         out = values.T.clone(memory_format=torch.contiguous_format)  # (N, B)
         for above, below in reversed(self.edges_by_level(values.device)):
             index = above[:, None].expand(-1, out.shape[1])
@@ -351,7 +351,7 @@ class Hierarchy:
     # Names in, names out
 
     def node(self, label: str | Iterable[str]) -> int:
-        """The number of the node with this name, or with this path where the name alone is ambiguous.
+        """The index of the node with this name, or with this path if the name is ambiguous.
 
         Raises:
             InputError: with the nearest spelling for an unknown label, with the possible paths for an ambiguous one.
@@ -382,7 +382,7 @@ class Hierarchy:
         for name in path:
             if name not in self._by_name:
                 self.node(name)  # raises, with the nearest spelling
-        if not self.is_tree:  # a node of a DAG has more paths than the one that is kept
+        if not self.is_tree:  # a node of a DAG may have several paths; only one is stored
             steps = [self.node(name) for name in path]
             if not self.parents[steps[0]] and all(a in self.parents[b] for a, b in pairwise(steps)):
                 return steps[-1]
@@ -391,15 +391,15 @@ class Hierarchy:
         raise InputError(f"the path {PATH_SEPARATOR.join(path)!r} is not in the taxonomy: {path[end - 1]!r} is not {above}.")
 
     def resolve(self, labels: Labels) -> list[int]:
-        """The nodes that the labels of one document mean, not yet closed under ancestors.
+        """The nodes of one document's labels, not yet closed under ancestors.
 
         Args:
-            labels: one path from a top node down, or a set of names, or a list of paths: a list, tuple, set, array, Series or
-                iterator of texts, in which blanks fill up (see `names`). In a set of names an ambiguous one is told apart by
-                the presence of its parent.
+            labels: one path from a top node down, a set of names, or a list of paths: a list, tuple, set, array, Series or
+                iterator of texts; blanks are padding (see `names`). In a set of names, the parent in the set resolves an
+                ambiguous name.
 
         Raises:
-            InputError: for an unknown or ambiguous label, a dictionary of scores, or no label at all.
+            InputError: for an unknown or ambiguous label, a dictionary of scores, or no label.
         """
         return self._nodes_of(read_labels(labels))
 
@@ -436,15 +436,15 @@ class Hierarchy:
                 [1, 1, 1, 0]], dtype=torch.int32)
 
         Args:
-            label_sets: for each of D documents what `resolve` takes; not arrays of 0 and 1, which
-                `htc.labels.label_sets.as_label_sets` takes, too.
-            allow_empty: whether a document may have no label, as a prediction may.
+            label_sets: for each of D documents, labels as for `resolve`; for arrays of 0 and 1 see
+                `htc.labels.label_sets.as_label_sets`.
+            allow_empty: whether a document may have no label, as in predictions.
 
         Returns:
             (D, N) bool.
 
         Raises:
-            InputError: naming the document by its number from 0.
+            InputError: with the number of the document (from 0).
         """
         rows: list[int] = []
         columns: list[int] = []
@@ -463,7 +463,7 @@ class Hierarchy:
         return self.close(sets)
 
     def decode(self, sets: Tensor) -> list[list[tuple[str, ...]]]:
-        """For each document the paths of its most specific labels: members without a member below them.
+        """For each document, the paths of its most specific labels (members without a descendant in the set).
 
         Args: sets (D, N) bool. Returns: D lists of paths.
         """
@@ -480,13 +480,13 @@ class Hierarchy:
 
 
 def spread(starts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Ragged ranges, laid out one after another.
+    """Concatenate ragged ranges.
 
     Args:
-        starts, counts: (n,) int64, range i being starts[i], ..., starts[i] + counts[i] - 1.
+        starts, counts: (n,) int64; range i is starts[i], ..., starts[i] + counts[i] - 1.
 
     Returns:
-        Two (sum of counts,) int64: the number of the range, ascending, and the value in it.
+        Two (sum of counts,) int64: the index of the range, ascending, and the value in it.
     """
     row = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
     first = counts.cumsum(0) - counts

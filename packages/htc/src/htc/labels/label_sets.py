@@ -1,4 +1,4 @@
-"""What metrics, inference rules and estimators take: label sets and node scores, in the forms in which people have them."""
+"""Convert the inputs of metrics, inference rules and estimators, label sets and node scores, to tensors."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,25 +15,25 @@ from rlkl_htc_common.errors import InputError
 LabelSets = Any
 """The labels of D documents:
 
-- a (D, N) array of 0 and 1, in the hierarchy's node order: of torch, NumPy or SciPy (sparse), nested lists, or a DataFrame,
-  whose columns are put in order where they are the names of the nodes or their paths, joined by " > ";
-- D label sets as `Hierarchy.resolve` takes them: a path, a set of names, or several paths; none for a document without labels;
-- D rows of names, filled up with "", None or NaN;
+- a (D, N) array of 0 and 1, in the hierarchy's node order: of torch, NumPy or SciPy (sparse), nested lists, or a DataFrame. If
+  its columns are the names of the nodes, or their paths joined by " > ", they are put in order;
+- D label sets as for `Hierarchy.resolve`: a path, a set of names, or several paths; empty for a document without labels;
+- D rows of names, padded with "", None or NaN;
 - D names, blank for a document without labels.
 
-Names are read as `htc.labels.names` says; those of classes that are numbers must be texts, as numbers are 0 and 1 here.
+Names are cleaned as in `htc.labels.names`. Class numbers must be texts, because numbers mean 0 and 1 here.
 """
 
 CLASS_NUMBERS = "labels are texts, so give numbers of classes as texts: map(str, ...), or an array's astype(str)"
-CELLS = 2**21  # of documents by nodes, at a time: what a processor's cache holds is fastest, and memory stays bounded
+CELLS = 2**21  # documents x nodes at a time: fits into a processor's cache, and limits memory
 NUMBERS = (int, float, np.number, np.bool_)
 Scores = Any
 """(D, N) probabilities or other scores of nodes: an array of torch or NumPy, nested lists, or a DataFrame, whose columns are
-put in order where they are the names of the nodes or their paths, joined by " > "."""
+put in order if they are the names of the nodes, or their paths joined by " > "."""
 
 
 def as_label_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels") -> Tensor:
-    """Label sets as a tensor; those given as names or paths are closed under ancestors.
+    """Convert label sets to a tensor; those given as names or paths are closed under ancestors.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> as_label_sets([["Arts", "Film"], []], hierarchy).int()
@@ -42,13 +42,13 @@ def as_label_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels")
 
     Args:
         labels: see `LabelSets`.
-        name: what to call them in an error.
+        name: their name in errors.
 
     Returns:
         (D, N) bool.
 
     Raises:
-        InputError: for a wrong shape, other values than 0 and 1, or unknown labels.
+        InputError: for a wrong shape, values other than 0 and 1, or unknown labels.
     """
     if isinstance(labels, Tensor):
         return _as_zero_one(labels, hierarchy, name)
@@ -63,7 +63,7 @@ def as_label_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels")
 
 
 def as_rows(labels: LabelSets, name: str) -> Any:
-    """Label sets that can be gone through more than once: arrays and tables as they are, others as lists of lists and sets."""
+    """Label sets that can be iterated more than once: arrays and tables unchanged, others as lists of lists and sets."""
     if hasattr(labels, "__array__") or hasattr(labels, "toarray"):
         return labels
     rows = list(rows_of(labels, name, ordered=True))
@@ -71,7 +71,7 @@ def as_rows(labels: LabelSets, name: str) -> Any:
 
 
 def as_numbers(labels: LabelSets, hierarchy: Hierarchy | None, name: str) -> np.ndarray | None:
-    """Label sets that are given as an array of numbers, as that array; None for names."""
+    """The array of label sets that are given as numbers; None for names."""
     if hasattr(labels, "toarray"):  # SciPy's sparse matrices
         return labels.toarray()
     if hasattr(labels, "columns") and hierarchy is not None:
@@ -90,12 +90,12 @@ def as_numbers(labels: LabelSets, hierarchy: Hierarchy | None, name: str) -> np.
 
 
 def _filled(given: Any, array: np.ndarray) -> np.ndarray:
-    """An array of numbers, with NaN for the masked ones of a masked array."""
+    """An array of numbers, with NaN for masked values."""
     return np.where(np.ma.getmaskarray(given), np.nan, array) if np.ma.is_masked(given) else array
 
 
 def _numbers_of(array: np.ndarray) -> np.ndarray | None:
-    """Numbers that are given as objects, with NaN for blanks; None for anything else."""
+    """Numbers from an object array, with NaN for blanks; None for anything else."""
     if array.dtype.kind != "O" or not any(isinstance(value, NUMBERS) and not is_blank(value) for value in array.flat):
         return None
     if not all(isinstance(value, NUMBERS) or (is_blank(value) and not isinstance(value, str)) for value in array.flat):
@@ -104,7 +104,7 @@ def _numbers_of(array: np.ndarray) -> np.ndarray | None:
 
 
 def _first_value(labels: list[Any]) -> Any:
-    """The first value that is not blank, of all rows; None where there is none."""
+    """The first value of all rows that is not blank; None if there is none."""
     for row in labels:
         values = row if isinstance(row, list | tuple) or getattr(row, "shape", None) else [row]
         value = next((value for value in values if not is_blank(value)), None)
@@ -114,7 +114,7 @@ def _first_value(labels: list[Any]) -> Any:
 
 
 def _in_node_order(frame: Any, hierarchy: Hierarchy, name: str) -> Any:
-    """A DataFrame with a column for each node, in node order; one of names, as it is."""
+    """A DataFrame with a column for each node, in node order; a DataFrame of names is unchanged."""
     if len(frame.columns) != hierarchy.num_nodes or not all(isinstance(column, str | tuple) for column in frame.columns):
         return frame
     position = {_column_name(column): number for number, column in enumerate(frame.columns)}
@@ -132,14 +132,14 @@ def _in_node_order(frame: Any, hierarchy: Hierarchy, name: str) -> Any:
 
 
 def _column_name(column: str | tuple[Any, ...]) -> str:
-    """A column by its name or path. Args: column: of a table with several lines of names, these from the top down."""
+    """The name or path of a column. Args: column: a name, or a tuple from the top down (MultiIndex)."""
     if isinstance(column, str):
         return clean(column)
     return PATH_SEPARATOR.join(clean(str(name)) for name in column if not is_blank(name))
 
 
 def as_lists(labels: LabelSets, name: str = "labels") -> list[Any]:
-    """Names, rows of names and label sets as a list that `Hierarchy.encode` takes: a name by itself is a list of one."""
+    """Names, rows of names and label sets as a list for `Hierarchy.encode`: a single name becomes a list of one."""
     rows = rows_of(labels, name, ordered=True)
     return [[row] if isinstance(row, str) else row for row in rows]
 
@@ -162,7 +162,7 @@ def _as_zero_one(array: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:
 
 
 def as_scores(scores: Scores, hierarchy: Hierarchy, name: str = "y_score") -> Tensor:
-    """Node scores as a tensor of floating point numbers. Raises: InputError: for a wrong shape, no numbers, or NaN."""
+    """Convert node scores to a float tensor. Raises: InputError: for a wrong shape, values that are not numbers, or NaN."""
     array = scores if isinstance(scores, Tensor) else _as_tensor(_score_array(scores, hierarchy, name))
     _check_shape(array, hierarchy, name)
     if not array.is_floating_point():
@@ -186,7 +186,7 @@ def _score_array(scores: Scores, hierarchy: Hierarchy, name: str) -> np.ndarray:
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:
-    """A tensor of the same numbers, sharing memory where torch can."""
+    """A tensor of the same numbers; shares memory if torch can."""
     sharable = array.flags.writeable and all(stride >= 0 for stride in array.strides)
     return torch.from_numpy(array if sharable else array.copy())
 
@@ -200,30 +200,30 @@ def _check_shape(array: Tensor, hierarchy: Hierarchy, name: str, hint: str = "")
 
 
 def both_label_sets(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:
-    """True and predicted label sets as tensors of one shape. Raises: InputError: see `as_label_sets`; for no document."""
+    """True and predicted label sets as tensors of equal shape. Raises: InputError: as `as_label_sets`; for no document."""
     true, predicted = as_label_sets(y_true, hierarchy, "y_true"), as_label_sets(y_pred, hierarchy, "y_pred")
     check_as_many(true, predicted)
     return true, predicted
 
 
 def labels_per_document(sets: Tensor) -> Tensor:
-    """The sizes of the sets. Args: sets (D, N) bool. Returns: (D,) int64. Unlike `sets.sum(1)` it needs no number per cell."""
+    """The sizes of the sets. Args: sets (D, N) bool. Returns: (D,) int64. Needs less memory than `sets.sum(1)`."""
     return torch.bincount(sets.nonzero()[:, 0], minlength=len(sets))
 
 
 def documents_per_label(sets: Tensor) -> Tensor:
-    """How many sets hold each label. Args: sets (D, N) bool. Returns: (N,) int64. Likewise, unlike `sets.sum(0)`."""
+    """The number of sets with each label. Args: sets (D, N) bool. Returns: (N,) int64. Needs less memory than `sets.sum(0)`."""
     return torch.bincount(sets.nonzero()[:, 1], minlength=sets.shape[1])
 
 
 def in_parts(one: Tensor, other: Tensor, cells: int = CELLS) -> Iterator[tuple[Tensor, Tensor]]:
-    """A few documents of each at a time. Args: one, other (D, N); cells: how many to a part."""
+    """Split both into parts of a few documents. Args: one, other (D, N); cells: per part."""
     rows = max(1, cells // one.shape[1])
     return zip(one.split(rows), other.split(rows), strict=True)
 
 
 def check_as_many(true: Tensor, predicted: Tensor) -> None:
-    """Raise InputError unless there are as many documents on both sides, and any at all."""
+    """Raise InputError unless both have the same number of documents, and at least one."""
     if len(true) != len(predicted):
         raise InputError(f"y_true has {len(true)} documents, but there are predictions for {len(predicted)}.")
     if not len(true):

@@ -1,13 +1,13 @@
-"""Names of labels as people have them, and the one way in which everything here reads them.
+"""Read names of labels, in one way everywhere.
 
-- A name is a text. Numbers and bytes are refused with a sentence that says how to make texts of them: 3, "3" and "03" could
-  each be meant, and an array of numbers is an array of 0 and 1 (`htc.labels.label_sets`).
-- White space around a name is no part of it. A non-breaking space is a space, and characters that nobody sees (zero-width
-  space, word joiner, byte order mark, soft hyphen, marks of writing direction) are left out; so are joiners at its ends.
-- Composed and decomposed Unicode are one name (NFC). Upper and lower case, and spaces inside a name, are kept as they are.
-- None, NaN, pandas' NA, masked values of NumPy and texts of white space only are no name: they fill up rows, and stand for the
-  root as a parent.
-- A path is a row of names from the top down, filled up at its end or not; what is missing in its middle is an error.
+- A name is a text. Numbers and bytes are refused, with advice how to convert them: a 3 could mean "3" or "03", and an array of
+  numbers is an array of 0 and 1 (`htc.labels.label_sets`).
+- White space around a name is removed. A non-breaking space is a space. Invisible characters (zero-width space, word joiner,
+  byte order mark, soft hyphen, marks of writing direction) are removed; so are joiners at the ends.
+- Composed and decomposed Unicode are one name (NFC). Case and spaces inside a name are kept.
+- None, NaN, pandas' NA, masked values of NumPy and texts of white space are blanks, not names: they pad rows, and a blank
+  parent means the root.
+- A path is a row of names from the top down, maybe padded at the end; a blank in the middle is an error.
 """
 
 import unicodedata
@@ -25,25 +25,25 @@ UNSEEN = dict.fromkeys(
         "\N{LEFT-TO-RIGHT MARK}\N{RIGHT-TO-LEFT MARK}\N{ARABIC LETTER MARK}",
     )
 )
-JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"  # which say how the letters on both sides are drawn
+JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"  # they change how the letters around them are drawn
 SPACES = dict.fromkeys(map(ord, "\N{NO-BREAK SPACE}\N{FIGURE SPACE}\N{NARROW NO-BREAK SPACE}"), " ")
 SHOWN = 80  # characters of a value in an error
 
 
 def clean(text: str) -> str:
-    """A text as the name that it is; empty for one of white space only.
+    """Clean a text to a name; empty for white space.
 
     >>> clean(" Caf\\u00e9 ") == clean("Cafe\\u0301")
     True
     """
-    text = str.__str__(text)  # of NumPy's texts and of enumerations, the text itself
+    text = str.__str__(text)  # the plain text of NumPy's texts and of enumerations
     if not text.isascii():
         text = unicodedata.normalize("NFC", text.translate(UNSEEN | SPACES)).strip().strip(JOINERS)
     return text.strip()
 
 
 def is_blank(value: object) -> bool:
-    """Whether a value stands for no name: None, NaN, NaT, pandas' NA, a masked value, or a text of white space only."""
+    """Whether a value is not a name: None, NaN, NaT, pandas' NA, a masked value, or a text of white space."""
     if isinstance(value, str):
         return not clean(value)
     if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
@@ -52,10 +52,10 @@ def is_blank(value: object) -> bool:
 
 
 def read_name(value: Any) -> str:
-    """A value as a name.
+    """Read a value as a name.
 
     Raises:
-        InputError: for what is no text, saying how to make one of it, and for a blank one.
+        InputError: for a value that is not a text, with advice how to convert it, and for a blank.
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
@@ -75,7 +75,7 @@ def read_name(value: Any) -> str:
 
 
 def no_text(value: Any) -> str:
-    """What a value is instead of a text, and how to make a text of it."""
+    """The type of a value that is not a text, and how to convert it, for errors."""
     if getattr(value, "ndim", None) == 0:  # of NumPy or torch
         value = value.item()
     shown = _shown(value)
@@ -89,13 +89,13 @@ def no_text(value: Any) -> str:
 
 
 def read_path(names: Any) -> tuple[str, ...]:
-    """A row of names from the top down, without what fills it up at its end.
+    """Read a row of names from the top down, without padding at the end.
 
     >>> read_path(["Arts", " Music ", None])
     ('Arts', 'Music')
 
     Raises:
-        InputError: for what is no row, has no name or lacks one in the middle.
+        InputError: if it is not a row, has no name, or has a blank in the middle.
     """
     if isinstance(names, str):
         raise InputError(f"a label path must be a list of names, not the text {str(names)!r}.")
@@ -112,13 +112,13 @@ def read_path(names: Any) -> tuple[str, ...]:
 
 
 def read_labels(labels: Any) -> list[str | tuple[str, ...]]:
-    """The labels of one document, names as texts and paths as tuples, without what fills up its row.
+    """Read the labels of one document, names as texts and paths as tuples, without padding.
 
     Args:
         labels: a list, set, array, Series or iterator of names, of paths, or of both; a blank for none.
 
     Raises:
-        InputError: for a text, a dictionary, and names that are none.
+        InputError: for a text, a dictionary, or invalid names.
     """
     if is_blank(labels):
         return []
@@ -136,13 +136,13 @@ def read_labels(labels: Any) -> list[str | tuple[str, ...]]:
 
 
 def read_paths(labels: Any) -> list[tuple[str, ...]]:
-    """The labels of one document where there is no hierarchy to tell names apart: one path, or several.
+    """Read the labels of one document without a hierarchy: one path, or several.
 
     Args:
         labels: a path, or a list of paths; a blank for none.
 
     Raises:
-        InputError: besides those of `read_labels`, for several names without an order.
+        InputError: as `read_labels`, and for several names without an order.
     """
     labels = list(labels) if isinstance(labels, Iterator) else labels
     read = read_labels(labels)
@@ -165,7 +165,7 @@ def read_pairs(pairs: Any) -> Iterator[tuple[str | None, str]]:
         pairs: rows of two names: lists, tuples, or rows of an array or a DataFrame; or `{parent: [child, ...]}`.
 
     Raises:
-        InputError: naming the pair by its number from 0.
+        InputError: with the number of the pair (from 0).
     """
     rows = _pairs_of(pairs) if isinstance(pairs, Mapping) else rows_of(pairs, "pairs")
     for number, pair in enumerate(rows):
@@ -176,7 +176,7 @@ def read_pairs(pairs: Any) -> Iterator[tuple[str | None, str]]:
 
 
 def _pairs_of(children_of: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    """The pairs of a dictionary of parents and lists of children; a parent without children is a name by itself."""
+    """The pairs of a dictionary of parents and lists of children; a parent without children is a single name."""
     for parent, children in children_of.items():
         if isinstance(children, str | Mapping):
             raise InputError(
@@ -203,23 +203,23 @@ def rows_of(rows: Any, what: str, ordered: bool = False) -> Iterable[Any]:
     """The rows of a list, an array, a table or an iterator.
 
     Args:
-        what: what to call them in an error.
-        ordered: whether a set is refused; else it is sorted, so that the same set always gives the same order.
+        what: their name in errors.
+        ordered: whether a set is refused; else it is sorted, so that equal sets give the same order.
 
     Raises:
-        InputError: for a text, a dictionary, or what has no rows.
+        InputError: for a text, a dictionary, or a value without rows.
     """
     if isinstance(rows, str | bytes | Mapping) or (ordered and isinstance(rows, Set)):
         raise InputError(f"{what} must be in a list, one after another, not in {_shown(rows)}.")
     if isinstance(rows, Set):
         return sorted(rows, key=repr)
-    to_numpy: Callable[[], Any] | None = getattr(rows, "to_numpy", None)  # a DataFrame is its columns, when asked for a list
+    to_numpy: Callable[[], Any] | None = getattr(rows, "to_numpy", None)  # list(DataFrame) would give its columns
     rows = to_numpy() if to_numpy else rows
     return rows if isinstance(rows, list | Iterator) else _listed(rows, f"{what} must be in a list")
 
 
 def _listed(values: Any, problem: str) -> list[Any]:
-    """Any values that can be gone through, as a list. Raises InputError, which begins with the problem, for others."""
+    """Any iterable as a list. Raises InputError, which starts with `problem`, for other values."""
     if isinstance(values, bytes):
         raise InputError(f"{problem}, but {no_text(values)}.")
     values = values.to_numpy() if hasattr(values, "to_numpy") else values
@@ -234,7 +234,7 @@ def _is_row(cell: Any) -> bool:
 
 
 def _fills_up(cell: Any) -> bool:
-    """Whether a cell of a document's row is no label: a blank, or a row of blanks."""
+    """Whether a cell of a document's row is padding: a blank, or a row of blanks."""
     if isinstance(cell, list | tuple | np.ndarray) and _is_row(cell):
         return len(cell) > 0 and all(map(is_blank, cell))
     return is_blank(cell)

@@ -1,16 +1,16 @@
-"""Reading and writing a taxonomy file: one line per parent, `parent<TAB>child<TAB>child...`, the root is called `Root`.
+"""Read and write a taxonomy file: one line per parent, `parent<TAB>child<TAB>child...`; the root is called `Root`.
 
-What the format means here:
+Details of the format:
 
-- A name that stands under two parents names two nodes, told apart by their paths. Where such a node has children of its own,
-  its line must begin with its path, `Technology > Basics<TAB>...`. The path of a top label begins with the root, as it would
-  be a mere name else; others may, too: `Root > Technology`, `Root > Technology > Basics`.
-- So a child may have the name of its parent, `Root > Utilities<TAB>Utilities` or `Arts > Other<TAB>Other`, or of any label
-  above it.
-- `Root` is not a node. A file without a line of it has as its roots the parents that are nobody's child, and the top labels of
-  paths that begin with it.
-- Names are read as `names` says. Blank lines are skipped, a byte order mark and CRLF line ends are accepted, an edge may be
-  listed twice.
+- A name under two parents means two nodes with different paths. If such a node has children, its line must begin with its path,
+  `Technology > Basics<TAB>...`. The path of a top label begins with `Root >` (else it would be a name); other paths may, too:
+  `Root > Technology`, `Root > Technology > Basics`.
+- So a child may have the same name as its parent or any label above it: `Root > Utilities<TAB>Utilities`,
+  `Arts > Other<TAB>Other`.
+- `Root` is not a node. In a file without a line for `Root`, the top labels are the parents that are not children, and the first
+  labels of paths that begin with `Root`.
+- Names are cleaned as in `names`. Blank lines are skipped, a byte order mark and CRLF line ends are accepted, and an edge may
+  occur twice.
 """
 
 from collections import Counter, defaultdict
@@ -34,7 +34,7 @@ def read_taxonomy(file: str | Path) -> list[tuple[str, ...]]:
     """Read a taxonomy file into the path of every node, parents before children.
 
     Raises:
-        InputError: with file and line, for anything that is not a taxonomy.
+        InputError: with file and line, if it is not a taxonomy.
     """
     rows = _read_rows(Path(file))
     children = {child for _, _, names in rows for child in names}
@@ -65,7 +65,7 @@ def _read_rows(file: Path) -> list[Row]:
 
 
 def _children(file: Path, line: int, cells: list[str]) -> list[str]:
-    """The children in the cells of one line, or what is wrong with it."""
+    """The children in the cells of one line. Raises InputError."""
     parent, children = cells[0], cells[1:]
     if not children:
         hint = next((f"'{sep}'" for sep in (";", "|", ",", "  ") if sep in parent), None)
@@ -82,7 +82,7 @@ def _refuse_cycles(file: str | Path, rows: list[Row]) -> None:
     line_of: dict[tuple[str, str], int] = {}
     for line, parent, names in rows:
         if parent not in known and PATH_SEPARATOR in parent:
-            continue  # a path leads to one place only, so it closes no cycle
+            continue  # a path names one node, so it closes no cycle
         below[parent] += names
         for child in names:
             line_of.setdefault((parent, child), line)
@@ -100,7 +100,7 @@ def _refuse_cycles(file: str | Path, rows: list[Row]) -> None:
 
 
 def _path_to(name: str, rows: list[Row]) -> str:
-    """A path from the root to a name, by the first line on each step of the way up."""
+    """A path from the root to a name; each step up uses the first matching line."""
     path = [name]
     while True:
         top = path[0].split(PATH_SEPARATOR)[0]
@@ -111,7 +111,7 @@ def _path_to(name: str, rows: list[Row]) -> str:
 
 
 def _expand(file: str | Path, rows: list[Row], children: set[str], has_root: bool) -> list[tuple[str, ...]]:
-    """Walk down from the roots, breadth first, giving every node its path."""
+    """The path of every node, breadth first from the roots."""
     by_parent: dict[str, dict[str, None]] = defaultdict(dict)  # parent cell -> its children, in order, each once
     line_of: dict[str, int] = {}
     for line, parent, names in rows:
@@ -119,8 +119,8 @@ def _expand(file: str | Path, rows: list[Row], children: set[str], has_root: boo
         line_of.setdefault(parent, line)
     by_parent.pop(ROOT, None)
     paths: list[tuple[str, ...]] = [(name,) for name in _top_labels(file, rows, children, has_root)]
-    expanded: dict[str, tuple[str, ...]] = {}  # parent cell -> the node that it was taken for
-    for path in paths:  # grows while it is walked
+    expanded: dict[str, tuple[str, ...]] = {}  # parent cell -> the node that it names
+    for path in paths:  # grows during the loop
         cell, name = PATH_SEPARATOR.join(path), path[-1]
         cells = {cell, name, FROM_ROOT + cell} & by_parent.keys()
         for key in cells:
@@ -143,7 +143,7 @@ def _expand(file: str | Path, rows: list[Row], children: set[str], has_root: boo
 
 
 def _top_labels(file: str | Path, rows: list[Row], children: set[str], has_root: bool) -> dict[str, None]:
-    """The children of the root, in order, each once."""
+    """The children of the root, in order, without duplicates."""
     if has_root:
         return dict.fromkeys(child for _, parent, names in rows if parent == ROOT for child in names)
     parents = [parent.removeprefix(FROM_ROOT).split(PATH_SEPARATOR) for _, parent, _ in rows]
@@ -158,18 +158,18 @@ def _top_labels(file: str | Path, rows: list[Row], children: set[str], has_root:
 
 
 def _path_cell(path: tuple[str, ...]) -> str:
-    """A path as a cell that is no name."""
+    """A path as a cell, distinct from a name."""
     return PATH_SEPARATOR.join(path) if len(path) > 1 else FROM_ROOT + path[0]
 
 
 def write_taxonomy(file: str | Path, paths: Sequence[tuple[str, ...]]) -> None:
-    """Write the path of every node as a taxonomy file, which `read_taxonomy` reads into the same paths.
+    """Write the path of every node to a taxonomy file, which `read_taxonomy` reads back.
 
     Args:
         paths: parents before children.
 
     Raises:
-        InputError: for a name that the format cannot hold.
+        InputError: for a name that the format does not allow.
     """
     below: dict[tuple[str, ...], list[str]] = {(): []}
     for path in paths:

@@ -1,4 +1,4 @@
-"""Reading the files that users write."""
+"""Read users' text files."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from rlkl_htc_common.errors import InputError
 
 SAVE = "save its content as CSV, JSON or plain text in UTF-8."
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-# How files begin that are no text, and what they are.
+# The first bytes of files that are not text, and their kinds.
 SIGNATURES = (
     (b"PK\x03\x04", "a ZIP archive, as .xlsx, .docx and .ods files are"),
     (b"\xd0\xcf\x11\xe0", "an old .xls or .doc file"),
@@ -19,17 +19,17 @@ SIGNATURES = (
     (b"ARROW1", "an Arrow file"),
     (b"SQLite format 3", "a SQLite database"),
 )
-MARKED_UP = ((b"%PDF-", "a PDF file"), (b"{\\rtf", "an RTF file"))  # whose bytes may all be text
+MARKED_UP = ((b"%PDF-", "a PDF file"), (b"{\\rtf", "an RTF file"))  # their bytes may be valid text
 
 
 def read_text(file: Path, what: str) -> str:
     """The text of a file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
     Args:
-        what: what to call it in an error, `the taxonomy` say.
+        what: its name in errors, e.g. `the taxonomy`.
 
     Raises:
-        InputError: for a file that cannot be read, or is no text; with its line for one in another encoding.
+        InputError: if the file cannot be read or is not text; with the line, if it has another encoding.
     """
     try:
         content = file.read_bytes()
@@ -39,12 +39,12 @@ def read_text(file: Path, what: str) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text, whose ends are line feeds, or carriage returns where there is no line feed."""
+    """The lines of a text, split at line feeds, or at carriage returns if there is no line feed."""
     return text.split("\n" if "\n" in text else "\r")
 
 
 def decoded(content: bytes, source: str, what: str) -> str:
-    """The text that bytes hold. Args: source: where they come from; what: see `read_text`. Raises InputError likewise."""
+    """Decode bytes to text. Args: source: their origin; what: see `read_text`. Raises InputError likewise."""
     for signature, kind in MARKED_UP:
         if content.startswith(signature):
             raise InputError(f"{source}: this is {kind} and no plain text; {SAVE}")
@@ -63,7 +63,7 @@ def decoded(content: bytes, source: str, what: str) -> str:
 
 
 def refuse_archive(content: bytes, source: str) -> None:
-    """Raise InputError if bytes begin as those of a file do that is no text. Args: see `decoded`."""
+    """Raise InputError if bytes begin like a known file that is not text. Args: see `decoded`."""
     kind = next((kind for signature, kind in SIGNATURES if content.startswith(signature)), None)
     if kind is not None:
         raise InputError(f"{source}: this is {kind}, and no text; unpack it, or {SAVE}")

@@ -1,8 +1,8 @@
-"""The objectives: what a model of N nodes is trained with, and how its logits become node probabilities.
+"""The objectives: the training losses for N nodes, and the conversion of logits to node probabilities.
 
 Each objective is one class with
 
-- `num_outputs`: how many logits the head must give, K;
+- `num_outputs`: the number of logits, K;
 - `loss(logits, targets)`: logits (B, K), targets (B, N) bool closed under ancestors -> a scalar;
 - `probabilities(logits)`: (B, K) -> (B, N), the marginal probability of each node.
 
@@ -11,11 +11,11 @@ Each objective is one class with
 | `BCE`, `BCEAtBaseRates`, `Focal`, `CHAMP` | any | no | any |
 | `ConditionalSigmoid` | any | yes | any |
 | `LeafSoftmax` | one leaf | yes | any; in a DAG no distribution over paths |
-| `ConditionalSoftmax` (with `priors`: logit-adjusted) | one path to any depth, never told to stop | yes | tree |
+| `ConditionalSoftmax` (with `priors`: logit-adjusted) | one path to any depth; does not learn where paths end | yes | tree |
 | `ParameterSharingSoftmax` | one leaf | yes | tree |
 | `StopEvent` around one of the three | one path, ending anywhere | yes | tree |
 
-They are torch modules only so that their index tensors follow `.to(device)`; they hold no parameters.
+They are torch modules only so that `.to(device)` moves their index tensors; they have no parameters.
 
 Source: Plaud, Labeau, Saillenfest and Bonald, "Revisiting Hierarchical Text Classification: Inference and Metrics", CoNLL 2024,
 section 3; the binary cross-entropy is the flat multi-label baseline of that paper.

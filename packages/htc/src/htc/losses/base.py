@@ -1,4 +1,4 @@
-"""What all objectives share."""
+"""The base class of all objectives."""
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ class UnsuitableTargetsError(InputError):
 
 
 class Objective(nn.Module):
-    """What all objectives share; see the package's docstring for the contract.
+    """The base class of all objectives; see the package's docstring for the contract.
 
     Attributes:
         num_outputs: K, the number of logits.
@@ -38,10 +38,10 @@ class Objective(nn.Module):
         self.num_outputs = num_outputs
 
     def check_targets(self, targets: Tensor) -> None:
-        """Refuse targets that the objective is not defined for. Args: targets (B, N) bool.
+        """Check that the objective is defined for targets. Args: targets (B, N) bool.
 
         Raises:
-            UnsuitableTargetsError: an InputError naming the first such document.
+            UnsuitableTargetsError: an InputError with the first document for which it is not.
         """
         empty = ~targets.any(1)
         if empty.any():

@@ -1,4 +1,4 @@
-"""Objectives that ask a yes or no of every node: any label sets, several paths and inner endings included."""
+"""Objectives with a binary decision for every node: any label sets, also several paths and paths to inner nodes."""
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,10 @@ REDUCTIONS = ("mean", "sum")
 
 
 class BCE(Objective):
-    """Binary cross-entropy of every node by itself, mean over all B x N cells; probabilities need not be coherent.
+    """Binary cross-entropy of every node, mean over all B x N cells; probabilities need not be coherent.
 
-    A head that starts at probability 0.5 for thousands of nodes spends its first steps on lowering all of them, and a short
-    training does not get over those gradients. Start its output bias at `base_rate_log_odds` instead.
+    A head that starts at probability 0.5 for thousands of nodes spends its first steps on lowering them all, and a short
+    training does not recover from these gradients. Start its output bias at `base_rate_log_odds` instead.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"]])
     >>> objective = BCE(hierarchy)
@@ -40,16 +40,16 @@ class BCE(Objective):
 
 
 def base_rate_log_odds(targets: Tensor, smoothing: float = 1.0) -> Tensor:
-    """The logit of each node's share of the training documents: where an untrained binary classifier should start.
+    """The logit of each node's share of the training documents: the best initial bias of a binary classifier.
 
     Args:
         targets: (D, N) bool, training documents.
-        smoothing: added to the counts of documents with and without the node, so that the logit is finite.
+        smoothing: added to the numbers of documents with and without the node, so that the logit is finite.
 
     Returns:
         (N,) float32.
 
-    Source: the prior initialisation of Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, here node by node.
+    Source: the prior initialisation of Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, here per node.
     """
     if smoothing <= 0:
         raise InputError(
@@ -60,9 +60,9 @@ def base_rate_log_odds(targets: Tensor, smoothing: float = 1.0) -> Tensor:
 
 
 class BCEAtBaseRates(BCE):
-    """`BCE`, for a head whose output bias starts at `base_rate_log_odds`.
+    """`BCE` with an initial output bias of `base_rate_log_odds`.
 
-    Args: targets (D, N) bool, training documents; None for a model that is trained already. prior_smoothing: of those.
+    Args: targets (D, N) bool, training documents; None for a trained model. prior_smoothing: the smoothing.
     """
 
     def __init__(self, hierarchy: Hierarchy, targets: Tensor | None, prior_smoothing: float = 1.0) -> None:
@@ -72,13 +72,13 @@ class BCEAtBaseRates(BCE):
 
 
 class Focal(Objective):
-    """Binary cross-entropy in which cells that are right already count less: each is weighted by (1 - p)^gamma, p being the
-    probability of what is true; mean over all B x N cells.
+    """Binary cross-entropy with less weight on cells that are already right: the weight is (1 - p)^gamma, p being the
+    probability of the true value; mean over all B x N cells.
 
     Args:
         gamma: 0 gives `BCE`.
-        alpha: the weight of cells that are true, 1 - alpha being that of the others; None weighs all alike. The public code of
-            Plaud et al. has 0.25.
+        alpha: the weight of true cells; 1 - alpha is that of the others; None for equal weights. The public code of Plaud et
+            al. uses 0.25.
 
     Raises:
         InputError: for a negative gamma, or an alpha that is not between 0 and 1.
@@ -109,11 +109,11 @@ class Focal(Objective):
 
 
 class CHAMP(Objective):
-    """Binary cross-entropy in which a wrong label costs more the further it is from the closest true one.
+    """Binary cross-entropy in which a wrong label costs more if it is further from the closest true one.
 
-    A wrong label at distance d costs -log(1 - p) (1 + beta ((d / d_max + 1)^2 - 1)), d in edges, the root counting as a node,
-    d_max the largest distance between two labels. On targets that are closed under ancestors the closest true label is always
-    the lowest true one on the way up, so this takes no (B, N, N) tensor but one pass down the levels.
+    A wrong label at distance d costs -log(1 - p) (1 + beta ((d / d_max + 1)^2 - 1)). d is in edges, with the root as a node;
+    d_max is the largest distance between two labels. If targets are closed under ancestors, the closest true label is the
+    lowest true one on the way up. So no (B, N, N) tensor is needed, only one pass down the levels.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science", "Physics"]])
     >>> objective, targets = CHAMP(hierarchy, beta=1.0), hierarchy.encode([["Arts", "Music"]])
@@ -124,9 +124,10 @@ class CHAMP(Objective):
 
     Args:
         hierarchy: a tree or a DAG (see `htc.labels.distances`).
-        beta: how much distance counts; 0 gives `BCE`. The configs of the public code of Plaud et al. have 1e-4.
-        reduction: `mean` over all B x N cells, as `BCE`, or `sum` over labels and mean over documents, as in that code: N times
-            as much, which gradient clipping sees. (That code also counts a label twice that is as near to two true ones.)
+        beta: the weight of the distance; 0 gives `BCE`. The configs of the public code of Plaud et al. have 1e-4.
+        reduction: `mean` over all B x N cells, as in `BCE`, or `sum` over labels and mean over documents, as in that code: N
+            times as large, which changes gradient clipping. (That code also counts a label twice if two true ones are equally
+            near.)
 
     Raises:
         InputError: for a negative beta, or another reduction.
@@ -158,10 +159,11 @@ class CHAMP(Objective):
 
 
 class ConditionalSigmoid(Objective):
-    """Each node's probability given its parents: binary cross-entropy where all its parents are true, summed over these nodes,
-    mean over documents. Top nodes always count.
+    """Binary cross-entropy of each node given its parents: sum over nodes whose parents are all true, mean over documents. Top
+    nodes always count.
 
-    A node's probability is its own times that of its parent; in a DAG, of its least probable parent.
+    A node's probability is its conditional probability times the probability of its parent (in a DAG: of its least probable
+    one).
     """
 
     coherent = True

@@ -1,4 +1,4 @@
-"""Objectives by name, as configs and `HierarchicalClassifier` ask for them, and the one that suits given labels."""
+"""Objectives by name, for configs and `HierarchicalClassifier`, and the default objective for given labels."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ SOFTMAX_OBJECTIVES = tuple(name for name, entry in settings.OBJECTIVES.items() i
 
 
 class Suitable(NamedTuple):
-    """An objective by name, whether it needs a stop event, and why it suits: a clause for people."""
+    """The name of an objective, whether it needs a stop event, and the reason for the choice (a clause for messages)."""
 
     name: str
     stop: bool
@@ -27,8 +27,8 @@ class Suitable(NamedTuple):
 
 
 def suitable_objective(hierarchy: Hierarchy, targets: Tensor) -> Suitable:
-    """The objective for given labels: conditional_softmax where each document has one path, with a stop event where paths end
-    at inner nodes; bce where documents have several paths, or the hierarchy is a DAG.
+    """The objective for given labels: conditional_softmax if each document has one path, with a stop event if paths end at
+    inner nodes; bce if documents have several paths, or the hierarchy is a DAG.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> suitable_objective(hierarchy, hierarchy.encode([["Arts", "Music"], ["Science"]])).name
@@ -62,11 +62,11 @@ def objective_by_name(name: str, hierarchy: Hierarchy, targets: Tensor | None = 
     1.0
 
     Args:
-        targets: (D, N) bool, the training targets, on which conditional_softmax_la and bce_prior_bias count; None for a model
-            that is trained already and needs them no more.
-        given: settings that it reads, see `htc.settings.LossSettings`; without, it has those of its class.
+        targets: (D, N) bool, the training targets, for the priors of conditional_softmax_la and bce_prior_bias; None for a
+            trained model, which does not need them.
+        given: settings that it reads, see `htc.settings.LossSettings`; default: those of its class.
 
-    Raises: InputError: for an unknown name, or settings that do not go with it.
+    Raises: InputError: for an unknown name, or settings that it does not read.
     """
     if name not in settings.OBJECTIVES:
         raise InputError(f"the objective must be one of {', '.join(settings.OBJECTIVES)}, not {name!r}.")
@@ -88,5 +88,5 @@ def objective_by_name(name: str, hierarchy: Hierarchy, targets: Tensor | None = 
     objective = StopEvent(hierarchy, make)
     if not entry.counts or targets is None:
         return objective
-    extended_targets = objective.extend(targets)  # priors of stopping are counted like those of every other child
+    extended_targets = objective.extend(targets)  # stops have priors like every other child
     return StopEvent(hierarchy, lambda extended: make(extended, extended_targets))

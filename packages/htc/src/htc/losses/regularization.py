@@ -9,7 +9,7 @@ def recursive_regularization(weight: Tensor, hierarchy: Hierarchy) -> Tensor:
     """Half the sum of squared differences between the output weights of each node and of its parents.
 
     Args:
-        weight: (N, H) the output layer's, a row for each node.
+        weight: (N, H) of the output layer, a row for each node.
 
     Returns:
         A scalar, to be multiplied and added to the loss.

@@ -1,4 +1,4 @@
-"""Objectives that choose among siblings or among leaves: one path for each document."""
+"""Objectives with a softmax over siblings or leaves: one path for each document."""
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +15,14 @@ PRIORS = ("smoothed", "counts")
 
 
 def check_one_leaf(targets: Tensor, hierarchy: Hierarchy, objective: str) -> None:
-    """Refuse documents with no leaf or several, or with labels that are no ancestors of their leaf.
+    """Check that each document has exactly one leaf and its ancestors.
 
     Args:
         targets: (B, N) bool.
-        objective: what to call the objective.
+        objective: the objective's name in errors.
 
     Raises:
-        UnsuitableTargetsError: naming the first such document.
+        UnsuitableTargetsError: with the first document that has not.
     """
     leaves = hierarchy.leaves.to(targets.device)
     document_of, column = targets[:, leaves].nonzero(as_tuple=True)
@@ -66,7 +66,7 @@ class LeafSoftmax(Objective):
     leaves: Tensor
 
     def check_targets(self, targets: Tensor) -> None:
-        """Besides a label, each document needs exactly one leaf."""
+        """Each document needs exactly one leaf and its ancestors."""
         super().check_targets(targets)
         check_one_leaf(targets, self.hierarchy, "leaf softmax")
 
@@ -79,11 +79,11 @@ class LeafSoftmax(Objective):
 
 
 class ConditionalSoftmax(Objective):
-    """A softmax inside each sibling group: log-probabilities of the children given their parent, summed along the true path.
+    """A softmax inside each sibling group: log-probabilities of children given their parent, summed along the true path.
 
-    With `priors` it is the paper's logit-adjusted form: tau * log prior is added to the logits in the loss and nowhere else, so
-    that rare siblings are not crowded out (logit adjustment: Menon et al., ICLR 2021). A path may end at an inner node: the
-    groups below it then do not count.
+    With `priors` it is the paper's logit-adjusted form: tau * log prior is added to the logits, only in the loss, so that rare
+    siblings are not suppressed (logit adjustment: Menon et al., ICLR 2021). A path may end at an inner node: groups below it
+    then do not count.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> objective = ConditionalSoftmax(hierarchy)
@@ -94,13 +94,13 @@ class ConditionalSoftmax(Objective):
     >>> round(float(objective.loss(logits, targets)), 4)  # -log 0.6 - log 0.5
     1.204
     >>> adjusted = ConditionalSoftmax(hierarchy, priors=conditional_priors(targets, hierarchy))
-    >>> bool(adjusted.loss(logits, targets) < objective.loss(logits, targets))  # what is frequent is taken for granted
+    >>> bool(adjusted.loss(logits, targets) < objective.loss(logits, targets))  # frequent labels cost less
     True
 
     Args:
         hierarchy: a tree.
-        priors: (N,) the probability of each node given its parent, as `conditional_priors` gives it, or `counted_priors` for
-            those of the paper's code; None for the plain loss.
+        priors: (N,) the probability of each node given its parent, from `conditional_priors`, or from `counted_priors` as in
+            the paper's code; None for the plain loss.
         tau: the strength of the adjustment.
 
     Raises:
@@ -133,7 +133,7 @@ class ConditionalSoftmax(Objective):
     adjustment: Tensor | None
 
     def check_targets(self, targets: Tensor) -> None:
-        """Besides a label, each document must have a single path: as many true nodes as its deepest one is deep."""
+        """Each document needs a single path: the number of its true nodes is the depth of the deepest one."""
         super().check_targets(targets)
         document, node = targets.nonzero(as_tuple=True)
         labels = torch.bincount(document, minlength=len(targets))
@@ -156,10 +156,10 @@ class ConditionalSoftmax(Objective):
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         self.check_targets(targets)
-        # Only the siblings of true nodes matter: a few dozen of a document's logits, whatever the number of nodes.
+        # Only the siblings of true nodes matter: a few dozen logits per document, for any number of nodes.
         document, node = targets.nonzero(as_tuple=True)  # (M,)
         row, sibling = spread(self.first_sibling[node], self.siblings[node])
-        scores = logits[document[row], sibling]  # sibling groups, laid out one after another
+        scores = logits[document[row], sibling]  # concatenated sibling groups
         if self.adjustment is not None:
             scores = scores + self.adjustment[sibling]
         largest = scores.new_full(node.shape, -torch.inf).scatter_reduce(0, row, scores.detach(), "amax")
@@ -181,8 +181,8 @@ def conditional_priors(targets: Tensor, hierarchy: Hierarchy, smoothing: float =
     Args:
         targets: (D, N) bool, closed under ancestors; training documents only.
         hierarchy: a tree.
-        smoothing: added to each count, so that a node which never occurs still has a positive prior; it also says how far a
-            sibling group with few documents is trusted. The public code of Plaud et al. does without, see `counted_priors`.
+        smoothing: added to each count, so that every prior is positive; it also moves sibling groups with few documents towards
+            equal priors. The public code of Plaud et al. has none, see `counted_priors`.
 
     Returns:
         (N,) float32, summing to one in each sibling group.
@@ -193,8 +193,8 @@ def conditional_priors(targets: Tensor, hierarchy: Hierarchy, smoothing: float =
 
 
 def counted_priors(targets: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """The share of each node among its siblings by plain counts, 1 for a node that never occurs: as the public code of Plaud et
-    al. takes it, which counts validation documents, too.
+    """The share of each node among its siblings by plain counts (1 for a node that never occurs), as in the public code of
+    Plaud et al., which also counts validation documents.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"]])
     >>> counted_priors(hierarchy.encode([["Arts", "Music"]] * 2), hierarchy)  # Arts; Music, Film
@@ -214,14 +214,14 @@ def _shares_among_siblings(counts: Tensor, hierarchy: Hierarchy) -> Tensor:
 def logit_adjusted_softmax(
     hierarchy: Hierarchy, targets: Tensor | None, tau: float = 1.0, prior_smoothing: float = 1.0, priors: str = "smoothed"
 ) -> ConditionalSoftmax:
-    """`ConditionalSoftmax` with priors that are counted on training targets.
+    """`ConditionalSoftmax` with priors from training targets.
 
     Args:
         hierarchy: a tree.
-        targets: (D, N) bool; None for a model that is trained already: its probabilities need no priors.
+        targets: (D, N) bool; None for a trained model: its probabilities need no priors.
         tau: the strength of the adjustment.
         prior_smoothing: of `conditional_priors`.
-        priors: whether these are taken, `smoothed`; or, as in the public code of Plaud et al., `counted_priors`: `counts`.
+        priors: `smoothed` for `conditional_priors`; `counts` for `counted_priors`, as in the public code of Plaud et al.
     """
     if targets is None:
         return ConditionalSoftmax(hierarchy)
@@ -233,14 +233,14 @@ def logit_adjusted_softmax(
 
 
 class ParameterSharingSoftmax(Objective):
-    """A softmax over leaves whose scores are sums of node scores along their paths, so that leaves share what they have in
-    common; a node's probability is the sum over the leaves below it.
+    """A softmax over leaves. A leaf's score is the sum of node scores along its path: leaves share the scores of common
+    ancestors. A node's probability is the sum over the leaves below it.
 
     Args:
         hierarchy: a tree.
-        margin: added, times the distance to the true leaf, to the scores of the other leaves in the loss: the further a leaf,
-            the more it must fall behind. 0 for none.
-        margin_form: the distance is the number of `edges`, as in Valmadre's own code; or, `relative`, that of the nodes on the
+        margin: in the loss, margin times the distance to the true leaf is added to the scores of the other leaves: a leaf that
+            is further away must have a lower score. 0 for none.
+        margin_form: the distance. `edges`: the number of edges, as in Valmadre's code; `relative`: the number of nodes on the
             way, both leaves included, divided by the largest such number, as in the public code of Plaud et al.
 
     Raises:
@@ -266,7 +266,7 @@ class ParameterSharingSoftmax(Objective):
     leaves: Tensor
 
     def check_targets(self, targets: Tensor) -> None:
-        """Besides a label, each document needs exactly one leaf, and its path only."""
+        """Each document needs exactly one leaf and its ancestors."""
         super().check_targets(targets)
         check_one_leaf(targets, self.hierarchy, "parameter-sharing softmax")
 

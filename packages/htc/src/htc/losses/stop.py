@@ -1,4 +1,4 @@
-"""Paths that end at inner nodes, for objectives that choose one leaf."""
+"""Paths that end at inner nodes, for the softmax objectives."""
 
 from collections.abc import Callable
 
@@ -8,27 +8,27 @@ from torch import Tensor
 from htc.labels.hierarchy import Hierarchy
 from htc.losses.base import Objective, UnsuitableTargetsError
 
-STOP = "\N{END OF TEXT}stop"  # no label can be called so
+STOP = "\N{END OF TEXT}stop"  # not a possible label
 
 
 class StopEvent(Objective):
-    """Any softmax objective, over a hierarchy in which to stop at an inner node is a leaf of its own.
+    """Any softmax objective, over a hierarchy with an extra leaf, the stop, under every inner node.
 
-    Every inner node gets one more child, the stop; a path that ends at an inner node goes on to its stop, so that it ends at a
-    leaf of the extended hierarchy. A node then has a probability of being the end: its own less that of its children
-    (`htc.decoding.expected.end_probabilities`), which the rules in `htc.decoding.expected` take into account.
+    A path that ends at an inner node continues to its stop, so that it ends at a leaf of the extended hierarchy. The
+    probability that a path ends at a node is then the node's probability minus the sum over its children
+    (`htc.decoding.expected.end_probabilities`); the rules in `htc.decoding.expected` use it.
 
     >>> from htc.losses import ConditionalSoftmax
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> objective = StopEvent(hierarchy, ConditionalSoftmax)
-    >>> objective.num_outputs  # four labels, and to stop at Arts
+    >>> objective.num_outputs  # four labels, and the stop at Arts
     5
     >>> objective.probabilities(torch.zeros(1, 5))  # Arts, Science, Music, Film
     tensor([[0.5000, 0.5000, 0.1667, 0.1667]])
 
     Args:
         hierarchy: a tree.
-        make: gives the objective for the extended hierarchy; priors are counted on `extend(targets)`.
+        make: makes the objective for the extended hierarchy; count priors on `extend(targets)`.
 
     Attributes:
         extended: the hierarchy with the stops.
@@ -56,14 +56,14 @@ class StopEvent(Objective):
     inner: Tensor
 
     def extend(self, targets: Tensor) -> Tensor:
-        """The targets with the stops where paths end at inner nodes. Args: targets (B, N) bool. Returns: (B, N') bool."""
+        """Add the stops of paths that end at inner nodes. Args: targets (B, N) bool. Returns: (B, N') bool."""
         extended = targets.new_zeros(len(targets), self.extended.num_nodes)
         extended[:, self.kept] = targets
         extended[:, self.stops] = self.hierarchy.most_specific(targets)[:, self.inner]
         return extended
 
     def check_targets(self, targets: Tensor) -> None:
-        """Besides a label, each document must have a single path."""
+        """Each document needs a single path."""
         super().check_targets(targets)
         try:
             self.objective.check_targets(self.extend(targets))

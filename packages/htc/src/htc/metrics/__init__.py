@@ -1,15 +1,16 @@
 """Metrics of predicted label sets and of node probabilities, flat and hierarchical.
 
-Conventions, in which they agree with scikit-learn:
+Conventions, as in scikit-learn:
 
 - truth first: `metric(y_true, y_pred, hierarchy)`, or `metric(y_true, y_score, hierarchy)` for node probabilities;
 - label sets are multi-hot arrays `(D, N)` of torch or NumPy, or lists of label paths (see `htc.labels.label_sets`);
-- every name or argument says which average is meant: `micro` pools counts, `macro` is a mean over nodes, `samples` one over
+- every name or argument states the average: `micro` pools counts, `macro` is a mean over nodes, `samples` a mean over
   documents;
-- a ratio whose denominator is 0 is 0 (scikit-learn's `zero_division=0`), but for `accuracy_per_level`, NaN at a level where no
+- a ratio with denominator 0 is 0 (scikit-learn's `zero_division=0`); exception: `accuracy_per_level` is NaN at a level where no
   document has a label.
 
-The root is never counted. All but those of one path take several paths, endings at inner nodes, trees and DAGs.
+The root is never counted. All metrics accept trees, DAGs and paths to inner nodes; all except those of one path accept several
+paths.
 
 | | |
 |---|---|

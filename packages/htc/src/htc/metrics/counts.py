@@ -1,6 +1,6 @@
-"""True positives, predicted and true labels, counted by class or by document; and precision, recall and F from such counts.
+"""Counts of true positives, predicted and true labels, by class or by document; and precision, recall and F from them.
 
-Counts are (3, ...) tensors: labels that are both predicted and true, predicted, and true. Those by class add up over documents.
+Counts are (3, ...) tensors: true positives, predicted labels, true labels. Counts by class are sums over documents.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def count(mask: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """How many are true along the dimensions; in int32, which sums a mask several times faster than the default int64."""
+    """The number of true values along dimensions, in int32: several times faster than the default int64."""
     return mask.sum(dims, dtype=torch.int32)
 
 
@@ -34,7 +34,7 @@ def by_document(true: Tensor, predicted: Tensor) -> Tensor:
 
 
 def check_average(average: str, allowed: Sequence[str]) -> None:
-    """Raise InputError for an average that a metric does not have."""
+    """Raise InputError for an average that a metric does not support."""
     if average not in allowed:
         raise InputError(f"average must be one of {', '.join(allowed)}, not {average!r}.")
 

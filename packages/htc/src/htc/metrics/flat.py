@@ -1,4 +1,4 @@
-"""Multi-label metrics that do not look at the hierarchy; equal to scikit-learn's with `zero_division=0`."""
+"""Multi-label metrics that ignore the hierarchy; equal to scikit-learn's with `zero_division=0`."""
 
 from typing import Literal
 
@@ -24,12 +24,12 @@ def f1(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, average: Lite
 
 
 def hamming_loss(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
-    """The share of wrong cells, of D x N."""
+    """The share of wrong cells among D x N."""
     true, predicted = both_label_sets(y_true, y_pred, hierarchy)
     return int((predicted != true).count_nonzero()) / predicted.numel()
 
 
 def exact_match(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
-    """The share of documents whose whole label set is right (scikit-learn's `accuracy_score` of multi-hot arrays)."""
+    """The share of documents with an entirely right label set (scikit-learn's `accuracy_score` of multi-hot arrays)."""
     true, predicted = both_label_sets(y_true, y_pred, hierarchy)
     return float((predicted == true).all(1).double().mean())

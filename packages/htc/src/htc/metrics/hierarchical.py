@@ -1,4 +1,4 @@
-"""Precision, recall and F of label sets closed under ancestors, and what else looks at levels."""
+"""Precision, recall and F of label sets closed under ancestors, and metrics per level."""
 
 from typing import Literal
 
@@ -33,7 +33,7 @@ def hierarchical_precision_recall_f(
     average: Literal["micro", "macro", "samples"] = "micro",
     beta: float = 1.0,
 ) -> tuple[float, float, float]:
-    """hP, hR and hF_beta: precision, recall and F of label sets that have been closed under ancestors.
+    """hP, hR and hF_beta: precision, recall and F of label sets closed under ancestors.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> y_true, y_pred = [["Arts", "Music"], ["Science"]], [["Arts", "Film"], ["Science"]]
@@ -43,10 +43,10 @@ def hierarchical_precision_recall_f(
     0.75
 
     Args:
-        y_true, y_pred: label sets of D documents; both are closed here, so they may be given as predicted.
+        y_true, y_pred: label sets of D documents; both are closed here.
         hierarchy: a tree or a DAG.
-        average: `micro` pools intersections and sizes over documents; `samples` takes each measure per document and averages it
-            over documents (hiclass calls that one "macro"); `macro` takes each measure per node and averages it over nodes.
+        average: `micro` pools intersections and sizes over documents; `samples` averages each measure over documents (hiclass
+            calls this "macro"); `macro` averages each measure over nodes.
         beta: the weight of recall.
 
     Returns:
@@ -62,7 +62,7 @@ def hierarchical_precision_recall_f(
 
 
 def hierarchical_f_per_document(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, beta: float = 1.0) -> Tensor:
-    """hF_beta of each document: the values that the `samples` average is the mean of, for intervals over documents.
+    """hF_beta of each document, for intervals over documents; its mean is the `samples` average.
 
     Args: as `hierarchical_precision_recall_f`. Returns: (D,) float64.
     """
@@ -70,7 +70,7 @@ def hierarchical_f_per_document(y_true: LabelSets, y_pred: LabelSets, hierarchy:
 
 
 def class_at_depth_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """For each node the documents that truly have it, pooled: their labels down to the depth of the node.
+    """For each node, pooled counts over the documents that truly have it, of labels down to the node's depth.
 
     Args: true, predicted (D, N) bool, closed under ancestors. Returns: (3, N) int64, see `htc.metrics.counts`.
     """
@@ -83,7 +83,7 @@ def class_at_depth_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy)
 
 
 def average_at_depth(counts: Tensor, hierarchy: Hierarchy, depth: int) -> tuple[float, float, float]:
-    """Means of precision and recall over the nodes of a depth that some document has, and the F1 of these two means."""
+    """Means of precision and recall over the nodes of a depth that occur in a document, and the F1 of these means."""
     level = counts[:, hierarchy.levels[depth - 1]]
     precision, recall, _ = precision_recall_f(level[:, level[2] > 0])
     if not len(precision):
@@ -95,17 +95,17 @@ def average_at_depth(counts: Tensor, hierarchy: Hierarchy, depth: int) -> tuple[
 def macro_precision_recall_f_at_depth(
     y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, depth: int
 ) -> tuple[float, float, float]:
-    """Hierarchical precision and recall by class at one depth: how well documents of rare classes fare, too.
+    """Hierarchical precision and recall by class at one depth; rare classes count as much as frequent ones.
 
-    For each node at the depth, the documents that truly have it are pooled, and precision and recall taken over their labels
-    (closed under ancestors) from the top down to that depth. Both are averaged over the nodes that some document has.
+    For each node at the depth, precision and recall are computed over the documents that truly have it, pooled: over their
+    labels (closed under ancestors) from the top down to that depth. Both are averaged over the nodes that occur in a document.
 
     Args:
         y_true, y_pred, hierarchy: as `hierarchical_precision_recall_f`.
         depth: from 1 to `hierarchy.max_depth`.
 
     Returns:
-        The mean precision, the mean recall, and the F1 of these two; zeros where no document reaches the depth.
+        The mean precision, the mean recall, and the F1 of these two; zeros if no document reaches the depth.
 
     Raises:
         InputError: for a depth that the hierarchy does not have.
@@ -119,7 +119,7 @@ def macro_precision_recall_f_at_depth(
 
 
 def level_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """At each level, how many documents have all labels right, of how many with a label. Returns: (2, H) int64."""
+    """Per level, the numbers of documents with all labels right and with a label. Returns: (2, H) int64."""
     right, with_label = [], []
     for level in hierarchy.levels:
         has_label = true[:, level].any(1)
@@ -134,7 +134,7 @@ def accuracies(counts: Tensor) -> list[float]:
 
 
 def accuracy_per_level(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> list[float]:
-    """For each depth, the share of the documents with a true label there whose labels at that depth are all right.
+    """For each depth, among the documents with a true label there, the share whose labels at that depth are all right.
 
     Returns: one number per depth from 1; NaN where no document has a label.
     """

@@ -1,4 +1,4 @@
-"""The information contrast model: similarity of label sets, rare labels weighing more."""
+"""The information contrast model: similarity of label sets, with more weight on rare labels."""
 
 import torch
 from torch import Tensor
@@ -12,11 +12,11 @@ ALPHA_1, ALPHA_2, BETA = 2.0, 2.0, 3.0  # the paper's
 
 
 def icm(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
-    """ICM: 2 I(prediction) + 2 I(truth) - 3 I(both together), in bits, mean over documents; more is better, below 0 happens.
+    """ICM: 2 I(prediction) + 2 I(truth) - 3 I(union), in bits, mean over documents; higher is better, may be negative.
 
-    I of a set closed under ancestors is the sum over its nodes of -log2 of the share of documents with the node among those
-    with all its parents: in a tree the information content of the paper, where a node's own is -log2 of its share of all
-    documents. Shares are those of `y_true`; a node without documents counts as one with one.
+    I of a set closed under ancestors is a sum over its nodes: -log2 of the share of documents with the node, among the
+    documents with all its parents. In a tree this is the information content of the paper, where a node has -log2 of its share
+    of all documents. Shares are from `y_true`; a node without documents counts as one with one document.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> y_true = [["Arts", "Music"], ["Arts", "Film"], ["Science"], ["Science"]]  # one bit for Arts, one more for Film
@@ -37,9 +37,9 @@ def icm(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
 
 
 def icm_norm(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
-    """ICM, scaled so that the truth itself has 1 and minus its ICM has 0, and cut off at 0 there.
+    """ICM, scaled linearly so that the truth's ICM becomes 1 and its negative becomes 0, and cut at 0.
 
-    0 where the truth has no information, because every document has the same labels.
+    0 if the truth has no information, because every document has the same labels.
 
     Args and source: as `icm`.
     """
@@ -48,7 +48,7 @@ def icm_norm(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> floa
 
 
 def parent_counts(true: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """How many documents have all parents of each node, all documents for a top node. Args: true (D, N) bool. Returns: (N,)."""
+    """The number of documents with all parents of each node (top node: all). Args: true (D, N) bool. Returns: (N,)."""
     parent, child = hierarchy.edges.to(true.device)
     total = torch.zeros(hierarchy.num_nodes, dtype=torch.long, device=true.device)
     if hierarchy.is_tree:

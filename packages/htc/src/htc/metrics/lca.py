@@ -1,4 +1,4 @@
-"""Precision, recall and F over the labels that join predictions to the truth through their lowest common ancestors."""
+"""Precision, recall and F over the labels between predictions and truth, through their lowest common ancestors."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import LabelSets, both_label_sets, in_parts
 from htc.metrics.counts import average_over_documents, by_document
 
-FAR = 2**30  # a distance that is none
+FAR = 2**30  # an infinite distance
 
 
 class _Ways(NamedTuple):
-    """Every way up from every most specific label, the root (number N) included; all (m,)."""
+    """All (most specific label, ancestor) pairs, with the root (N) as an ancestor; all (m,)."""
 
     document: Tensor
-    label: Tensor  # the number of the label among all labels of all documents, ascending
+    label: Tensor  # the index of the label among the labels of all documents, ascending
     start: Tensor  # its node
     ancestor: Tensor
     edges: Tensor
@@ -28,15 +28,15 @@ def lca_precision_recall_f(
 ) -> tuple[float, float, float]:
     """LCA precision, recall and F_beta, averaged over documents.
 
-    Each most specific predicted label is joined to the nearest true one, and each true one to the nearest predicted one, by the
-    shortest way through a common ancestor. The labels on the predictions' side of these ways, meeting points included, are
-    compared with those on the truth's side. Unlike hP and hR, ancestors above a meeting point count for nothing, so that an
-    error deep in the hierarchy weighs as much as one near the top.
+    Each most specific predicted label is connected to the nearest true one, and each true one to the nearest predicted one, by
+    the shortest way through a common ancestor. The labels on the predictions' side of these ways, meeting points included, are
+    compared with those on the truth's side. Unlike in hP and hR, ancestors above a meeting point do not count: an error deep in
+    the hierarchy has the same weight as one near the top.
 
-    The root, like everywhere here, is never counted: labels that meet there only have nothing in common. Of meeting points at
-    one distance the deepest is taken; of true labels at one distance below it, and of shortest ways in a DAG, all. With one
-    true and one predicted label these are the numbers of HEMKit, the authors' program. With several, HEMKit leaves out common
-    ancestors that it finds redundant, by rules that depend on how nodes are numbered, and its numbers can differ.
+    As in all metrics, the root is not counted: labels that meet only there have nothing in common. Of meeting points at equal
+    distance, the deepest is used; of true labels at equal distance below it, and of shortest ways in a DAG, all are used. With
+    one true and one predicted label, the results equal those of HEMKit, the authors' program. With several, they can differ:
+    HEMKit leaves out common ancestors that it finds redundant, by rules that depend on the numbering of nodes.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music", "Jazz"], ["Arts", "Music", "Opera"]])
     >>> y_true, y_pred = [["Arts", "Music", "Jazz"]], [["Arts", "Music", "Opera"]]
@@ -57,7 +57,7 @@ def lca_precision_recall_f(
 
 
 def lca_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """The sizes of the joined graphs of each document. Args: true, predicted (D, N) bool. Returns: (3, D) int64."""
+    """Counts over the two graphs of each document. Args: true, predicted (D, N) bool. Returns: (3, D) int64."""
     return torch.cat([_lca_counts(*part, hierarchy) for part in in_parts(true, predicted)], dim=1)
 
 
@@ -89,14 +89,14 @@ def _ways_up(sets: Tensor, hierarchy: Hierarchy) -> _Ways:
 
 
 def _nearest(ways: _Ways, shape: tuple[int, int]) -> Tensor:
-    """The edges from each node down to the nearest label below it. Returns: (D, N + 1)."""
+    """The number of edges from each node down to the nearest label below it. Returns: (D, N + 1)."""
     near = torch.full((shape[0] * shape[1],), FAR, device=ways.edges.device)
     near.scatter_reduce_(0, ways.document * shape[1] + ways.ancestor, ways.edges, "amin")
     return near.view(shape)
 
 
 def _meeting(ways: _Ways, near: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Which of the ways end where their label meets the nearest label of the other side. Returns: (m,) bool."""
+    """Whether a way ends where its label meets the nearest label of the other side. Returns: (m,) bool."""
     labels = int(ways.label.max()) + 1 if len(ways.label) else 0
     total = ways.edges + near[ways.document, ways.ancestor]
     least = torch.full((labels,), FAR, device=total.device).scatter_reduce(0, ways.label, total, "amin")

@@ -1,4 +1,4 @@
-"""F1 in which a label does not count by itself, but with its whole path."""
+"""F1 metrics that count a label only together with its path."""
 
 from typing import Literal
 
@@ -10,14 +10,14 @@ from htc.metrics.counts import average_over_classes, by_class, count
 
 
 def constrained_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """By class, true positives being those whose ancestors are true positives too. Args: (D, N) bool. Returns: (3, N)."""
+    """Counts by class; a true positive needs true positives as ancestors. Args: (D, N) bool. Returns: (3, N)."""
     counts = by_class(true, predicted)
     counts[0] = count(_with_all_ancestors(true & predicted, hierarchy), (0,))
     return counts
 
 
 def path_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """By the class where a path ends, paths in place of labels. Args: (D, N) bool. Returns: (3, N), see `path_f1`."""
+    """Counts of paths, by the class where they end. Args: (D, N) bool. Returns: (3, N), see `path_f1`."""
     true_ends, predicted_ends = hierarchy.most_specific(true), hierarchy.most_specific(predicted)
     counts = by_class(true_ends, predicted_ends)
     counts[0] = count(true_ends & predicted_ends & _with_all_ancestors(predicted, hierarchy), (0,))
@@ -25,7 +25,7 @@ def path_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor
 
 
 def _with_all_ancestors(sets: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Keep the members whose ancestors are all members. Args: sets (D, N) bool. Returns: (D, N) bool."""
+    """Keep members whose ancestors are all members. Args: sets (D, N) bool. Returns: (D, N) bool."""
     document, node = sets.nonzero(as_tuple=True)
     row, ancestor, _ = hierarchy.ancestors_of(node)
     missing = ~sets[document[row], ancestor]
@@ -37,10 +37,10 @@ def _with_all_ancestors(sets: Tensor, hierarchy: Hierarchy) -> Tensor:
 def path_constrained_f1(
     y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, average: Literal["micro", "macro"] = "micro"
 ) -> float:
-    """C-F1: a label is a true positive only if all its ancestors are; everything else as in flat F1.
+    """C-F1: as flat F1, but a label is a true positive only if all its ancestors are.
 
-    Equal to flat F1 for coherent predictions. Sets are taken as given, not closed under ancestors: to predict a label without
-    its parent is the error that this metric is about.
+    Equal to flat F1 for coherent predictions. Sets are not closed under ancestors: this metric penalises labels that are
+    predicted without their parents.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"]])
     >>> path_constrained_f1([[1, 1]], [[0, 1]], hierarchy)  # Music without Arts
@@ -48,7 +48,8 @@ def path_constrained_f1(
 
     Args:
         y_true, y_pred: label sets of D documents.
-        average: `micro` pools over labels, `macro` is the mean over the N labels, 0 for one that is neither true nor predicted.
+        average: `micro` pools over labels; `macro` is the mean over the N labels, 0 for a label that is never true or
+            predicted.
 
     Source: Yu et al., "Constrained Sequence-to-Tree Generation for Hierarchical Text Classification", SIGIR 2022.
     """
@@ -57,9 +58,9 @@ def path_constrained_f1(
 
 
 def path_f1(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, average: Literal["micro", "macro"] = "micro") -> float:
-    """P-F1: F1 of whole paths, each named by the label where it ends, which has no other label right below it.
+    """P-F1: F1 of whole paths. A path is identified by its last label, which has no descendant in the set.
 
-    A predicted path is right if a true path ends at the same label, and all labels above it are predicted, too.
+    A predicted path is right if a true path ends at the same label and all labels above it are predicted.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"]])
     >>> path_f1([["Arts", "Music"]], [["Arts", "Film"]], hierarchy)  # Arts alone is worth nothing
@@ -67,7 +68,7 @@ def path_f1(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, average:
 
     Args:
         y_true, y_pred: label sets of D documents; y_pred as predicted, not closed.
-        average: `micro` pools over paths, `macro` is the mean over the N labels where a path could end.
+        average: `micro` pools over paths; `macro` is the mean over the N labels where a path could end.
 
     Source: Ji et al., "Hierarchical Verbalizer for Few-Shot Hierarchical Text Classification", ACL 2023.
     """

@@ -1,7 +1,7 @@
-"""Metrics of how labels are ranked by their scores, as users of extreme multi-label classification report them.
+"""Ranking metrics, as in extreme multi-label classification.
 
-All labels are ranked, inner nodes as well as leaves, and label sets are taken as they are; those given as names or paths are
-closed under ancestors (`htc.labels.label_sets`). To rank leaves only, see `htc.metrics.hierarchical_distance_at_k`.
+All labels are ranked, inner nodes and leaves. Label sets are not closed, except those given as names or paths
+(`htc.labels.label_sets`). To rank only leaves, see `htc.metrics.hierarchical_distance_at_k`.
 """
 
 from typing import Literal
@@ -27,7 +27,7 @@ def precision_at_k(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, k: 
     Args:
         y_true: the label sets of D documents.
         y_score: (D, N).
-        k: from 1 to N; of equal scores the first label counts as the higher one.
+        k: from 1 to N; of equal scores, the first label ranks higher.
 
     Raises:
         InputError: for an impossible k.
@@ -40,7 +40,7 @@ def precision_at_k(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, k: 
 
 
 def r_precision(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> float:
-    """Precision at R, the number of true labels of each document, where it equals recall; mean over documents.
+    """Precision at R, the number of true labels of each document (there it equals recall); mean over documents.
 
     A document without labels counts as 0.
 
@@ -48,7 +48,7 @@ def r_precision(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> flo
     >>> r_precision([["Arts", "Music"], ["Science"]], [[0.9, 0.1, 0.3, 0.8], [0.1, 0.9, 0.0, 0.0]], hierarchy)
     0.75
 
-    Args: y_true: the label sets of D documents; y_score (D, N), of equal scores the first label counts as the higher one.
+    Args: y_true: the label sets of D documents; y_score (D, N); of equal scores, the first label ranks higher.
     """
     true, scores = _true_and_scores(y_true, y_score, hierarchy)
     precision = []
@@ -62,7 +62,7 @@ def r_precision(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> flo
 def average_precision(
     y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, average: Literal["micro", "macro", "samples"]
 ) -> float:
-    """The area under the precision-recall curve (AUPRC), by steps: precision times the growth of recall, over all thresholds.
+    """The area under the precision-recall curve (AUPRC), as a step function: precision times the increase of recall.
 
     Equal to scikit-learn's `average_precision_score` but for rounding: over all cells (micro), mean over the N labels (macro),
     or mean over the D documents (samples). A label without documents, or a document without labels, counts as 0. All rows are
@@ -92,7 +92,7 @@ def _true_and_scores(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -
 
 
 def _hits(true: Tensor, scores: Tensor, most: int) -> Tensor:
-    """How many of the 1, 2, ..., `most` labels with the highest scores are true. Args: (B, N). Returns: (B, most) int64."""
+    """The number of true labels among the best 1, 2, ..., `most` labels. Args: (B, N). Returns: (B, most) int64."""
     best = scores.sort(stable=True, dim=1, descending=True).indices[:, :most]
     return true.gather(1, best).cumsum(1)
 
@@ -100,8 +100,8 @@ def _hits(true: Tensor, scores: Tensor, most: int) -> Tensor:
 def _average_precisions(true: Tensor, scores: Tensor) -> Tensor:
     """The average precision of each row. Args: true, scores (R, n). Returns: (R,) float64.
 
-    Each true cell adds an equal share of recall, at the precision of the threshold at which it comes in: that behind the last
-    cell of the same score.
+    Each true cell adds an equal share of recall, at the precision of its threshold: the precision after the last cell with the
+    same score.
     """
     scores, order = scores.sort(1, descending=True)
     true = true.gather(1, order)

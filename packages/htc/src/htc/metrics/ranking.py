@@ -15,11 +15,11 @@ from rlkl_htc_common.errors import InputError
 def hf1_auc(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> float:
     """The area under each document's hierarchical precision-recall curve, averaged over documents.
 
-    A document's thresholds are its distinct scores; at each, the prediction is closed under ancestors, which comes to giving
-    every node the largest score among it and its descendants. The curve starts at recall 0 and precision 1 and has a point
-    wherever recall grows and one just before, joined by straight lines. Area arises only where recall grows, and every true
-    node that enters adds an equal share of recall: so the area is the mean, over the true nodes, of the mean of two precisions,
-    that at the node's score and that just above it. No sorting is needed.
+    A document's thresholds are its distinct scores. At each, the prediction is closed under ancestors: this equals giving every
+    node the largest score of it and its descendants. The curve starts at recall 0 and precision 1. It has a point wherever
+    recall grows and one just before, connected by straight lines. Only growth of recall adds area, and every true node adds an
+    equal share of recall. So the area is a mean over the true nodes, of the mean of two precisions: at the node's score and
+    just above it. No sorting is needed.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> hf1_auc([["Arts", "Music"]], [[0.9, 0.1, 0.8, 0.2]], hierarchy)  # Arts, Science, Music, Film
@@ -27,7 +27,7 @@ def hf1_auc(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> float:
 
     Args:
         y_true: the label sets of D documents, at least one label each; closed under ancestors here.
-        y_score: (D, N); any scores, only their order within a document matters.
+        y_score: (D, N); any scores; only their order within a document matters.
         hierarchy: a tree or a DAG.
 
     Raises:
@@ -41,7 +41,7 @@ def hf1_auc(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> float:
 def hf1_auc_per_document(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> Tensor:
     """The area of each document, for intervals over documents. Args: as `hf1_auc`. Returns: (D,) float64."""
     targets, scores = true_and_scores(y_true, y_score, hierarchy)
-    most = int(targets.sum(1).max())  # a document takes a row for each of its labels
+    most = int(targets.sum(1).max())  # a document needs a row for each of its labels
     return torch.cat([_areas(*part, hierarchy) for part in in_parts(targets, scores, cells=CELLS // most)])
 
 
@@ -78,12 +78,12 @@ class Curve(NamedTuple):
 
 
 def micro_curve(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, thresholds: Sequence[float] | Tensor) -> Curve:
-    """Micro hP, hR and hF1 of thresholding at each of the given values, in one pass.
+    """Micro hP, hR and hF1 at each of the given thresholds, in one pass.
 
     Args: y_true: label sets of D documents; y_score (D, N); thresholds (T,) ascending. Returns: a `Curve`.
 
     Raises:
-        InputError: for thresholds in another order.
+        InputError: if the thresholds are not ascending.
     """
     thresholds = ascending(thresholds)
     targets, scores = true_and_scores(y_true, y_score, hierarchy)
@@ -104,7 +104,7 @@ def curve_counts(targets: Tensor, scores: Tensor, hierarchy: Hierarchy, threshol
     thresholds = thresholds.to(scores)
 
     def reaching(values: Tensor) -> Tensor:
-        """How many of the values reach each threshold: (T,)."""
+        """The number of values that reach each threshold: (T,)."""
         reached = torch.searchsorted(thresholds, values.contiguous(), right=True)  # thresholds at or below each value
         return torch.bincount(reached, minlength=len(thresholds) + 1).flip(0).cumsum(0).flip(0)[1:]
 

@@ -1,4 +1,4 @@
-"""Metrics of one predicted and one true label per document, which may end anywhere; no label at all means the root."""
+"""Metrics of one predicted and one true path per document, ending anywhere; the empty set means the root."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def single_ends(sets: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:
     """The one most specific label of each document, N for none. Args: sets (D, N) bool, closed. Returns: (D,) int64.
 
     Raises:
-        InputError: naming the first document with several.
+        InputError: with the first document that has several.
     """
     document, node = hierarchy.most_specific(sets).nonzero(as_tuple=True)
     several = torch.bincount(document, minlength=len(sets)) > 1
@@ -28,7 +28,7 @@ def single_ends(sets: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:
 
 
 def lowest_common_height(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """The height of the lowest common ancestor of two labels: of all that they have in common, the smallest.
+    """The height of the lowest common ancestor of two labels: the smallest height of their common ancestors.
 
     Args: true, predicted (D, N) bool, closed. Returns: (D,) int64; the root's is the height of the hierarchy.
     """
@@ -44,9 +44,9 @@ def mistake_severities(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) ->
 
 
 def mistake_severity(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
-    """Mean height of the lowest common ancestor of the predicted and the true label, over the documents where they differ.
+    """Mean height of the lowest common ancestor of predicted and true label, over the documents where they differ.
 
-    A leaf has height 0, the root the height of the hierarchy. 0 where there is no mistake.
+    A leaf has height 0, the root the height of the hierarchy. 0 if there is no mistake.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> mistake_severity([["Arts", "Music"]] * 3, [["Arts", "Music"], ["Arts", "Film"], ["Science"]], hierarchy)
@@ -64,11 +64,11 @@ def mistake_severity(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy)
 def hierarchical_distance_at_k(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, k: int = 1) -> float:
     """Mean height of the lowest common ancestor of the true label and each of the k leaves with the highest scores.
 
-    Unlike in `mistake_severity`, right answers count, with the height of the true label.
+    Unlike in `mistake_severity`, right answers count too, with the height of the true label.
 
     Args:
         y_true: the labels of D documents, one each.
-        y_score: (D, N), node probabilities or any other scores; those of leaves matter.
+        y_score: (D, N), node probabilities or other scores; only those of leaves matter.
         k: from 1 to the number of leaves; ties go to the first leaf.
 
     Raises:
@@ -80,7 +80,7 @@ def hierarchical_distance_at_k(y_true: LabelSets, y_score: Scores, hierarchy: Hi
 
 
 def leaf_heights(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, k: int) -> Tensor:
-    """The height of the lowest common ancestor of the true label and each of the k leaves with the highest scores, best first.
+    """The heights of the lowest common ancestors of the true label and the k leaves with the highest scores, best first.
 
     Args and errors: as `hierarchical_distance_at_k`. Returns: (D, k) int64.
     """
@@ -106,9 +106,9 @@ def tree_distances(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Ten
 
 
 def tree_distance(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
-    """Mean number of edges between the predicted and the true label, up to a common ancestor and down; the root is a node.
+    """Mean number of edges between predicted and true label, up to a common ancestor and down; the root is a node.
 
-    In a DAG ways through a common descendant do not count. Without a prediction: the way from the root.
+    In a DAG, ways through a common descendant do not count. Without a prediction, it is the distance from the root.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> tree_distance([["Arts", "Music"]] * 2, [["Arts", "Film"], ["Science"]], hierarchy)
@@ -133,7 +133,7 @@ def wu_palmer_similarities(true: Tensor, predicted: Tensor, hierarchy: Hierarchy
 def wu_palmer(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
     """Mean of 2 depth(lowest common ancestor) / (depth(prediction) + depth(truth)); the root has depth 0.
 
-    In a tree this is hF1, averaged over documents. WordNet's variant gives the root depth 1, so that nothing is wholly unlike.
+    In a tree this is the mean hF1 over documents. WordNet's variant gives the root depth 1, so it is never 0.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> wu_palmer([["Arts", "Music"]] * 2, [["Arts", "Film"], ["Science"]], hierarchy)

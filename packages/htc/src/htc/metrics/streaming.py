@@ -1,4 +1,4 @@
-"""All metrics of label sets, from documents that come in parts: equal to those of the whole."""
+"""All metrics, computed part by part: the results equal those of all documents at once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -13,11 +13,11 @@ from htc.metrics.counts import average_over_classes, by_class, by_document, prec
 
 AVERAGES: tuple[Literal["micro", "macro"], ...] = ("micro", "macro")
 Sums = Callable[[Tensor, Tensor, Hierarchy], Tensor]
-"""(true, predicted, hierarchy) -> what adds up over documents."""
+"""(true, predicted, hierarchy) -> sums over documents."""
 
 
 class LabelSetScores:
-    """Collects true and predicted label sets part by part; `compute` gives every metric of all of them together.
+    """Accumulates label sets part by part; `compute` gives every metric over all of them.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
     >>> scores = LabelSetScores(hierarchy)
@@ -59,7 +59,7 @@ class LabelSetScores:
 
     @property
     def label_counts(self) -> Tensor:
-        """(3, N) int64: how often each label was right, predicted, and true. Raises: ValueError: without a document."""
+        """(3, N) int64: counts of each label: right, predicted, true. Raises: ValueError: without a document."""
         self._check()
         return self._sums["flat"]
 
@@ -74,7 +74,7 @@ class LabelSetScores:
             raise ValueError("there is no document to score yet; call update first.")
 
     def compute(self) -> dict[str, Any]:
-        """Every metric of the documents so far, by name; those of one label per document only where there never were several.
+        """Every metric of the documents so far, by name; the metrics of one path only if no document has several.
 
         Raises:
             ValueError: if there is no document yet.
@@ -125,10 +125,10 @@ def _mistakes(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
 
 
 class ProbabilityScores:
-    """Collects true label sets and node probabilities part by part; `compute` gives the metrics over all thresholds."""
+    """Accumulates true label sets and node probabilities part by part; `compute` gives the metrics over all thresholds."""
 
     def __init__(self, hierarchy: Hierarchy, thresholds: Sequence[float] | Tensor) -> None:
-        """Args: thresholds (T,) ascending, where the curve is wanted."""
+        """Args: thresholds (T,) of the curve, ascending."""
         self.hierarchy, self.thresholds = hierarchy, ranking.ascending(thresholds)
         self._areas: list[Tensor] = []
         self._counts = torch.zeros(3, len(self.thresholds), dtype=torch.long)

@@ -1,1 +1,1 @@
-"""Scores of saved predictions: every metric of every rule, and where the errors are."""
+"""Scores of predictions: every metric of every rule, and an error analysis."""

@@ -1,4 +1,4 @@
-"""What a model gets wrong: confused siblings, the worst documents, calibration, and F1 node by node."""
+"""Error analysis: confused siblings, the worst documents, calibration, and F1 per node."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ FREQUENCIES = (0, 5, 20, 100)  # training documents of a label: none, up to 5, u
 
 
 class Confusion(NamedTuple):
-    """How often a label was predicted in place of its sibling."""
+    """How often a label was predicted instead of its sibling."""
 
     true: int
     predicted: int
@@ -22,12 +22,12 @@ class Confusion(NamedTuple):
 
 
 def confused_siblings(true: Tensor, predicted: Tensor, hierarchy: Hierarchy, most: int = 20) -> list[Confusion]:
-    """The pairs of siblings that were most often taken for each other: one true and missed, the other predicted and wrong.
+    """The most frequently confused pairs of siblings: one is true and missed, the other predicted and wrong.
 
     Args:
         true, predicted: (D, N) bool.
         hierarchy: a tree.
-        most: how many pairs to give.
+        most: the largest number of pairs.
 
     Returns:
         Most frequent first.
@@ -35,7 +35,7 @@ def confused_siblings(true: Tensor, predicted: Tensor, hierarchy: Hierarchy, mos
     document, missed = (true & ~predicted).nonzero(as_tuple=True)
     other_document, wrong = (predicted & ~true).nonzero(as_tuple=True)
     groups = int(hierarchy.sibling_group[-1]) + 1
-    keys = other_document * groups + hierarchy.sibling_group[wrong]  # ascending: nodes of a group stand together
+    keys = other_document * groups + hierarchy.sibling_group[wrong]  # ascending: nodes of a group are adjacent
     wanted = document * groups + hierarchy.sibling_group[missed]
     first, end = torch.searchsorted(keys, wanted), torch.searchsorted(keys, wanted, right=True)
     row, at = spread(first, end - first)
@@ -51,7 +51,7 @@ def confused_siblings(true: Tensor, predicted: Tensor, hierarchy: Hierarchy, mos
 
 
 class Calibration(NamedTuple):
-    """How probable labels of one level were said to be, and how often they were true, by bins of probability; all (BINS,)."""
+    """Predicted probability and true frequency of the labels of one level, by bins of probability; all (BINS,)."""
 
     confidence: Tensor
     frequency: Tensor
@@ -62,7 +62,7 @@ class Calibration(NamedTuple):
 def calibration_per_level(probabilities: Tensor, true: Tensor, hierarchy: Hierarchy) -> list[Calibration]:
     """Calibration of the node probabilities at each depth.
 
-    Cells below 1% are left out: nearly all are, and are right to be.
+    Cells with a probability below 1% are left out: they are nearly all cells, and nearly all of them are right.
 
     Args: probabilities (D, N); true (D, N) bool. Returns: one for each depth from 1.
 
@@ -82,20 +82,21 @@ def calibration_per_level(probabilities: Tensor, true: Tensor, hierarchy: Hierar
 
 
 def f1_per_node(true: Tensor, predicted: Tensor) -> Tensor:
-    """F1 of each label, NaN for one that is neither true nor predicted. Args: (D, N) bool. Returns: (N,) float64."""
+    """F1 of each label, NaN if it is never true or predicted. Args: (D, N) bool. Returns: (N,) float64."""
     counts = by_class(true, predicted)
     return torch.where(counts[1:].any(0), precision_recall_f(counts)[2], torch.nan)
 
 
 def f1_by_frequency(counts: Tensor, training_counts: Tensor) -> list[dict[str, float | int | None]]:
-    """Macro F1 of labels that are rare in training, and of frequent ones.
+    """Macro F1 by the frequency of labels in training.
 
     Args:
         counts: (3, N), see `htc.metrics.counts`.
-        training_counts: (N,) how many training documents have each label.
+        training_counts: (N,) the number of training documents with each label.
 
     Returns:
-        For each range of counts `most` (None for no limit), `labels` that occur here, and the mean of their `f1`.
+        For each range of counts: `most`, its upper limit (None for no limit); `labels`, the number of labels that occur in the
+        documents; `f1`, their mean.
     """
     f1 = precision_recall_f(counts)[2]
     occurs = counts[2] > 0
@@ -111,9 +112,9 @@ def f1_by_frequency(counts: Tensor, training_counts: Tensor) -> list[dict[str, f
 
 
 def worst_documents(f_per_document: Tensor, probabilities: Tensor, predicted: Tensor, most: int = 12) -> list[int]:
-    """The documents with the lowest scores; of equal ones those whose predicted labels were held for the most probable.
+    """The documents with the lowest scores; of equal scores, those with the most confident predictions first.
 
-    Args: f_per_document (D,); probabilities (D, N); predicted (D, N) bool. Returns: numbers of documents.
+    Args: f_per_document (D,); probabilities (D, N); predicted (D, N) bool. Returns: indices of documents.
     """
     sureness = divide((probabilities * predicted).sum(1), predicted.sum(1))
     order = sorted(range(len(predicted)), key=lambda i: (float(f_per_document[i]), -float(sureness[i])))

@@ -13,7 +13,7 @@ from htc.labels.label_sets import in_parts, labels_per_document
 from htc.metrics.single_path import leaf_heights
 from htc.scoring.error_analysis import f1_by_frequency
 
-SELECTABLE = (  # metrics that an epoch can be selected by: all for which more is better
+SELECTABLE = (  # metrics for selecting an epoch: all for which higher is better
     *(f"h{name}_{average}" for average in ("micro", "macro", "samples") for name in ("p", "r", "f1")),
     *(f"f1_{average}" for average in ("micro", "macro", "samples")),
     *(f"{name}_{average}" for name in ("path_constrained_f1", "path_f1") for average in ("micro", "macro")),
@@ -26,7 +26,7 @@ DISTANCES_AT = (1, 5, 20)
 def score_rule(
     rule: str, probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float | None = None
 ) -> metrics.LabelSetScores:
-    """Decode by a rule and score the sets, some documents at a time. Args: as `evaluate`. Returns: what gives every metric."""
+    """Decode with a rule and score the sets, in parts. Args: as `evaluate`. Returns: scores that compute every metric."""
     scores = metrics.LabelSetScores(hierarchy)
     for some, true in in_parts(probabilities, targets):
         scores.update(true, decode(rule, some, hierarchy, tuned_threshold))
@@ -47,15 +47,15 @@ def evaluate(
     Args:
         probabilities: (D, N).
         targets: (D, N) bool, closed under ancestors.
-        tuned_threshold: from `decoding.tune_threshold` on other documents than these.
+        tuned_threshold: from `decoding.tune_threshold` on other documents.
         one_path: whether the probabilities are those of one path, see `losses.Objective`.
-        training_counts: (N,) how many training documents have each label.
-        decoder: the rule that suits model and documents, see `htc.decoding.by_name.rule_for`.
+        training_counts: (N,) the number of training documents with each label.
+        decoder: the default rule for model and documents, see `htc.decoding.by_name.rule_for`.
 
     Returns:
-        The scores: `decoder`; `hf1_auc`; `hierarchical_distance_at` where documents have one label each; `curve` with micro hP,
-        hR and hF1 over thresholds; `rules` with every metric of each rule, and F1 by how frequent labels were in training.
-        And what methods are compared by, (D,) float32 each: the hF1 of each document under each rule, and its `hf1_auc`.
+        The scores: `decoder`; `hf1_auc`; `hierarchical_distance_at`, if documents have one label each; `curve` with micro hP,
+        hR and hF1 over thresholds; `rules` with every metric of each rule, and F1 by the frequency of labels in training.
+        And values per document, for comparing methods, (D,) float32 each: hF1 under each rule, and `hf1_auc`.
     """
     ranking = metrics.ProbabilityScores(hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
     ranking.update(targets, probabilities)
@@ -83,7 +83,7 @@ def _metrics(sets: metrics.LabelSetScores, training_counts: Tensor | None) -> di
 
 
 def _distances_at_k(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> dict[str, float] | None:
-    """The hierarchical distance at each k that there are leaves for; None where documents have several labels."""
+    """The hierarchical distance at each k up to the number of leaves; None if documents have several labels."""
     at = [k for k in DISTANCES_AT if k <= len(hierarchy.leaves)]
     heights = []  # (d, k) each
     for some, true in in_parts(probabilities, targets):
@@ -94,7 +94,7 @@ def _distances_at_k(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy
 
 
 def summary_table(result: dict[str, Any], split: str = "test") -> str:
-    """What a person wants to see at the end: the main metrics of each inference rule, with an interval where there is one."""
+    """The main metrics of each inference rule as a text table, with intervals if available."""
     columns = ("hf1_micro", "hf1_samples", "f1_macro", "exact_match", "incoherence_rate")
     scores = result[split]
     lines = [f"{split}: {scores['documents']:,} documents, hF1-AUC {scores['hf1_auc']:.3f}"]

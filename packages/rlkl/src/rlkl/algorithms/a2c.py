@@ -1,6 +1,6 @@
-"""Advantage actor-critic (Mnih et al. 2016, A2C): advantages by GAE, and the terms of its loss.
+"""Advantage actor-critic (Mnih et al. 2016, A2C): advantages by GAE, and the loss terms.
 
-Shapes: (B, T) tokens of a batch of sequences; `mask` tells which were sampled by the policy, one run of tokens in each row.
+Shapes: (B, T) tokens of a batch of sequences; `mask` marks the tokens that the policy sampled, contiguous in each row.
 """
 
 import torch
@@ -12,8 +12,8 @@ from rlkl_htc_common.errors import InputError
 
 
 def refuse_holes(mask: Tensor) -> None:
-    """Refuse rows that are more than one run of tokens: neither what is last nor what follows is known. Raises InputError."""
-    starts = mask[:, :1].sum(1) + (mask[:, 1:] & ~mask[:, :-1]).sum(1)  # (B,) of runs
+    """Raise InputError for rows with more than one run of tokens: their last token would be ambiguous."""
+    starts = mask[:, :1].sum(1) + (mask[:, 1:] & ~mask[:, :-1]).sum(1)  # (B,) number of runs
     if (starts > 1).any():
         row = int((starts > 1).nonzero()[0])
         raise InputError(
@@ -22,10 +22,10 @@ def refuse_holes(mask: Tensor) -> None:
 
 
 def at_last_token(rewards: Tensor, mask: Tensor) -> Tensor:
-    """Rewards of episodes as rewards of tokens: 0 but for each episode's last one. Args: rewards (B,). Returns: (B, T).
+    """Put each episode's reward on its last token, 0 elsewhere. Args: rewards (B,). Returns: (B, T).
 
     Raises:
-        InputError: for a row of the mask with a hole, or without any token, which nothing could be given to.
+        InputError: for a row of the mask with a hole, or without any token.
     """
     refuse_holes(mask)
     if not mask.any(1).all():
@@ -37,23 +37,23 @@ def at_last_token(rewards: Tensor, mask: Tensor) -> Tensor:
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 0.95) -> Tensor:
-    """Generalised advantage estimation (Schulman et al. 2016). After an episode's last token, nothing more is expected.
+    """Generalised advantage estimation (Schulman et al. 2016). The value after an episode's last token is 0.
 
     Args:
-        rewards: (B, T) given for each token.
-        values: (B, T) what the critic expected before each token.
+        rewards: (B, T) of each token.
+        values: (B, T) the critic's value before each token.
         mask: (B, T)
-        gamma, lam: discount, and weight of longer returns.
+        gamma, lam: the discount, and the weight of longer returns.
 
     Returns:
-        (B, T) advantages, 0 outside the mask, without a gradient.
+        (B, T) advantages, 0 outside the mask, no gradient.
 
     Raises:
         InputError: for a row of the mask with a hole.
     """
     refuse_holes(mask)
     rewards, values = at_least_float32(rewards), at_least_float32(values).detach().masked_fill(~mask, 0.0)
-    following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)  # 0 behind the last token, as it is masked
+    following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)  # 0 after the last token: masked
     errors = (rewards + gamma * following - values).masked_fill(~mask, 0.0)
     advantages = torch.zeros_like(values)
     ahead = values.new_zeros(len(values))
@@ -64,9 +64,9 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: 
 
 
 def policy_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor, total: Tensor | None = None) -> Tensor:
-    """The policy gradient as a loss: -mean(log p * advantage). Args: (B, T); total: see `masked_mean`. Returns: a scalar.
+    """The policy-gradient loss, -mean(log p * advantage). Args: (B, T); total: see `masked_mean`. Returns: a scalar.
 
-    A token without advantage adds 0, also where log p is -inf.
+    A token with advantage 0 adds 0, even if log p is -inf.
     """
     advantages = at_least_float32(advantages.detach())
     log_probs = at_least_float32(log_probs).masked_fill(~mask | (advantages == 0), 0.0)

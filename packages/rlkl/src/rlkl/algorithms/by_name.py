@@ -1,4 +1,4 @@
-"""The algorithms by name: what each takes as an advantage, and what it makes of it."""
+"""The algorithms by name: advantages and policy loss of each."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -9,7 +9,7 @@ from rlkl.algorithms import a2c, grpo, ppo, rloo
 
 
 class PolicyLoss(Protocol):
-    """A loss of the policy; arguments as in `ppo.policy_loss`."""
+    """A policy loss; arguments as in `ppo.policy_loss`."""
 
     def __call__(
         self,
@@ -28,8 +28,8 @@ class Algorithm(NamedTuple):
     """An algorithm.
 
     Attributes:
-        group_advantages: (returns (B,), group size) -> (B,); None where a critic gives them (`a2c.gae`).
-        policy_loss: what is minimised.
+        group_advantages: (returns (B,), group size) -> (B,); None if a critic gives the advantages (`a2c.gae`).
+        policy_loss: the loss of the policy.
     """
 
     group_advantages: Callable[[Tensor, int], Tensor] | None

@@ -1,4 +1,4 @@
-"""Episodes of one prompt, which are compared with each other."""
+"""Groups: the episodes of one prompt, which are compared with each other."""
 
 from torch import Tensor
 
@@ -7,17 +7,17 @@ from rlkl_htc_common.errors import InputError
 
 
 def in_groups(returns: Tensor, group_size: int) -> Tensor:
-    """Split episodes into the groups of their prompts.
+    """Split episodes into groups, one for each prompt.
 
     Args:
-        returns: (B, ...) of episodes; those of one prompt stand next to each other.
+        returns: (B, ...) of episodes; episodes of one prompt are adjacent.
         group_size: episodes of a prompt, G.
 
     Returns:
         (B / G, G, ...)
 
     Raises:
-        InputError: for groups of one, which have nothing to be compared with, or episodes that do not divide into groups.
+        InputError: for groups of one, or episodes that do not divide into groups.
     """
     if group_size < 2:
         raise InputError(f"episodes are compared with others of their prompt: group_size must be at least 2, not {group_size}.")

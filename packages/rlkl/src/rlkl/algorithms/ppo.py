@@ -1,4 +1,4 @@
-"""Proximal policy optimisation (Schulman et al. 2017, PPO): A2C's advantages, and a policy loss for several passes over them.
+"""Proximal policy optimisation (Schulman et al. 2017, PPO): A2C's advantages, and a policy loss for several passes.
 
 Shapes: as in `rlkl.algorithms.a2c`.
 """
@@ -10,7 +10,7 @@ from rlkl import kl
 from rlkl.distributions import at_least_float32
 from rlkl.weighting import masked_mean
 
-LARGEST_LOG_RATIO = 80.0  # of good tokens, whose loss is constant from the clip range on: exp of it is finite in float32
+LARGEST_LOG_RATIO = 80.0  # for positive advantages, whose loss is constant beyond the clip range; its exp is finite in float32
 
 
 def policy_loss(
@@ -23,13 +23,13 @@ def policy_loss(
 ) -> Tensor:
     """The clipped surrogate: -mean(min(ratio * advantage, clip(ratio) * advantage)), ratio = p / p_old.
 
-    A token without advantage adds 0, and one with a positive advantage no more than the clip range lets it, whatever its ratio.
-    With a negative advantage, a ratio that float32 cannot hold makes the loss inf.
+    A token with advantage 0 adds 0. With a positive advantage, the clip range bounds the loss for any ratio. With a negative
+    advantage, a ratio that overflows float32 makes the loss inf.
 
     Args:
-        log_probs, old_log_probs: (B, T) of the sampled tokens, under the policy as it is and as it was when it acted.
+        log_probs, old_log_probs: (B, T) of the sampled tokens, under the current policy and under the one that sampled them.
         advantages: (B, T)
-        clip_range: how far the ratio counts beyond 1, up and down; a number, or (B, T) for each token.
+        clip_range: the ratio is clipped to 1 +- clip_range; a number, or (B, T) per token.
         total: see `masked_mean`.
 
     Returns:
@@ -48,5 +48,5 @@ def policy_loss(
 
 
 def beyond_clip_range(log_probs: Tensor, old_log_probs: Tensor, clip_range: float | Tensor = 0.2) -> Tensor:
-    """The tokens whose ratio lies beyond the clip range. Args: as above. Returns: (B, T) bool."""
+    """Tokens whose ratio is outside the clip range. Args: as above. Returns: (B, T) bool."""
     return (kl.k1(log_probs, old_log_probs).detach().exp() - 1).abs() > clip_range

@@ -1,6 +1,6 @@
-"""REINFORCE leave-one-out (Kool et al. 2019; Ahmadian et al. 2024, RLOO): no critic, and no division by a group's deviation.
+"""REINFORCE leave-one-out (Kool et al. 2019; Ahmadian et al. 2024, RLOO): no critic, no division by the group's deviation.
 
-Fine-tuning divides the rewards by the deviation of all episodes together (see `experience`), as it does for every algorithm.
+Fine-tuning divides the rewards by the deviation of all episodes (see `experience`), for every algorithm.
 The policy loss is A2C's.
 """
 
@@ -10,11 +10,10 @@ from rlkl.algorithms.groups import in_groups
 
 
 def advantages(returns: Tensor, group_size: int) -> Tensor:
-    """How far an episode's return lies above the mean of the others of its prompt.
+    """Each return minus the mean of the other returns of its prompt.
 
     Args:
-        returns: (B, ...) in groups: the episodes of one prompt stand next to each other. (B, T) returns from each token on are
-            compared token by token.
+        returns: (B, ...); episodes of one prompt are adjacent. (B, T) returns-to-go are compared token by token.
         group_size: episodes of a prompt, at least 2.
 
     Returns:

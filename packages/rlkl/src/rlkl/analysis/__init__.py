@@ -1,1 +1,1 @@
-"""Where a model is unsure, where it goes wrong, and what fine-tuning does to both."""
+"""Analyses: uncertainty, errors, and the effect of fine-tuning on both."""

@@ -1,4 +1,4 @@
-"""Where a model is unsure, and where it goes wrong."""
+"""Where a model is uncertain, and where its answers go wrong."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def certainties(model: "GPT2LMHeadModel", sequences: Sequences) -> list[list[float]]:
-    """The negentropy of the model before each completion token, the end token included, for each of B sequences."""
+    """The model's negentropy before each completion token (end token included), for each of B sequences."""
     values = negentropy(next_token_logits(model, sequences.to(model.device))).cpu()  # (B, T)
     return [row[mask].tolist() for row, mask in zip(values, sequences.mask, strict=True)]
 
 
 def certainty_gaps(model: "GPT2LMHeadModel", operands: Sequence[Operands], trained_digits: int) -> dict[str, Any]:
-    """How much less certain the model is at some characters than at the others (Table 1), on right completions.
+    """How much less certain the model is at groups of characters (Table 1), on right completions.
 
-    The gap of a group in one problem is the mean certainty of its characters minus that of all others.
+    The gap of a group in one problem is the mean certainty of its characters minus the mean of all other characters.
 
     Returns:
-        Under `gaps` the `mean` and `deviation` of a group's gap over problems: of `critical` tokens, of the other characters
-        of the `operand lists`, and, the `lowest`, of that field in that scratchpad line which has the lowest gap without its
-        critical tokens; and under `places` the mean certainty by scratchpad line and field.
+        `gaps`: `mean` and `deviation` of each group's gap over problems. The groups: `critical` tokens; the other characters of
+        the `operand lists`; `lowest`, the field and scratchpad line with the lowest gap, without its critical tokens.
+        `places`: the mean certainty by scratchpad line and field.
     """
     task = task_of(model)
     gaps: dict[str, list[float]] = {"critical": [], "operand lists": []}
@@ -69,7 +69,7 @@ def certainty_gaps(model: "GPT2LMHeadModel", operands: Sequence[Operands], train
 
 
 def _gap(certainty: NDArray[np.float64], chosen: set[int]) -> float:
-    """The mean certainty of some characters minus that of all others."""
+    """The mean certainty of the chosen characters minus that of all others."""
     inside = np.isin(np.arange(len(certainty)), list(chosen))
     return float(certainty[inside].mean() - certainty[~inside].mean())
 
@@ -78,9 +78,9 @@ def errors(task: Task, operands: Sequence[Operands], texts: Sequence[str], train
     """Where wrong answers begin: the first character that differs from the right completion.
 
     Returns:
-        `wrong`, how many answers are wrong; `critical`, the share of them whose first wrong character is a critical token;
-        `operand_lists`, the share where it is in any copy of an operand's digits, critical ones included; and `fields`, how
-        many by field and scratchpad line.
+        `wrong`, the number of wrong answers; `critical`, the share of them whose first wrong character is a critical token;
+        `operand_lists`, the share where it is in any copy of an operand's digits, critical tokens included; and `fields`, the
+        number by field and scratchpad line.
     """
     graded = zip(operands, texts, grades(task, operands, texts), strict=True)
     wrong = [(pair, text) for pair, text, right in graded if not right]

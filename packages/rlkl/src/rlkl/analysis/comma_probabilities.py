@@ -1,7 +1,7 @@
-"""What a model does at critical tokens, measured on fixed problems by teacher forcing.
+"""A model's probabilities at critical tokens, on fixed problems by teacher forcing.
 
-The right text is given, and what the model would do at each place is read off. So every place counts for every model, also
-those that a model would not reach by itself, and no character is taken for its neighbour.
+The model reads the right text, and its prediction is measured at each place. So every place counts for every model, even if the
+model would not reach it in its own rollouts, and no character is confused with its neighbour.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def critical_places(task: Task, operands: Sequence[Operands], trained_digits: int) -> list[tuple[int, int, CriticalToken]]:
-    """For every critical token its row and its prediction's column in `rlkl.model.texts.right_sequences`, and the token."""
+    """(row, column, token) of each critical token's prediction in `rlkl.model.texts.right_sequences`."""
     return [
         (row, len(task.prompt(pair)) + token.position - 1, token)
         for row, pair in enumerate(operands)
@@ -32,7 +32,7 @@ def critical_places(task: Task, operands: Sequence[Operands], trained_digits: in
 
 
 def operand_list_mask(task: Task, operands: Sequence[Operands], sequences: Sequences) -> Tensor:
-    """(B, T) bool, the predictions of the operand lists' characters in `rlkl.model.texts.right_sequences`."""
+    """(B, T) bool, predictions of characters of operand lists in `rlkl.model.texts.right_sequences`."""
     mask = torch.zeros_like(sequences.mask)
     for row, pair in enumerate(operands):
         column = len(task.prompt(pair)) - 1
@@ -43,14 +43,14 @@ def operand_list_mask(task: Task, operands: Sequence[Operands], sequences: Seque
 
 
 class CriticalProbabilities:
-    """What a policy gives to the critical commas: the first of each list's critical characters (figures 4 and 7).
+    """A policy's probability of the critical comma, the first critical character of each list (figures 4 and 7).
 
-    In the first scratchpad line that is the comma before digit N + 1; as the window slides, that before digit N in the second
-    line, and before digit N - 1 in the third. So N + 1 digits are enough for all three.
+    In the first scratchpad line, it is the comma before digit N + 1. The window slides: in the second line it is the comma
+    before digit N, in the third before digit N - 1. So operands of N + 1 digits have all three.
 
     Args:
-        task: what is calculated.
-        operands: what to measure on.
+        task: the task.
+        operands: the problems to measure on.
         trained_digits: N.
 
     Raises:
@@ -74,7 +74,7 @@ class CriticalProbabilities:
 
         Returns:
             `critical/comma`, the probability of the comma, over all places and by scratchpad line and operand; and
-            `critical/lists`, the probability that every copy of the operands' digits is right, given that what is between is.
+            `critical/lists`, the probability that every copy of the operands' digits is right, given the right text between.
         """
         sequences = self.sequences.to(model.device)
         log_probs = token_log_probs(next_token_logits(model, sequences), sequences.targets)  # (B, T)

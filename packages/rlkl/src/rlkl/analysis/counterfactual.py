@@ -1,12 +1,12 @@
-"""What a single character is worth: rollouts in which it is forced to be right, and in which it is forced to be wrong.
+"""The importance of single characters: rollouts with the right and with a wrong character forced at one place.
 
-Up to a place everything is as it should be. There the right character is set, or the one that the model would most likely have
-taken instead, and the model goes on by itself from either. The importance of the place is what that makes of the answer:
+The text before the place is right. At the place, the right character is set, or the model's most likely other character. The
+model then continues by itself from both. The importance of the place is the difference in success:
 
     importance = success after the right character - success after the wrong one
 
-So it says of a place what the definition of critical tokens claims for theirs ("wrong there means wrong at the end"), without
-being told where they are. It does not say how likely the model is to err there; `Outcome.probability` does.
+This tests the claim about critical tokens ("wrong there means wrong at the end") without using their definition. It does not
+say how likely an error is at the place; `Outcome.probability` does.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,7 +35,7 @@ class Place(NamedTuple):
     """A character of a right completion.
 
     Attributes:
-        row: which of the problems.
+        row: the index of the problem.
         position: its index in the completion.
         group: why it was chosen.
     """
@@ -46,13 +46,13 @@ class Place(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a place.
+    """The outcome at one place.
 
     Attributes:
-        place: which one.
-        character, wrong_character: what was set there; the wrong one is empty where it is the end of the text.
-        probability: that the model gives the right character.
-        right, wrong: the share of right answers after each.
+        place: the place.
+        character, wrong_character: the forced characters; the wrong one is empty if it is the end of the text.
+        probability: the model's probability of the right character.
+        right, wrong: the share of right answers after the right and after the wrong character.
     """
 
     place: Place
@@ -64,12 +64,12 @@ class Outcome(NamedTuple):
 
     @property
     def importance(self) -> float:
-        """What the right character gains, in right answers."""
+        """The gain in right answers from the right character."""
         return self.right - self.wrong
 
 
 class Branch(NamedTuple):
-    """A completion to go on from: that of place number `number`, which ends in the wrong (0) or the right (1) character."""
+    """The start of a continuation: for place `number`, a text that ends in the wrong (0) or right (1) character."""
 
     number: int
     right: int
@@ -81,12 +81,12 @@ class Branch(NamedTuple):
 def sample_places(
     model: "GPT2LMHeadModel", operands: Sequence[Operands], trained_digits: int, rng: Random, batch_size: int = 50
 ) -> list[Place]:
-    """The critical tokens of each problem, and as many other characters of each of three kinds, to compare them with.
+    """The critical tokens of each problem, and for comparison as many characters of three other groups.
 
     Returns:
-        Places of the groups `critical`; `operand lists`, random other characters of the operands' lists; `others`, random
-        characters outside of them; `least certain`, those where the model is least certain (negentropy) of all that are not
-        critical, which may be in the other groups, too.
+        Places of the groups `critical`; `operand lists`, random other characters of operand lists; `others`, random characters
+        outside operand lists; `least certain`, the characters with the lowest negentropy among those that are not critical
+        (this group may overlap with the other two).
     """
     task = task_of(model)
     found = []
@@ -101,7 +101,7 @@ def sample_places(
 
 
 def _choose(task: Task, operands: Operands, certainty: Tensor, trained_digits: int, rng: Random) -> dict[str, list[int]]:
-    """Positions by group. Args: certainty: (characters + 1,) of the completion, its end token included."""
+    """Choose positions by group. Args: certainty: (characters + 1,) of the completion, end token included."""
     fields = [piece.field for piece in task.pieces(operands) for _ in piece.text]
     critical = [token.position for token in critical_tokens(task, operands, trained_digits)]
     rest = [position for position in range(len(fields)) if position not in set(critical)]
@@ -126,19 +126,19 @@ def counterfactuals(
     batch_size: int = 50,
     advance: Callable[[int], object] = lambda done: None,
 ) -> list[Outcome]:
-    """Set the right and the most likely wrong character at each place, and let the model go on from there.
+    """Force the right and the most likely wrong character at each place, and let the model continue.
 
     Args:
-        operands: problems that the model has positions for (`rlkl.model.completion.check_positions`).
-        places: of them.
-        samples: continuations of each of the two.
-        temperature: of the continuations; 0 for the most likely character each time, where one sample tells all.
+        operands: problems that fit into the model's positions (`rlkl.model.completion.check_positions`).
+        places: places in these problems.
+        samples: continuations of each of the two characters.
+        temperature: of the continuations; 0 for greedy decoding, for which one sample is enough.
         seed: of the sampling.
-        batch_size: continuations at a time; on a CPU, few enough for their keys and values to stay in its cache.
-        advance: called with the number of continuations done, in all 2 * samples for each place.
+        batch_size: continuations at a time; on a CPU, small enough for its cache to hold their keys and values.
+        advance: called with the number of finished continuations; the total is 2 * samples for each place.
 
     Returns:
-        An outcome for each place, in their order.
+        An outcome for each place, in the same order.
     """
     task = task_of(model)
     generator = torch.Generator().manual_seed(seed)
@@ -151,7 +151,7 @@ def counterfactuals(
             if character:
                 branches += [Branch(number, right, place.row, prefix + character)] * samples
             else:
-                advance(samples)  # nothing goes on, and the problem stays unanswered
+                advance(samples)  # the text ends here, without an answer
     successes = np.zeros((len(places), 2))
     for batch in _batches(task, branches, operands, model.config.n_positions, batch_size):
         for branch, text in zip(batch, _continue(model, operands, batch, temperature, generator), strict=True):
@@ -165,7 +165,7 @@ def counterfactuals(
 def alternatives(
     model: "GPT2LMHeadModel", operands: Sequence[Operands], places: Sequence[Place], batch_size: int = 50
 ) -> tuple[list[float], list[str]]:
-    """For each place the probability of the right character, and the most likely other one: empty for the end of the text."""
+    """For each place, the probability of the right character, and the most likely other one (empty: end of text)."""
     sequences = right_sequences(task_of(model), operands)
     found = torch.empty(len(places), model.config.vocab_size)
     columns = [int(sequences.prompt_lengths[place.row]) + place.position - 1 for place in places]
@@ -183,7 +183,7 @@ def alternatives(
 def _batches(
     task: Task, branches: Sequence[Branch], operands: Sequence[Operands], positions: int, batch_size: int
 ) -> Iterator[list[Branch]]:
-    """Branches of about the same length, as many as leave each of them the positions that it may need."""
+    """Batches of branches of similar length, small enough for the model's positions."""
     batch: list[Branch] = []
     for branch in sorted(branches, key=lambda branch: _read(task, operands, branch)):
         longest = _read(task, operands, branch) + max(_room(task, operands, other) for other in [*batch, branch])
@@ -202,7 +202,7 @@ def _continue(
     temperature: float,
     generator: torch.Generator,
 ) -> list[str]:
-    """The completions that branches grow into."""
+    """The completions of branches."""
     task = task_of(model)
     rollouts = rollout.generate(
         model,
@@ -216,19 +216,19 @@ def _continue(
 
 
 def _read(task: Task, operands: Sequence[Operands], branch: Branch) -> int:
-    """The tokens that a branch begins with."""
+    """The number of tokens of a branch's prompt and text."""
     return len(task.prompt(operands[branch.row])) + len(branch.text)
 
 
 def _room(task: Task, operands: Sequence[Operands], branch: Branch) -> int:
-    """The tokens that a branch may grow by: the rest of the right completion, its end token, and some slack."""
+    """The largest number of new tokens of a branch: the rest of the right completion, the end token, and some slack."""
     return longest_completion(task, [operands[branch.row]]) - len(branch.text)
 
 
 def mean_by_problem(outcomes: Iterable[Outcome]) -> dict[str, dict[str, list[float]]]:
-    """By group, the mean over each problem's places: of `right`, `wrong`, `importance` and `probability`.
+    """By group, the mean of `right`, `wrong`, `importance` and `probability` over each problem's places.
 
-    Places of one problem have their digits in common; so problems, not places, are what an interval resamples.
+    Places of one problem share their digits, so a bootstrap must resample problems, not places.
     """
     rows: dict[tuple[str, int], list[Outcome]] = {}
     for outcome in outcomes:

@@ -1,11 +1,11 @@
-"""Critical tokens: where the model must go beyond the lengths that it was trained on, and what it does there.
+"""Critical tokens: the characters at which the model must go beyond its training lengths.
 
-A model trained on up to N digits that is given an operand of N + k meets something new where the scratchpad copies its digits:
-in each of the first three lines, the last k commas and digits before the bracket that closes the list. A wrong character there
-(the bracket too early, or a digit left out) makes the answer wrong. This is the definition of section 4 of the paper and of its
-public code. The window slides with the list, which loses a digit from line to line: with N = 3, for 1234 + 56, it is `,4` in
-[1,2,3,4], `,3` in [1,2,3] and `,2` in [1,2]; the last two are no longer than lists of training. `untrained_tokens` are only the
-characters that are further along a list than any in training: `,4`.
+A model is trained on up to N digits and gets an operand of N + k digits. Its critical tokens are where the scratchpad copies
+the digits: in each of the first three lines, the last k commas and digits before the bracket that closes the list. A wrong
+character there (an early bracket, or a missing digit) makes the answer wrong. This is the definition of the paper (section 4)
+and its public code. The window slides with the list, which loses one digit per line: with N = 3, for 1234 + 56, it is `,4` in
+[1,2,3,4], `,3` in [1,2,3] and `,2` in [1,2]; the last two lists are not longer than in training. `untrained_tokens` are only
+the characters that are further along a list than any in training: `,4`.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ CRITICAL_LINES = 3  # of the scratchpad, as in the paper
 
 
 class CriticalToken(NamedTuple):
-    """A critical character, or another one of an operand's list.
+    """A critical character, or another character of an operand's list.
 
     Attributes:
         position: its index in the completion.
         step: the scratchpad line, from 1.
-        operand: 1 or 2, whose list it is in.
-        digit: which digit of the list it is, or comes before, from 1.
-        character: what should stand there: a comma or a digit.
+        operand: 1 or 2, the operand of the list.
+        digit: the index in the list, from 1, of this digit or of the digit after this comma.
+        character: the right character: a comma or a digit.
     """
 
     position: int
@@ -37,10 +37,10 @@ class CriticalToken(NamedTuple):
 
 
 def critical_tokens(task: Task, operands: Operands, trained_digits: int) -> list[CriticalToken]:
-    """The critical characters of the right completion by the paper's definition, in its order.
+    """The critical characters of the right completion, in order, by the paper's definition.
 
-    In the first three scratchpad lines, the last 2 k characters before the bracket that closes the list of an operand whose
-    number has k digits more than the trained ones; all of a list that has fewer. None if no operand has more digits.
+    In the first three scratchpad lines, for an operand with k digits more than trained: the last 2 k characters before the
+    bracket that closes its list, or the whole list if it is shorter. None if no operand has more digits than trained.
     """
     beyond = [len(str(number)) - trained_digits for number in operands]
     return [
@@ -51,16 +51,16 @@ def critical_tokens(task: Task, operands: Operands, trained_digits: int) -> list
 
 
 def untrained_tokens(task: Task, operands: Operands, trained_digits: int) -> list[CriticalToken]:
-    """The characters of the right completion that are further along a list than any in training, in its order.
+    """The characters of the right completion, in order, that are further along a list than any in training.
 
-    In every scratchpad line, from the comma after digit N to the bracket that closes the list. Of operands that have up to
-    three digits more than the trained ones they are some of the critical tokens, in the first line all.
+    In every scratchpad line, from the comma after digit N to the bracket that closes the list. For operands with up to three
+    digits more than trained, they are a subset of the critical tokens; in the first line, all of them.
     """
     return [token for token, _ in _list_characters(task, operands) if token.digit > trained_digits]
 
 
 def _list_characters(task: Task, operands: Operands) -> Iterator[tuple[CriticalToken, int]]:
-    """Every digit and comma of the operands' lists, with its place from the end of its list, -1 for the last digit."""
+    """Every digit and comma of the operand lists, with its index from the end of its list (-1: the last digit)."""
     start = 0
     for piece in task.pieces(operands):
         if piece.field in OPERAND_LISTS and piece.text.startswith("["):
@@ -75,7 +75,7 @@ def first_error(task: Task, operands: Operands, text: str) -> int | None:
     """The index of the first character of a completion that differs from the right one; None if there is none.
 
     Args:
-        text: what the model wrote after the prompt. If it is the beginning of the right completion, the error is at its end.
+        text: the model's completion. If it is a prefix of the right completion, the error is at its end.
     """
     right = task.completion(operands)
     for index, (character, expected) in enumerate(zip(text, right, strict=False)):
@@ -85,7 +85,7 @@ def first_error(task: Task, operands: Operands, text: str) -> int | None:
 
 
 def piece_at(task: Task, operands: Operands, position: int) -> Piece:
-    """The piece of the right completion that a position is in; the last one for positions behind it."""
+    """The piece of the right completion at a position; the last piece for positions after the end."""
     end = 0
     for piece in task.pieces(operands):
         end += len(piece.text)

@@ -1,14 +1,13 @@
-"""Are the places where a model is unsure the critical ones? Detection of known places by uncertainty alone.
+"""Does uncertainty alone detect the critical tokens?
 
-Critical tokens are defined by the task (`critical_tokens`); the prioritized KL finds them by the reference's certainty.
-Here the score of a character is 1 - certainty, on right completions by teacher forcing, and the label what it should find: that
-the character is critical, or further along its list than any in training, or that a wrong greedy answer went wrong there, which
-takes no knowledge of where that would be.
-Only the order of scores counts, so `max_probability` and `min_entropy`, one a function of the other, find the same.
+Critical tokens are defined by the task (`critical_tokens`); the prioritized KL finds them by the reference's certainty. The
+score of a character is 1 - certainty, on right completions by teacher forcing. Three labels are tested: the character is
+critical; it is further along its list than any in training; a wrong greedy answer has its first error there (this label needs
+no definition of critical tokens). Only the order of scores counts: `max_probability` and `min_entropy` are functions of each
+other and give the same result.
 
-Precision and recall are four lines of NumPy here, for rlkl does without scikit-learn, even with its extras. On 300 random
-inputs with ties `precision_recall_curve` gave the same curves to the last digit, and `average_precision_score` differed in
-the last digit on 100.
+Precision and recall are four lines of NumPy, since rlkl does not depend on scikit-learn. On 300 random inputs with ties,
+scikit-learn's `precision_recall_curve` gave the same curves to the last digit.
 """
 
 from collections import Counter
@@ -37,17 +36,17 @@ RECALLS = tuple(level / 20 for level in range(1, 21))
 
 
 def precision_recall(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
-    """Precision and recall of taking all that scores at least so much, for every score that occurs, highest first.
+    """Precision and recall at every score threshold, highest first.
 
     Args:
-        labels: (n,) what should be found; at least one.
-        scores: (n,) higher for what is taken first. What ties is taken together.
+        labels: (n,) at least one is true.
+        scores: (n,) equal scores share one threshold.
 
     Returns:
         (k,) precision and (k,) recall, for k different scores.
 
     Raises:
-        ValueError: if there is nothing to find.
+        ValueError: if no label is true.
     """
     if not labels.any():
         raise ValueError("nothing is labelled: there is nothing to find.")
@@ -58,18 +57,18 @@ def precision_recall(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
 
 
 def average_precision(labels: Labels, scores: Scores) -> float:
-    """The mean of precision over the recall gained: the area under the curve without interpolation.
+    """Average precision: the area under the precision-recall curve, without interpolation.
 
-    A random order has the base rate. Args, Raises: as `precision_recall`.
+    A random order gives the base rate. Args, Raises: as `precision_recall`.
     """
     precision, recall = precision_recall(labels, scores)
     return float((np.diff(recall, prepend=0.0) * precision).sum())
 
 
 def r_precision(labels: Labels, scores: Scores) -> float:
-    """Precision among the R highest scores, where R is how many there are to find; there it equals recall.
+    """Precision among the R highest scores, where R is the number of true labels; it equals the recall there.
 
-    Of what ties at the border the expected number is counted, as if it were in random order.
+    Ties at the border count with their expected number, as in a random order.
     Args, Raises: as `precision_recall`.
     """
     if not labels.any():
@@ -82,12 +81,12 @@ def r_precision(labels: Labels, scores: Scores) -> float:
 
 @torch.no_grad()
 def uncertainties(model: "GPT2LMHeadModel", operands: Sequence[Operands], batch_size: int = 50) -> dict[str, list[Scores]]:
-    """1 - certainty before each token of the right completions, the end token included.
+    """1 - certainty before each token of the right completions, end token included.
 
-    Taken in float64: most characters are so certain that float32 tells their order no more.
+    In float64: most characters are so certain that float32 loses their order.
 
     Returns:
-        By name of the certainty (`rlkl.certainty.CERTAINTIES`), an array for each problem.
+        By name of the certainty (`rlkl.certainty.CERTAINTIES`), one array per problem.
     """
     found: dict[str, list[Scores]] = {name: [] for name in CERTAINTIES}
     sequences = right_sequences(task_of(model), operands)
@@ -106,10 +105,10 @@ def critical_labels(
     trained_digits: int,
     tokens: Callable[[Task, Operands, int], list[CriticalToken]] = critical_tokens,
 ) -> list[Labels]:
-    """For each problem, which tokens of its right completion are critical; the end token, which is none, included.
+    """For each problem, a label for each token of its right completion; false for the end token.
 
     Args:
-        tokens: what is labelled, `critical_tokens` or `untrained_tokens` of `rlkl.analysis.critical_tokens`.
+        tokens: the tokens to label, `critical_tokens` or `untrained_tokens` of `rlkl.analysis.critical_tokens`.
     """
     found = []
     for pair in operands:
@@ -120,15 +119,15 @@ def critical_labels(
 
 
 def first_error_labels(task: Task, operands: Sequence[Operands], texts: Sequence[str]) -> list[Labels]:
-    """For each answer, where it went wrong: one label at the end of what it wrote as it should, and the place of its error.
+    """For each answer, labels up to its first error: false for the right tokens, true for the first wrong one.
 
-    So what comes after an error does not count, for or against. A deviation that leaves the answer right is no error.
+    Tokens after the error do not count. A deviation that leaves the answer right is not an error.
 
     Args:
-        texts: the completions that the model gave.
+        texts: the model's completions.
 
     Returns:
-        For each problem as many labels as tokens were written rightly, and one for the first wrong one, if there is one.
+        For each problem, one label per right token, and one for the first wrong token if there is one.
     """
     found = []
     for pair, text in zip(operands, texts, strict=True):
@@ -140,18 +139,18 @@ def first_error_labels(task: Task, operands: Sequence[Operands], texts: Sequence
 
 
 def detection(labels: Sequence[Labels], scores: Sequence[Scores], fields: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """How well scores find what is labelled, over the characters of all problems together.
+    """How well scores detect the labels, over the characters of all problems together.
 
     Args:
-        labels: an array for each problem.
-        scores, fields: as many for each problem, or more, which are left out.
+        labels: one array per problem.
+        scores, fields: per problem, at least as many as labels; the rest is ignored.
 
     Returns:
-        `labelled` characters of how many `characters`; the `base_rate`, `average_precision` and `r_precision`; the `curve`: the
-        highest precision at a recall of at least .05, .10, ... 1; and under `fields` those of the R highest scores.
+        The number of `characters` and of those `labelled`; `base_rate`, `average_precision` and `r_precision`; `curve`, the
+        highest precision at a recall of at least 0.05, 0.10, ... 1; and `fields`, the fields of the R highest scores.
 
     Raises:
-        ValueError: if there is nothing to find.
+        ValueError: if no label is true.
     """
     wanted = np.concatenate(labels)
     score = np.concatenate([row[: len(mine)] for row, mine in zip(scores, labels, strict=True)])
@@ -172,14 +171,14 @@ def detection(labels: Sequence[Labels], scores: Sequence[Scores], fields: Sequen
 def detect(
     model: "GPT2LMHeadModel", operands: Sequence[Operands], texts: Sequence[str], trained_digits: int
 ) -> dict[str, dict[str, Any]]:
-    """Each question, for each certainty.
+    """The detection of each label by each certainty.
 
     Args:
-        texts: the completions that the model gave, taking the most likely character each time.
+        texts: the model's greedy completions.
 
     Returns:
-        `critical`, `untrained` (`untrained_tokens`) and `first_error`, each with a `detection` by name of
-        the certainty; without what has nothing to find.
+        `critical`, `untrained` (`untrained_tokens`) and `first_error`, each with a `detection` by name of the certainty; a
+        label that is nowhere true is left out.
     """
     task = task_of(model)
     scores = uncertainties(model, operands)

@@ -1,7 +1,7 @@
-"""How far a policy has moved from a reference, and where: measured on given texts by teacher forcing, exactly.
+"""How far a policy has moved from a reference, and where: the exact KL on given texts, by teacher forcing.
 
-`compare` is one pass of both models; the functions after it read it off. On right completions of N digits it tells what
-fine-tuning did to skills that were there before, on those of N + 1 where it changed what it was meant to change.
+`compare` runs both models once; the other functions summarise the result. On right completions of N digits, drift shows the
+effect of fine-tuning on old skills; on N + 1 digits, where it changed the skill that it trained.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ class Comparison(NamedTuple):
 
     Attributes:
         kl: (B, T) float, KL(policy || reference) in nats of each prediction.
-        changed: (B, T) bool, whether the most likely token is another.
-        mask: (B, T) bool, the predictions of completion tokens; what is outside it has no meaning.
+        changed: (B, T) bool, whether the most likely token differs.
+        mask: (B, T) bool, the predictions of completion tokens; values outside it have no meaning.
     """
 
     kl: Tensor
@@ -40,7 +40,7 @@ class Comparison(NamedTuple):
 
 @torch.no_grad()
 def compare(policy: "GPT2LMHeadModel", reference: "GPT2LMHeadModel", sequences: Sequences, batch_size: int = 50) -> Comparison:
-    """Both models on the same texts, a batch at a time. Args: policy, reference: on one device. Returns: on the CPU."""
+    """Run both models on the same texts, in batches. Args: policy, reference: on one device. Returns: on the CPU."""
     mask = sequences.mask.cpu()
     divergence, changed = torch.zeros(mask.shape), torch.zeros_like(mask)
     for rows in torch.arange(len(mask)).split(batch_size):
@@ -53,18 +53,18 @@ def compare(policy: "GPT2LMHeadModel", reference: "GPT2LMHeadModel", sequences: 
 
 
 def right_fields(task: Task, operands: Sequence[Operands]) -> list[list[str]]:
-    """For each problem the field of every token of `rlkl.model.texts.right_sequences`' completion, the end token included."""
+    """For each problem, the field of every token of the right completion, end token included."""
     return [[*(piece.field for piece in task.pieces(pair) for _ in piece.text), END_FIELD] for pair in operands]
 
 
 def kl_by_position(comparison: Comparison, bins: int = 10) -> list[dict[str, float]]:
-    """The mean KL by how far into the completion a token is.
+    """The mean KL by relative position in the completion.
 
     Args:
-        bins: equal parts of each completion, whatever its length.
+        bins: the number of equal parts of each completion.
 
     Returns:
-        For each part that has tokens: `start` and `end` as shares of the completion, `kl` per token, and `tokens`.
+        For each part with tokens: `start` and `end` as shares of the completion, `kl` per token, and `tokens`.
     """
     place = comparison.mask.cumsum(1) - 1  # (B, T) 0 at the first completion token
     part = (place * bins // comparison.mask.sum(1, keepdim=True).clamp_min(1))[comparison.mask]  # (tokens,)
@@ -79,17 +79,17 @@ def kl_by_position(comparison: Comparison, bins: int = 10) -> list[dict[str, flo
 
 
 def drift(comparison: Comparison, fields: Sequence[Sequence[str]]) -> dict[str, object]:
-    """How much changed, in all and by field.
+    """The drift, overall and by field.
 
     Args:
-        fields: for each text the field of every completion token, as `right_fields` gives them.
+        fields: for each text, the field of every completion token, as from `right_fields`.
 
     Returns:
-        `kl`, the mean per token in nats; `changed`, the share of tokens whose most likely character is another; `tokens`; and
-        under `fields` the same for each field.
+        `kl`, the mean per token in nats; `changed`, the share of tokens whose most likely character differs; `tokens`, their
+        number; and `fields`, the same for each field.
 
     Raises:
-        ValueError: if there are not as many fields as completion tokens.
+        ValueError: if the number of fields is not the number of completion tokens.
     """
     if [len(row) for row in fields] != comparison.mask.sum(1).tolist():
         raise ValueError("every completion token needs a field.")
@@ -109,13 +109,13 @@ def drift_by_digits(
     examples: int = 100,
     seed: int = 1,
 ) -> dict[str, Any]:
-    """Drift on right completions of several numbers of digits.
+    """Drift on right completions, for several numbers of digits.
 
     Args:
-        digits: of the problems; operands, examples, seed: which these are, see `rlkl.model.completion.sample`.
+        digits: of the problems; operands, examples, seed: see `rlkl.model.completion.sample`.
 
     Returns:
-        For each number of digits, called N, N+1 and so on, what `drift` gives, and `positions` from `kl_by_position`.
+        For each number of digits, named N, N+1 and so on: the result of `drift`, and `positions` from `kl_by_position`.
     """
     task, trained = task_of(policy), policy.config.trained_digits
     found = {}

@@ -1,1 +1,1 @@
-"""The commands rlkl-pretrain, rlkl-finetune and rlkl-evaluate, the analysis, and the reproduction of the paper."""
+"""The commands: rlkl-pretrain, rlkl-finetune, rlkl-evaluate, rlkl-analyze and rlkl-reproduce."""

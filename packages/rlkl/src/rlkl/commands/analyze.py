@@ -1,11 +1,11 @@
-"""Why a model fails on N + 1 digits: whether its uncertainty finds the critical tokens, what single characters are worth, and,
-against a second model, what fine-tuning moved.
+"""rlkl-analyze: why a model fails on N + 1 digits. Does its uncertainty detect the critical tokens? How important are single
+characters? With a second model: what did fine-tuning change?
 
 rlkl-analyze                                  the embedded model, about two minutes
 rlkl-analyze model=runs/rlkl/finetune/RUN/model reference=addition-n5 output=outputs/analysis
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
+if __name__ == "__main__":  # before the slow imports
     from rlkl.commands import scripts
 
     scripts.analyze()
@@ -41,7 +41,7 @@ from rlkl_htc_common.runs.directory import git_commit, make_folder, versions, wr
 
 
 def check(config: AnalyzeConfig) -> None:
-    """Refuse what could only fail later. Raises InputError."""
+    """Raise InputError for settings that would fail later."""
     for name in ("examples", "problems", "samples"):
         if getattr(config, name) < 1:
             raise InputError(f"{name} must be at least 1, not {getattr(config, name)}.")
@@ -54,7 +54,7 @@ def check(config: AnalyzeConfig) -> None:
 
 
 def load(config: AnalyzeConfig) -> tuple[GPT2LMHeadModel, GPT2LMHeadModel | None]:
-    """The model and what it is compared with. Raises InputError if they are no pair, or too short for N + 1 digits."""
+    """The model and its reference. Raises InputError if they do not belong together, or have too few positions for N + 1."""
     model = load_on_device(config.model)
     digits = model.config.trained_digits
     check_positions(task_of(model), model.config.n_positions, digits + 1)
@@ -71,7 +71,7 @@ def analyze(config: AnalyzeConfig, progress: bool = True) -> dict[str, Any]:
 
     Returns:
         `drift` on N and N + 1 digits, null without a reference; `detection` (`rlkl.analysis.detection.detect`);
-        `counterfactual`, rows by group and all places; and where all this comes from.
+        `counterfactual`, rows by group and all places; and the settings and versions.
     """
     check(config)
     model, reference = load(config)
@@ -126,9 +126,9 @@ def group_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """A row for each group of places.
 
     Returns:
-        How many `places` in how many `problems`; of `right`, `wrong`, `importance` and `probability` the mean over problems
-        with a bootstrap interval over them; and `lost`, the share of the right answers after the right character that the
-        wrong one costs, null if there were none to lose.
+        The numbers of `places` and `problems`; the mean of `right`, `wrong`, `importance` and `probability` over problems, with
+        bootstrap intervals over problems; and `lost`, the share of right answers that the wrong character costs, null if there
+        are none after the right character.
     """
     rows = []
     for group, means in mean_by_problem(outcomes).items():

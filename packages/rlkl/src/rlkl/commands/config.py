@@ -1,6 +1,6 @@
-"""The schemas of rlkl's configs: a key that is not here, or a value of another type, is refused when a config is composed.
+"""The schemas of rlkl's configs: composing refuses unknown keys and values of a wrong type.
 
-The values and their reasons are in conf/rlkl. Imports no torch: a command composes its config before that is there.
+The values and their reasons are in conf/rlkl. Does not import torch, so that configs compose quickly.
 """
 
 import math
@@ -32,8 +32,8 @@ class ArchitectureConfig:
 
     Attributes:
         layers, heads, width: of the network.
-        positions: tokens that fit into it, prompt and completion.
-        dropout: in training.
+        positions: the largest number of tokens, prompt and completion.
+        dropout: during training.
     """
 
     layers: int = MISSING
@@ -48,11 +48,11 @@ class PretrainingConfig(TrainingConfig):
     """How a model is pre-trained.
 
     Attributes:
-        examples_per_epoch: problems between two evaluations; they are new in every epoch.
-        final_fraction: what the learning rates end at, relative to their peak.
-        adam_beta2: AdamW's second momentum.
-        muon_learning_rate: of Muon on the matrices of the blocks; null for AdamW on everything.
-        muon_weight_decay: Muon's own.
+        examples_per_epoch: problems between two evaluations; every epoch has new ones.
+        final_fraction: the last learning rate, relative to the peak.
+        adam_beta2: AdamW's beta2.
+        muon_learning_rate: learning rate of Muon for the matrices of the blocks; null for AdamW on all parameters.
+        muon_weight_decay: weight decay of Muon.
     """
 
     examples_per_epoch: int = MISSING
@@ -62,7 +62,7 @@ class PretrainingConfig(TrainingConfig):
     muon_weight_decay: float = MISSING
 
     def check(self) -> None:
-        """Raise InputError for values that no training can have."""
+        """Raise InputError for invalid values."""
         super().check()
         if self.examples_per_epoch < 1:
             raise InputError(f"training.examples_per_epoch must be at least 1, not {self.examples_per_epoch}.")
@@ -81,13 +81,13 @@ class PretrainConfig:
     """rlkl-pretrain.
 
     Attributes:
-        task: what is calculated; the model remembers it.
-        trained_digits: N; operands have up to so many digits.
+        task: what is calculated; it is saved with the model.
+        trained_digits: N, the largest number of digits of an operand.
         evaluation_examples: problems in each evaluation set.
         saved_dtype: of the weights on disk.
-        seed: of the weights, and of the problems.
-        runs: the folder that run directories go into.
-        run_dir: the directory of this run; null for one below `runs`, named by what has an effect.
+        seed: of the weights and the problems.
+        runs: the folder of run directories.
+        run_dir: the directory of this run; null for a directory below `runs` with the hash of the config in its name.
     """
 
     task: str = field(default=MISSING, metadata={"choices": tuple(TASKS)})
@@ -104,14 +104,14 @@ class PretrainConfig:
 
 @dataclass
 class PenaltyConfig:
-    """What the schemas of all penalties have, see `PenaltySettings`."""
+    """The base of all penalty schemas, see `PenaltySettings`."""
 
     weighting: str = MISSING
 
 
 @dataclass
 class AlgorithmConfig:
-    """What the schemas of all algorithms have, see `AlgorithmSettings`."""
+    """The base of all algorithm schemas, see `AlgorithmSettings`."""
 
     name: str = MISSING
 
@@ -121,16 +121,16 @@ class FinetuneConfig:
     """rlkl-finetune.
 
     Attributes:
-        model: the model that fine-tuning starts from: a folder, or the name of one that comes with the package.
-        reference: the model that the KL is to, and whose certainty weighs it: a folder or a name; null for `model`. To train a
-            fine-tuned model on without moving the anchor, name the one that it was fine-tuned from.
-        extra_digits: the model is fine-tuned on so many more digits than it was pre-trained on, whatever it was fine-tuned on.
+        model: the model to fine-tune: a folder, or the name of a model in the package.
+        reference: the reference of the KL, whose certainty weights it: a folder or a name; null for `model`. To fine-tune a
+            fine-tuned model further with the same reference, name the model that it was fine-tuned from.
+        extra_digits: fine-tune on N plus this many digits; N is from pre-training.
         evaluate_every: iterations between evaluations; there is always one before the first and one after the last.
         evaluation_examples: problems in each evaluation set.
-        evaluation: what they are, and how they are answered.
+        evaluation: the problems of an evaluation, and the temperature of the answers.
         seed: of problems, samples and the order of minibatches.
-        runs: the folder that run directories go into.
-        run_dir: the directory of this run; null for one below `runs`, named by what has an effect.
+        runs: the folder of run directories.
+        run_dir: the directory of this run; null for a directory below `runs` with the hash of the config in its name.
     """
 
     model: str = MISSING
@@ -148,7 +148,7 @@ class FinetuneConfig:
 
     @property
     def anchor(self) -> str:
-        """`reference`, or the model that fine-tuning starts from."""
+        """The reference: `reference`, or else `model`."""
         return self.model if self.reference is None else self.reference
 
 
@@ -157,14 +157,14 @@ class EvaluateConfig:
     """rlkl-evaluate.
 
     Attributes:
-        model: a folder, or the name of a model that comes with the package.
+        model: a folder, or the name of a model in the package.
         digits: of the operands; null for N to N + 3.
-        operands: of `identical` (both have so many digits), `varying` (one has, the other at most) and `training_mix` (those of
-            training, see `rlkl.settings.AccuracySettings`).
-        examples: problems of each kind and number of digits.
-        generations: problems that certainty is measured on.
-        temperature: 0 takes the most likely character each time.
-        show: how many coloured scratchpads to print.
+        operands: some of `identical` (both have this many digits), `varying` (one has this many, the other at most) and
+            `training_mix` (as in training, see `rlkl.settings.AccuracySettings`).
+        examples: problems per kind and number of digits.
+        generations: problems to measure certainty on.
+        temperature: 0 for greedy decoding.
+        show: the number of coloured scratchpads to print.
         seed: of the problems.
         output: a JSON file to write.
     """
@@ -185,12 +185,12 @@ class AnalyzeConfig:
     """rlkl-analyze.
 
     Attributes:
-        model: a folder, or the name of a model that comes with the package.
+        model: a folder, or the name of a model in the package.
         reference: the model that it was fine-tuned from, to measure drift; null for no drift.
         operands: `identical` or `varying`, see `EvaluateConfig`.
         examples: problems for drift and detection.
-        problems: those for counterfactual rollouts; this and `samples` are what takes the time.
-        samples: continuations after each character that is forced.
+        problems: problems for counterfactual rollouts; this and `samples` determine the run time.
+        samples: continuations after each forced character.
         temperature: of the continuations.
         seed: of problems and continuations.
         output: a new folder for analysis.json, a report and its figures.
@@ -209,25 +209,25 @@ class AnalyzeConfig:
 
 @dataclass
 class ReproduceConfig(FinetuneConfig):
-    """rlkl-reproduce: several methods with every seed, and a report on them.
+    """rlkl-reproduce: several methods, each with every seed, and a report.
 
     Attributes:
         title: of the report.
-        methods: by its name in the report the overrides of each: {weak: {penalty: standard, penalty.alpha: 1}}, say. None, with
-            `models`, for a report on these before any fine-tuning.
-        models: further models to evaluate, that nothing is fine-tuned from.
-        seeds: every method is run with each.
-        axis: a key of the config, such as penalty.beta: the report draws what is reached against it, with a line
-            through methods that differ in nothing else.
-        compare: which methods' differences are of interest: pairs of names; null for the first method against each other one.
-        steps: methods, each of which adds something to the one before; the report says what each step gains: less KL, say, then
-            less KL in the right place.
-        pools: methods to be put together over models, tasks or settings: {prioritized: [those with it], standard: [the same
-            models without]}, in the same order; null for none.
-        suffix: what the names of folders end in, set by the profile: nothing, or -paper.
-        examples: problems of each kind and number of digits that the models are evaluated on before.
+        methods: the overrides of each method, by its name in the report, e.g. {weak: {penalty: standard, penalty.alpha: 1}}.
+            Leave it empty, with `models`, for a report on models before fine-tuning.
+        models: further models to evaluate, without fine-tuning.
+        seeds: every method runs with each seed.
+        axis: a key of the config, such as penalty.beta: the report plots the accuracy over it, with a line through methods
+            that differ only in this key.
+        compare: pairs of methods to compare; null to compare the first method with each other one.
+        steps: methods, each of which adds something to the previous one; the report gives the gain of each step, e.g. less KL,
+            then less KL in the right places.
+        pools: methods to pool over models, tasks or settings: {prioritized: [methods with it], standard: [the same models
+            without it]}, in the same order; null for none.
+        suffix: the ending of folder names, set by the profile: empty or -paper.
+        examples: problems per kind and number of digits, to evaluate the models before fine-tuning.
         output: the folder of report, figures and summary.
-        jobs: runs at a time, each on its share of the cores; null: as many as there are cores, at most four; one on a GPU.
+        jobs: runs at a time, each on its share of the cores; null: one per core and at most four; one on a GPU.
     """
 
     title: str = MISSING
@@ -245,7 +245,7 @@ class ReproduceConfig(FinetuneConfig):
 
 
 def _schemas_of(settings: type, reads: Mapping[str, tuple[str, ...]], bases: Mapping[str, str], first: type) -> dict[str, type]:
-    """The schema of each choice of a group. Args: bases: the choice that another one's YAML begins with; none for `first`."""
+    """The schemas of a group's choices. Args: bases: choice -> the choice that its YAML starts from; default: `first`."""
     made: dict[str, type] = {}
     for choice, keys in reads.items():
         base = made[bases[choice]] if choice in bases else first
@@ -274,7 +274,7 @@ SCHEMAS = {
 
 
 def register() -> None:
-    """Make the schemas known to Hydra, under the names that conf/rlkl uses."""
+    """Register the schemas with Hydra, under the names that conf/rlkl uses."""
     hydra_defaults.register()
     store = ConfigStore.instance()
     for command, schema in SCHEMAS.items():

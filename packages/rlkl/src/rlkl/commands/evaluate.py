@@ -1,12 +1,12 @@
-"""rlkl-evaluate: how well a model calculates with N to N + 3 digits, where it is unsure, and where it goes wrong.
+"""rlkl-evaluate: a model's accuracy on N to N + 3 digits, its certainty, and the places of its errors.
 
 rlkl-evaluate                                           the embedded model, 1,000 problems of each kind
 rlkl-evaluate model=runs/rlkl/finetune/RUN/model examples=200 show=3
 rlkl-evaluate digits=[5,6] operands=[varying] output=evaluation.json
-rlkl-evaluate digits=[5,6] operands=[training_mix] temperature=2    as the RL figures of the paper are evaluated
+rlkl-evaluate digits=[5,6] operands=[training_mix] temperature=2    the evaluation of the paper's RL figures
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
+if __name__ == "__main__":  # before the slow imports
     from rlkl.commands import scripts
 
     scripts.evaluate()
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def check(config: EvaluateConfig) -> None:
-    """Refuse what could only fail later. Raises InputError."""
+    """Raise InputError for settings that would fail later."""
     for name, lowest in (("examples", 1), ("generations", 1), ("show", 0)):
         if getattr(config, name) < lowest:
             raise InputError(f"{name} must be at least {lowest}, not {getattr(config, name)}.")
@@ -67,7 +67,8 @@ def settings(config: EvaluateConfig, model: GPT2LMHeadModel) -> list[Setting]:
     """The rows of an evaluation.
 
     Raises:
-        InputError: for digits that the model has no positions for; of N to N + 3, those are left out with a warning.
+        InputError: if the model has too few positions for the digits. With the default digits (N to N + 3), those that do not
+            fit are left out with a warning.
     """
     task, trained, positions = task_of(model), model.config.trained_digits, model.config.n_positions
     check_positions(task, positions, max([trained + 1, *(config.digits or [])]))  # certainty is measured on N + 1
@@ -96,7 +97,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> dict[str, Any]:
 
 
 def row_directory(model: GPT2LMHeadModel, config: EvaluateConfig, setting: Setting, runs: str) -> RunDirectory:
-    """The directory of one row as a run of its own, below those of `runs`."""
+    """The run directory of one row, below `runs`."""
     how = {"examples": config.examples, "temperature": config.temperature, "seed": config.seed}
     identity = {"model": fingerprint(model), **setting._asdict(), **how}
     name = f"{setting.operands}-{setting.digits}-{config_hash(identity)}"
@@ -104,19 +105,19 @@ def row_directory(model: GPT2LMHeadModel, config: EvaluateConfig, setting: Setti
 
 
 def evaluate_setting(model: GPT2LMHeadModel, config: EvaluateConfig, setting: Setting, runs: str) -> dict[str, Any]:
-    """One row of an evaluation, kept as a run of its own: a finished one is not run again."""
+    """One row of an evaluation, with its own run directory: a finished row is not computed again."""
     run = row_directory(model, config, setting, runs)
     result = run.once(lambda: run.write_result(row=_evaluate_setting(model, config, setting, lambda done: None)))
     return dict(result["row"])
 
 
 def gather(model: GPT2LMHeadModel, config: EvaluateConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put rows together with what concerns N + 1 digits.
+    """Add the measurements on N + 1 digits to the rows.
 
     Returns:
-        `rows`, one for each kind and number of digits: the accuracy with a bootstrap interval over problems, and where wrong
-        answers begin (`certainty_gaps.errors`); `certainty`, the gaps on N + 1 digits; `scratchpads`, a few examples of N + 1
-        digits; and where all this comes from.
+        `rows`, one per kind and number of digits: the accuracy with a bootstrap interval over problems, and where wrong answers
+        begin (`certainty_gaps.errors`); `certainty`, the gaps on N + 1 digits; `scratchpads`, a few examples of N + 1 digits;
+        and the settings and versions.
     """
     task, trained = task_of(model), model.config.trained_digits
     longer = sample(task, "identical", trained + 1, config.generations, config.seed)

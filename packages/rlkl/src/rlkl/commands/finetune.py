@@ -1,14 +1,14 @@
-"""rlkl-finetune: reinforcement learning on longer numbers than the model was pre-trained on.
+"""rlkl-finetune: reinforcement learning on numbers that are longer than in pre-training.
 
 rlkl-finetune                                        the embedded model on N + 1 digits, A2C, prioritized KL
 rlkl-finetune penalty=standard algorithm=grpo seed=1
-rlkl-finetune algorithm.iterations=24                  the same for longer: goes on where the default's 12 ended
-rlkl-finetune model=RUN/model reference=addition-n5  a fine-tuned model goes on, with the KL to the one before
+rlkl-finetune algorithm.iterations=24                longer: continues the run with the default 12 iterations
+rlkl-finetune model=RUN/model reference=addition-n5  fine-tunes a fine-tuned model, with the KL to the original
 rlkl-finetune --multirun penalty=none,standard,prioritized,matched_mean seed=0,1,2,3,4
-torchrun --nproc-per-node 2 -m rlkl.commands.finetune         two processes (GPUs, where there are any), same episodes
+torchrun --nproc-per-node 2 -m rlkl.commands.finetune         two processes (GPUs if available), same episodes
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
+if __name__ == "__main__":  # before the slow imports
     from rlkl.commands import scripts
 
     scripts.finetune()
@@ -48,13 +48,13 @@ from rlkl_htc_common.training.trainer import LARGE, make_accelerator, warn_witho
 log = logging.getLogger(__name__)
 
 SHOWN = 5  # scratchpads in wandb
-GROWS = "algorithm.iterations"  # the learning rate is constant, so that a run is the beginning of any longer one
-LAST = "last"  # the folder of a run that has ended, with the checkpoint that it goes on from where it grows
-EVALUATED = ("eval/", "critical/")  # what the names of an evaluation's metrics begin with
+GROWS = "algorithm.iterations"  # the learning rate is constant, so a longer run can continue a shorter one
+LAST = "last"  # subfolder of a finished run: its last checkpoint, from which a longer run continues
+EVALUATED = ("eval/", "critical/")  # prefixes of the metrics of an evaluation
 
 
 def check(config: FinetuneConfig) -> None:
-    """Refuse what could only fail later. Raises InputError."""
+    """Raise InputError for settings that would fail later."""
     penalty, algorithm = PenaltySettings(**vars(config.penalty)), AlgorithmSettings(**vars(config.algorithm))
     penalty.check()
     algorithm.check()
@@ -67,20 +67,20 @@ def check(config: FinetuneConfig) -> None:
 
 
 def settings_of(config: FinetuneConfig) -> tuple[Penalty, AlgorithmSettings]:
-    """The plainest penalty with the effect that a config asks for, and its algorithm. Args: config: `check`ed."""
+    """The simplest penalty with the effect of the config's, and the algorithm. Args: config: after `check`."""
     penalty, algorithm = Penalty(**vars(config.penalty)), AlgorithmSettings(**vars(config.algorithm))
-    if algorithm.clip_range_uncertain is None:  # which asks for the tokens of weight 0
+    if algorithm.clip_range_uncertain is None:  # it needs the tokens of weight 0
         penalty = penalty.canonical()
     return penalty, algorithm
 
 
 def identity(config: FinetuneConfig, penalty: Penalty, algorithm: AlgorithmSettings) -> dict[str, Any]:
-    """What a run is known by: all that has an effect on it. Args: see `settings_of`."""
+    """The settings that are hashed: all that have an effect on the run. Args: see `settings_of`."""
     return asdict(config) | {"penalty": penalty.effective(), "algorithm": algorithm.effective()}
 
 
 def check_shares(algorithm: AlgorithmSettings, processes: int) -> None:
-    """Refuse steps in which a process would have nothing to do. Raises InputError."""
+    """Raise InputError if a process would have no episode in some step."""
     fewest = min(
         algorithm.episodes // algorithm.group_size,
         algorithm.episodes % algorithm.minibatch_size or algorithm.minibatch_size,
@@ -100,7 +100,7 @@ def warn_if_slow(model: GPT2LMHeadModel) -> None:
 
 
 def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
-    """Fine-tune as the config says; a finished run is not run again, but gone on with where it had fewer iterations.
+    """Fine-tune a model. A finished run is not repeated; a run with fewer iterations is continued.
 
     Returns:
         The run's result, and `run_dir`.
@@ -146,7 +146,7 @@ def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
 
 
 def load(config: FinetuneConfig) -> tuple[GPT2LMHeadModel, GPT2LMHeadModel]:
-    """The model that fine-tuning starts from, and the reference: the same where the config names none. Raises InputError."""
+    """The model to fine-tune, and the reference (by default the same). Raises InputError."""
     start = load_model(config.model)
     reference = start if config.reference is None else load_model(config.reference)
     check_models(config, start, reference)
@@ -154,25 +154,25 @@ def load(config: FinetuneConfig) -> tuple[GPT2LMHeadModel, GPT2LMHeadModel]:
 
 
 def check_models(config: FinetuneConfig, start: GPT2LMHeadModel, reference: GPT2LMHeadModel) -> None:
-    """Refuse models that are no pair, or have no positions for so many digits. Raises InputError."""
+    """Raise InputError if the models do not belong together, or have too few positions for the digits."""
     check_reference(config.model, start, config.anchor, reference)
     for model in (start, reference):
         check_positions(task_of(model), model.config.n_positions, start.config.trained_digits + config.extra_digits)
 
 
 def _take_over_a_shorter_run(run: RunDirectory) -> None:
-    """Begin a new run where the longest of those beside it ended that only have fewer iterations: it would come to the same."""
+    """Start from the longest sibling run that differs only in having fewer iterations: the result is the same."""
     if run.checkpoints.exists() or (run.path / LAST).exists():
         return
     for shorter in run.shorter_runs(GROWS):
-        with suppress(InputError), shorter.locked():  # not while another process is at work there
+        with suppress(InputError), shorter.locked():  # skip it while another process works there
             if (shorter.path / LAST).is_dir() and shorter.metrics_file.is_file():
                 copy = run.path / f".{LAST}"
                 shutil.rmtree(copy, ignore_errors=True)
                 shutil.copyfile(shorter.metrics_file, run.metrics_file)
                 shutil.copytree(shorter.path / LAST, copy)
                 copy.rename(run.path / LAST)
-                log.info("%s had the same to do, but fewer iterations: they are taken over", shorter.path)
+                log.info("%s has the same settings and fewer iterations: continuing from its last one", shorter.path)
                 return
 
 
@@ -193,7 +193,7 @@ def _finetune(run: RunDirectory, config: FinetuneConfig, learner: Learner, progr
         main=accelerator.is_main_process,
         job_type="finetune",
         resume_step=start,
-        forget=() if start is None or is_evaluated(start) else EVALUATED,  # of what was the last iteration until now
+        forget=() if start is None or is_evaluated(start) else EVALUATED,  # it was the last iteration of the shorter run
     )
     with opened as tracker, bar:
         if tracker is not None and start is None:
@@ -232,7 +232,7 @@ def _finetune(run: RunDirectory, config: FinetuneConfig, learner: Learner, progr
 
 
 def _log_scratchpads(tracker: Tracker, learner: Learner) -> None:
-    """A few greedy answers, coloured by the policy's certainty."""
+    """Log a few greedy answers, coloured by the policy's certainty."""
     policy = learner.model.policy
     problems = sample(learner.task, "varying", learner.digits, SHOWN, seed=1)
     pads = scratchpads(policy, problems, complete(policy, problems), learner.trained_digits)
@@ -241,13 +241,13 @@ def _log_scratchpads(tracker: Tracker, learner: Learner) -> None:
 
 
 def _resume(run: RunDirectory, learner: Learner) -> int | None:
-    """Load the last checkpoint into the learner, of a killed run or of one that had ended with fewer iterations.
+    """Load the last checkpoint into the learner: of a killed run, or of a finished one with fewer iterations.
 
     Returns:
-        After how many iterations it was made; None if there is none.
+        The number of finished iterations; None if there is no checkpoint.
     """
     for checkpoints in (Checkpoints(run.checkpoints), Checkpoints(run.path / LAST)):
-        with learner.accelerator.main_process_first():  # which removes a damaged one
+        with learner.accelerator.main_process_first():  # the main process removes a damaged checkpoint
             state = checkpoints.load_last(learner.model, learner.accelerator.device)
         if state is not None:
             with checkpoints.told_when_foreign():
@@ -256,12 +256,12 @@ def _resume(run: RunDirectory, learner: Learner) -> int | None:
             log.info("continuing after iteration %d of %d", done, learner.algorithm.iterations)
             return done
     if (run.path / "result.json").exists():
-        log.warning("%s is missing, where this run could be gone on with: its iterations are made again.", run.path / LAST)
+        log.warning("%s is missing, so this run cannot be continued: its iterations are made again.", run.path / LAST)
     return None
 
 
 def metrics_of(result: dict[str, Any]) -> dict[str, float]:
-    """What lists of runs say about one."""
+    """The metrics of a run for tables of runs."""
     last = result["history"][-1]
     return {key.removeprefix("eval/"): last[key] for key in last if key.startswith(("eval/", "rollout/success"))}
 
@@ -274,8 +274,8 @@ def task(config: DictConfig) -> dict[str, Any] | None:
     if not PartialState().is_main_process:
         return None
     before, after = result["history"][0], result["history"][-1]
-    told = [key for key in before if key.startswith(EVALUATED)]
-    lines = [f"{key.removeprefix('eval/'):30} {before[key]:.3f} -> {after[key]:.3f}" for key in told]
+    keys = [key for key in before if key.startswith(EVALUATED)]
+    lines = [f"{key.removeprefix('eval/'):30} {before[key]:.3f} -> {after[key]:.3f}" for key in keys]
     print_result("\n".join([*lines, f"run: {result['run_dir']}"]))
     metrics = metrics_of(result)
     return {"run_dir": result["run_dir"], "metrics": metrics, "score": metrics["accuracy_longer"]}

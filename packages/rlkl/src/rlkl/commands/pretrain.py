@@ -6,7 +6,7 @@ rlkl-pretrain trained_digits=7 architecture=small
 rlkl-pretrain experiment=pretrain_paper            N = 7, 85M parameters; for a GPU
 """
 
-if __name__ == "__main__":  # before what takes seconds to import
+if __name__ == "__main__":  # before the slow imports
     from rlkl.commands import scripts
 
     scripts.pretrain()
@@ -50,12 +50,12 @@ from rlkl_htc_common.training.trainer import (
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-AT_START = 0.25  # of the rows begin at position 0
-IGNORED = -100  # a target that does not count, in cross_entropy
+AT_START = 0.25  # share of rows that begin at position 0
+IGNORED = -100  # cross_entropy ignores this target
 
 
 class NextToken(nn.Module):
-    """A language model called with a batch. Args: model: whose logits are given."""
+    """Wraps a language model: from a batch to logits."""
 
     def __init__(self, model: GPT2LMHeadModel) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class NextToken(nn.Module):
 
 
 def fresh_problems(config: PretrainConfig, epoch: int) -> TrainingData:
-    """The problems of one epoch: new ones every time, determined by seed and epoch."""
+    """The problems of one epoch: new in every epoch, determined by seed and epoch."""
     task = task_named(config.task)
     rng = Random(f"{config.seed}-{epoch}")
     operands = [task.balanced(config.trained_digits, rng) for _ in range(config.training.examples_per_epoch)]
@@ -77,9 +77,9 @@ def fresh_problems(config: PretrainConfig, epoch: int) -> TrainingData:
 
 
 def _collate(task: Task, operands: list[Operands], positions: int, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """A batch whose rows begin at random positions, so that every position is trained, also those of longer texts.
+    """A batch whose rows begin at random positions, so that all positions are trained, also those of longer texts.
 
-    A share of them begins at the first position, as all texts do when the model is used.
+    A share of the rows begins at position 0, as all texts do at inference.
     """
     chosen = [operands[row] for row in rows.tolist()]
     sequences = right_sequences(task, chosen)
@@ -91,16 +91,16 @@ def _collate(task: Task, operands: list[Operands], positions: int, rows: Tensor)
 
 
 def completion_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy per completion token. Args: logits (B, T, V); targets (B, T), IGNORED where it does not count."""
+    """Cross-entropy per completion token. Args: logits (B, T, V); targets (B, T), IGNORED for other tokens."""
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
 
 def make_optimizers(model: nn.Module, config: PretrainingConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters; or Muon (Jordan et al. 2024) for the matrices of the blocks, and AdamW for the others."""
+    """AdamW for all parameters; or Muon (Jordan et al. 2024) for the matrices of the blocks and AdamW for the rest."""
     blocks = {name for name, parameter in model.named_parameters() if ".h." in name and parameter.ndim == 2}
     rate = config.muon_learning_rate
     muon = blocks if rate is not None else set()
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}  # by whether they decay
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}  # by whether weight decay applies
     for name, parameter in model.named_parameters():
         if name not in muon:
             groups[parameter.ndim > 1].append(parameter)
@@ -120,7 +120,7 @@ def make_optimizers(model: nn.Module, config: PretrainingConfig) -> list[torch.o
 
 
 def check(config: PretrainConfig) -> None:
-    """Refuse what could only fail later. Raises InputError."""
+    """Raise InputError for settings that would fail later."""
     refuse_several_processes()
     config.training.check()
     wandb_mode(config.tracking)
@@ -137,7 +137,7 @@ def check(config: PretrainConfig) -> None:
 
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
-    """Train what the config says; a finished run is not run again. Returns: the run's result, and `run_dir`."""
+    """Pre-train a model. A finished run is not repeated. Returns: the run's result, and `run_dir`."""
     check(config)
     identity = asdict(config)
     name = f"{config.task}-n{config.trained_digits}-seed{config.seed}-{config_hash(identity)}"
@@ -147,7 +147,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
 
 def _pretrain(run: RunDirectory, config: PretrainConfig) -> dict[str, Any]:
-    run.tell_what_is_not_continued()
+    run.log_runs_not_continued()
     torch.manual_seed(config.seed)
     task = task_named(config.task)
     model = new_model(task, **asdict(config.architecture), trained_digits=config.trained_digits)
@@ -178,7 +178,7 @@ def _pretrain(run: RunDirectory, config: PretrainConfig) -> dict[str, Any]:
 
 
 def _evaluate(model: GPT2LMHeadModel, config: PretrainConfig) -> dict[str, float]:
-    """Accuracies on varying operands of N and N + 1 digits, others than those of the final evaluation."""
+    """Accuracies on varying operands of N and N + 1 digits. The problems differ from those of the final evaluation."""
     task, seed = task_of(model), config.seed + 1_000_000
     return {
         f"eval/accuracy_{name}": accuracy(model, sample(task, "varying", digits, config.evaluation_examples, seed))

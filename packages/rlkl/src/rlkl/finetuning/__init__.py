@@ -1,4 +1,4 @@
-"""Fine-tuning with reinforcement learning: experience, and what is learnt from it."""
+"""Fine-tuning with reinforcement learning: sampling, advantages, loss, updates."""
 
 from rlkl_htc_common.extras import require
 

@@ -1,4 +1,4 @@
-"""What an iteration gives to learn from: episodes, what policy, critic and reference said about them, and what follows."""
+"""The training data of an iteration: episodes, their scores by policy, critic and reference, and their advantages."""
 
 from dataclasses import dataclass
 
@@ -16,18 +16,18 @@ from rlkl.settings import AlgorithmSettings
 from rlkl.weighting import top_share
 from rlkl_htc_common.errors import InputError
 
-SMALLEST_DEVIATION = 0.1  # advantages are not scaled up beyond ten times, where nearly all episodes end alike
+SMALLEST_DEVIATION = 0.1  # limits the scaling of advantages to a factor of 10, if nearly all rewards are equal
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What was said about B episodes of T predictions each, before anything was learnt from them.
+    """Scores of B episodes of T predictions each, before the update.
 
     Attributes:
         log_probs: (B, T) of the sampled tokens, under the policy.
         entropies: (B, T) of the policy.
-        values: (B, T) that the critic expected.
-        divergences: (B, T) the KL to the reference, by the penalty's estimator; 0 where it is not taken from the rewards.
+        values: (B, T) of the critic.
+        divergences: (B, T) the KL to the reference, by the penalty's estimator; 0 if the KL is not in the rewards.
         reference_logits: (B, T, V)
     """
 
@@ -40,13 +40,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class Experience:
-    """What B episodes of T predictions each give to learn from.
+    """Training data from B episodes of T predictions each.
 
     Attributes:
         sequences: the episodes.
-        log_probs: (B, T) of the sampled tokens, under the policy that acted.
+        log_probs: (B, T) of the sampled tokens, under the policy that sampled them.
         advantages: (B, T), scaled.
-        returns: (B, T) what the critic should have expected.
+        returns: (B, T) the critic's targets.
         reference_logits: (B, T, V)
         weights: (B, T) of the KL.
         learns: (B, T) bool, the tokens that the policy learns from.
@@ -61,7 +61,7 @@ class Experience:
     learns: Tensor
 
     def __getitem__(self, rows: Tensor) -> "Experience":
-        """Some of the episodes, without columns that only pad. Args: rows (b,) int64."""
+        """Select episodes, and drop columns with only padding. Args: rows (b,) int64."""
         sequences = self.sequences[rows]
         width = sequences.inputs.shape[1]
         tensors = (self.log_probs, self.advantages, self.returns, self.reference_logits, self.weights, self.learns)
@@ -70,7 +70,7 @@ class Experience:
 
 @torch.no_grad()
 def score(sequences: Sequences, model: ActorCritic, reference: GPT2LMHeadModel, penalty: Penalty, temperature: float) -> Scores:
-    """One pass over episodes with the policy as it was when it acted, and one with the reference."""
+    """One pass over the episodes with the policy that sampled them, and one with the reference."""
     logits, values = model(sequences)
     logits = logits / temperature
     reference_logits = next_token_logits(reference, sequences)
@@ -95,14 +95,14 @@ def learn_from(
     algorithm: AlgorithmSettings,
     generator: torch.Generator,
 ) -> Experience:
-    """Advantages, and the weights of the KL.
+    """Compute the advantages and the weights of the KL.
 
     Args:
-        sequences: B episodes, those of one prompt next to each other.
+        sequences: B episodes; episodes of one prompt are adjacent.
         rewards: (B,)
         scores: of the episodes.
-        alpha: the coefficient of the KL, where it is taken from the rewards (`kl_ahead`).
-        generator: for weights that are drawn.
+        alpha: the coefficient of the KL, if it is in the rewards (`kl_ahead`).
+        generator: for random weights (`shuffled`).
 
     Raises:
         InputError: as `advantages_of`.
@@ -129,20 +129,19 @@ def learn_from(
 
 
 def advantages_of(rewards: Tensor, values: Tensor, mask: Tensor, algorithm: AlgorithmSettings) -> tuple[Tensor, Tensor, float]:
-    """The advantages of tokens, and the returns that the critic should have expected, of the task's rewards alone.
+    """The advantages of tokens and the critic's targets, from the task's rewards only.
 
-    Advantages are measured in deviations of the episodes' rewards, GRPO's in those of each group: so one learning rate suits
-    all.
+    Advantages are in standard deviations of the episodes' rewards (GRPO: of each group), so that one learning rate suits all.
 
     Args:
         rewards: (B,) of episodes.
         values, mask: (B, T)
 
     Returns:
-        (B, T) each, 0 outside the mask; and the deviation, at least SMALLEST_DEVIATION.
+        Advantages and returns, (B, T) each, 0 outside the mask; and the deviation, at least SMALLEST_DEVIATION.
 
     Raises:
-        InputError: for a single episode, which has no deviation; and as `a2c.at_last_token` and the algorithm do.
+        InputError: for a single episode, which has no deviation; and as `a2c.at_last_token` and the algorithm.
     """
     if len(rewards) < 2:
         raise InputError(f"advantages are measured in deviations of the reward: give at least 2 episodes, not {len(rewards)}.")
@@ -158,20 +157,20 @@ def advantages_of(rewards: Tensor, values: Tensor, mask: Tensor, algorithm: Algo
 
 
 def kl_ahead(weights: Tensor, divergences: Tensor, mask: Tensor, algorithm: AlgorithmSettings) -> Tensor:
-    """What a KL in the reward takes off the advantage of each token: the weighted KL still to come.
+    """The amount that a KL in the reward subtracts from each token's advantage: the weighted future KL.
 
-    It is taken off after the task's rewards were divided by their deviation: divided with them, it would lose its coefficient
-    wherever the task's rewards are all alike. So alpha has the same unit as with a KL in the loss: deviations of the task's
-    reward, for a nat.
+    It is subtracted after the task's rewards are divided by their deviation. If the KL were divided too, it would lose its
+    coefficient when all rewards are equal. So alpha has the same unit as for a KL in the loss: standard deviations of the
+    task's reward per nat.
 
-    With a critic this is the KL's part of the generalised advantage, which is linear in rewards. Without one it is the sum from
-    the token to the end of its episode, minus the mean over the others of the prompt (0 where they have ended): a token has no
-    part in what is past, and a baseline that does not depend on the token leaves the gradient unbiased. At the first token this
-    is what RLOO makes of the KL of the whole episode.
+    With a critic, this is the KL's part of the generalised advantage, which is linear in rewards. Without one, it is the sum
+    from the token to the end of its episode, minus the mean over the other episodes of the prompt (0 after their end): a token
+    does not influence the past, and a baseline that does not depend on the token leaves the gradient unbiased. At the first
+    token, this equals RLOO on the KL of the whole episode.
 
     Args:
-        weights: (B, T) with the coefficient.
-        divergences, mask: (B, T); the KL of a token that does not count, or of weight 0, may be anything.
+        weights: (B, T), multiplied by the coefficient.
+        divergences, mask: (B, T); the KL of a masked token, or of weight 0, may have any value.
 
     Returns:
         (B, T), 0 outside the mask.

@@ -1,4 +1,4 @@
-"""A policy, its reference, and what is done with them: collect episodes, and learn from them."""
+"""The learner: a policy and its reference. It samples episodes and updates the policy."""
 
 import copy
 from collections.abc import Sequence
@@ -48,12 +48,12 @@ def loss_terms(
     Args:
         logits: (B, T, V) of the policy, divided by the sampling temperature.
         values: (B, T) of the critic.
-        batch: B episodes, all of a step's or a part of them.
+        batch: B episodes, all episodes of a step or a part.
         alpha: the coefficient of the KL.
-        tokens, learning_tokens: how many the step has in all, and how many of them the policy learns from.
-        kl_tokens: how many have a KL, where it is averaged over these (`Penalty.mean_over`); by default those of the batch.
+        tokens, learning_tokens: the number of tokens of the step, and of those with a policy loss.
+        kl_tokens: the number of tokens with a KL, if the mean is over these (`Penalty.mean_over`); default: those of the batch.
 
-    Logits and values of tokens that do not count may be anything, also not finite, and get no gradient.
+    Logits and values of masked tokens may have any value, finite or not, and get no gradient.
     """
     mask, targets = batch.sequences.mask, batch.sequences.targets
     logits = logits.masked_fill(~mask[..., None], 0.0)
@@ -76,7 +76,7 @@ def loss_terms(
 def _kl_loss(
     logits: Tensor, batch: Experience, penalty: Penalty, alpha: float, algorithm: AlgorithmSettings, total: Tensor | None
 ) -> Tensor:
-    if alpha == 0:  # times a KL of inf it would be NaN
+    if alpha == 0:  # 0 times an infinite KL would be NaN
         return logits.new_zeros(())
     reference_logits = batch.reference_logits / algorithm.temperature
     targets, mask = batch.sequences.targets, batch.sequences.mask
@@ -84,25 +84,25 @@ def _kl_loss(
 
 
 def clip_range(batch: Experience, algorithm: AlgorithmSettings) -> float | Tensor:
-    """The clip range: one, or (B, T) with another on the tokens that the KL leaves free."""
+    """The clip range: a number, or (B, T) if tokens without KL have another one."""
     if algorithm.clip_range_uncertain is None:
         return algorithm.clip_range
     return torch.where(batch.weights == 0, algorithm.clip_range_uncertain, algorithm.clip_range)
 
 
 class Learner:
-    """A policy that learns, in one process or as one of several.
+    """Trains a policy, in one or several processes.
 
-    Each of several processes samples, scores and differentiates its share of the episodes; all come to the same weights, which
-    are those of a single process but for rounding.
+    Several processes split the episodes for sampling, scoring and gradients. All have the same weights; they equal those of a
+    single process up to rounding.
 
     Args:
-        start: the model that the policy starts as a copy of.
+        start: the initial model; the policy is a copy of it.
         accelerator: device, precision and processes.
-        penalty, algorithm: what is learnt by.
-        extra_digits: the policy learns to calculate with so many more digits than it was pre-trained on.
+        penalty, algorithm: the settings of the loss and of the steps.
+        extra_digits: the number of digits beyond those of pre-training.
         seed: of problems, samples and the order of minibatches.
-        reference: the model that the KL is to, and whose certainty weighs it; None for `start`.
+        reference: the reference of the KL, whose certainty weights it; None for `start`.
     """
 
     def __init__(
@@ -128,8 +128,8 @@ class Learner:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=algorithm.learning_rate)
 
     def learn(self, number: int) -> dict[str, float]:
-        """One iteration, and what is learnt from it. Returns: what is to be logged."""
-        episodes, rewards = self.collect(number)
+        """Do one iteration: sample episodes and update the policy. Returns: metrics to log."""
+        episodes, rewards = self.sample_episodes(number)
         if number == 0:
             self.model.set_value(rewards.mean().item())
         lengths = episodes.mask.sum(1).float()
@@ -137,16 +137,16 @@ class Learner:
         return of_rollout | self.update(number, episodes, rewards)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides the weights."""
+        """The state for a checkpoint, without the weights."""
         return {"optimizer": self.optimizer.state_dict(), "alpha": self.alpha}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Load the state of a checkpoint."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.alpha = state["alpha"]
 
-    def collect(self, number: int) -> tuple[Sequences, Tensor]:
-        """Let the policy calculate, and grade it. Returns: the episodes, those of a prompt in a row, and (B,) their rewards."""
+    def sample_episodes(self, number: int) -> tuple[Sequences, Tensor]:
+        """Sample and grade the episodes of an iteration. Returns: B episodes, adjacent per prompt, and (B,) rewards."""
         device = self.accelerator.device
         rng = Random(f"{self.seed}-{number}")
         group = self.algorithm.group_size
@@ -158,7 +158,7 @@ class Learner:
         return from_samples(encode(map(self.task.prompt, operands)), samples, END_TOKEN).to(device), rewards.to(device)
 
     def _roll_out(self, problems: Sequence[Operands], generator: torch.Generator) -> list[list[int]]:
-        """What the policy makes of prompts, each process of its share: results do not depend on the number of processes."""
+        """Sample completions, each process for its share of prompts. Results do not depend on the number of processes."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         group = self.algorithm.group_size
         prompts = encode(map(self.task.prompt, problems))
@@ -182,7 +182,7 @@ class Learner:
 
     @torch.no_grad()
     def acting(self) -> GPT2LMHeadModel:
-        """The policy in the precision of rollouts: always the same model, which a compiled step is compiled for."""
+        """The policy in the precision of rollouts; always the same object, because the compiled step belongs to it."""
         if self.algorithm.precision == "fp32":
             return self.model.policy
         if self._half is None:
@@ -193,7 +193,7 @@ class Learner:
         return self._half
 
     def score(self, episodes: Sequences) -> Scores:
-        """What policy, critic and reference say about episodes: each process sees to its share, and all get the whole."""
+        """Score episodes with policy, critic and reference. Each process does its share; all get the result."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         mine = torch.arange(len(episodes.lengths), device=self.accelerator.device)[rank::processes]
         whole: dict[str, Tensor] = {}
@@ -210,7 +210,7 @@ class Learner:
         return self.algorithm.micro_batch_size or self.algorithm.minibatch_size
 
     def update(self, number: int, episodes: Sequences, rewards: Tensor) -> dict[str, float]:
-        """Learn from an iteration. Returns: means over the steps."""
+        """Update the policy with the episodes of an iteration. Returns: metrics, as means over the steps."""
         algorithm, penalty = self.algorithm, self.penalty
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         experience = learn_from(episodes, rewards, self.score(episodes), penalty, self.alpha, algorithm, generator)
@@ -223,7 +223,7 @@ class Learner:
         return means | weight_statistics(experience.weights[episodes.mask]) | {"losses/alpha": self.alpha}
 
     def _step(self, experience: Experience, rows: Tensor, number: int) -> dict[str, float]:
-        """One step of the optimizer on a minibatch. Args: rows (b,) of the experience. Returns: its terms."""
+        """One optimizer step on a minibatch. Args: rows (b,) of the experience. Returns: the terms of its loss."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         rows = rows.to(self.accelerator.device)
         batch = experience[rows]
@@ -250,7 +250,7 @@ class Learner:
         return terms | {"grad_norm": norm}
 
     def _differentiate(self, part: Experience, tokens: Tensor, learning_tokens: Tensor, kl_tokens: Tensor) -> dict[str, Tensor]:
-        """Add the gradient of some episodes to that of the step. Returns: what they add to each of its terms."""
+        """Accumulate the gradient of some episodes. Returns: their share of each term of the step."""
         algorithm, penalty = self.algorithm, self.penalty
         with self.accelerator.autocast():
             logits, values = self.model(part.sequences)
@@ -282,7 +282,7 @@ class Learner:
 
 
 def weight_statistics(weights: Tensor) -> dict[str, float]:
-    """The mean of the KL's weights and their histogram over [0, 1]. Args: weights (tokens,)."""
+    """The mean and the histogram over [0, 1] of the KL's weights. Args: weights (tokens,)."""
     counts = torch.histc(weights.float().cpu(), BINS, 0.0, 1.0) / len(weights)
     histogram = {f"weights/share_{low / BINS:.1f}_{(low + 1) / BINS:.1f}": share for low, share in enumerate(counts.tolist())}
     return {"weights/mean": weights.mean().item(), **histogram}

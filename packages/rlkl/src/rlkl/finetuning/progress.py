@@ -1,4 +1,4 @@
-"""What a policy can do while it is fine-tuned: accuracy, and the probabilities of critical commas."""
+"""Evaluation of a policy during fine-tuning: accuracy, and the probabilities of critical commas."""
 
 from transformers import GPT2LMHeadModel
 
@@ -9,14 +9,14 @@ from rlkl.tasks.registry import Task
 
 
 class Progress:
-    """The same problems at each evaluation.
+    """Evaluates on the same problems each time.
 
     Args:
-        task: what is calculated.
+        task: the task.
         trained_digits: N.
-        digits: those of fine-tuning.
+        digits: the number of digits in fine-tuning.
         examples: problems in each set.
-        how: which they are, and how they are answered.
+        how: the kind of operands, and the temperature.
     """
 
     def __init__(self, task: Task, trained_digits: int, digits: int, examples: int, how: AccuracySettings) -> None:
@@ -28,7 +28,7 @@ class Progress:
         self._critical = CriticalProbabilities(task, sample(task, "identical", digits, examples, seed=0), trained_digits)
 
     def scores(self, policy: GPT2LMHeadModel) -> dict[str, float]:
-        """Accuracy on N and on more digits, and the probability of the right character on critical commas."""
+        """Accuracy on N and on more digits, and the probability of critical commas."""
         policy.eval()
         scores = {f"eval/accuracy_{name}": accuracy(policy, of, self._temperature) for name, of in self._problems.items()}
         return scores | self._critical.scores(policy)

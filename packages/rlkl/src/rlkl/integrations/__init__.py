@@ -1,1 +1,1 @@
-"""The weighted KL in other people's trainers. Each module here needs the trainer's package, and nothing else imports it."""
+"""The weighted KL in trainers of other packages. Each module needs the trainer's package; no other module imports them."""

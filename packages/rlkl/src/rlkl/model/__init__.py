@@ -1,4 +1,4 @@
-"""The language model: a small GPT-2 over characters, with a critic where an algorithm needs one."""
+"""The language model: a small GPT-2 over characters, with a critic if an algorithm needs one."""
 
 from rlkl_htc_common.extras import require
 

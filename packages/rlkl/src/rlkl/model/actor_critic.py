@@ -1,4 +1,4 @@
-"""A policy and a critic on one trunk."""
+"""A policy and a critic with a shared trunk."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -6,7 +6,7 @@ from transformers import GPT2LMHeadModel
 
 from rlkl.model.sequences import Sequences
 
-HIDDEN = 128  # of the critic's head, as wide as in the paper's public code, which has two such layers where this has one
+HIDDEN = 128  # width of the critic's hidden layer, as in the paper's public code (which has two such layers; here there is one)
 
 
 class ActorCritic(nn.Module):
@@ -25,15 +25,15 @@ class ActorCritic(nn.Module):
         self.set_value(0.0)
 
     def set_value(self, value: float) -> None:
-        """Let an untrained critic expect this everywhere.
+        """Initialise an untrained critic with this value everywhere.
 
-        Best the mean return of the untrained policy: from a critic that starts elsewhere, every token of an episode first gets
-        an advantage of the same sign.
+        Best is the mean return of the untrained policy: with another value, all tokens of an episode would at first have
+        advantages of the same sign.
         """
         nn.init.constant_(self.critic_output.bias, value)
 
     def forward(self, sequences: Sequences) -> tuple[Tensor, Tensor]:
-        """What the policy says, and what the critic expects, before each token.
+        """The policy's logits and the critic's values before each token.
 
         Returns:
             (B, T, V) logits and (B, T) values, float32.

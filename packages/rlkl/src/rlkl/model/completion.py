@@ -1,4 +1,4 @@
-"""What a model makes of its task: its completions, and whether their answers are right."""
+"""A model's completions of the problems of its task, and their grades."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -18,12 +18,12 @@ from rlkl_htc_common.errors import InputError
 
 
 def sample(task: Task, kind: str, digits: int, examples: int, seed: int, trained_digits: int | None = None) -> list[Operands]:
-    """Problems for an evaluation, the same for the same seed.
+    """Problems for an evaluation, determined by the seed.
 
     Args:
-        kind: `identical`, all operands have so many digits; `varying`, one has, the other at most; or `training_mix`, those of
-            training, as the RL figures of the paper are evaluated on: up to the trained digits the mix for pre-training, beyond
-            them that for fine-tuning, in which half of the problems have two operands of more digits than were trained.
+        kind: `identical`: all operands have this many digits; `varying`: one has, the other at most; or `training_mix`: as in
+            training, and in the paper's RL figures. Up to the trained digits it is the mix of pre-training, beyond them the mix
+            of fine-tuning, in which half of the problems have two operands with more digits than trained.
         trained_digits: N; for `training_mix` only.
     """
     rng = Random(f"{kind}-{digits}-{seed}")
@@ -38,7 +38,7 @@ def sample(task: Task, kind: str, digits: int, examples: int, seed: int, trained
 
 
 def check_positions(task: Task, positions: int, digits: int) -> None:
-    """Refuse operands that a model has no positions for. Raises InputError."""
+    """Raise InputError if a model has too few positions for this number of digits."""
     needed = positions_needed(task, digits) if digits < positions else digits + 1  # a text is longer than a number in it
     if needed > positions:
         raise InputError(
@@ -50,7 +50,7 @@ def check_positions(task: Task, positions: int, digits: int) -> None:
 def roll_out(
     model: GPT2LMHeadModel, operands: Sequence[Operands], temperature: float, generator: torch.Generator | None = None
 ) -> tuple[list[list[int]], Rollouts]:
-    """Let the model complete the prompts of problems of its task. Returns: the prompts' tokens, and what was sampled."""
+    """Sample completions of problems of the model's task. Returns: the prompts' tokens, and the rollouts."""
     task = task_of(model)
     prompts = encode(map(task.prompt, operands))
     return prompts, rollout.generate(
@@ -72,12 +72,12 @@ def complete(
     batch_size: int = 100,
     advance: Callable[[int], object] = lambda done: None,
 ) -> list[str]:
-    """The completions that the model gives to problems of its task.
+    """The model's completions of problems of its task.
 
     Args:
-        temperature: 0 for the most likely character each time.
+        temperature: 0 for greedy decoding.
         seed: of the sampling.
-        advance: called with the number of problems done after each batch, for a progress bar.
+        advance: called after each batch with its number of problems, for a progress bar.
     """
     generator = torch.Generator().manual_seed(seed)
     task = task_of(model)
@@ -99,9 +99,9 @@ def complete(
 
 @torch.no_grad()
 def completes_right(model: GPT2LMHeadModel, operands: Sequence[Operands]) -> Tensor:
-    """Whether the model, taking the most likely character each time, writes exactly the right completion.
+    """Whether the model's greedy completion is exactly the right one.
 
-    One pass over the right texts tells, where rolling them out takes hundreds of steps.
+    One pass over the right texts is enough; a rollout would take hundreds of steps.
 
     Returns:
         (B,) bool
@@ -117,6 +117,6 @@ def grades(task: Task, operands: Sequence[Operands], texts: Sequence[str]) -> li
 
 
 def accuracy(model: GPT2LMHeadModel, operands: Sequence[Operands], temperature: float = 0.0) -> float:
-    """The share of problems that the model answers right. Args: temperature: 0 for the most likely character each time."""
+    """The share of problems that the model answers right. Args: temperature: 0 for greedy decoding."""
     right = grades(task_of(model), operands, complete(model, operands, temperature=temperature))
     return sum(right) / len(right)

@@ -1,4 +1,4 @@
-"""The language model: a small GPT-2 over characters, made from scratch or loaded from a folder."""
+"""The language model: a small GPT-2 over characters, new or loaded from a folder."""
 
 import copy
 import hashlib
@@ -18,19 +18,19 @@ from rlkl.tasks.tokenizer import character_tokenizer
 from rlkl_htc_common.errors import InputError
 
 WEIGHTS = "model.safetensors"
-PRETRAINED = Path(__file__).parents[1] / "pretrained"  # what comes with the package, by name
-FIRST_TASK = "addition"  # that of models which were made when there was no other
-# What transformers raises for files that are not what it expects.
+PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the models in the package, by name
+FIRST_TASK = "addition"  # the task of old models, whose config names none
+# Errors that transformers raises for unreadable files.
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, ImportError, StrictDataclassError)
 
 
 def new_model(
     task: Task, *, layers: int, heads: int, width: int, positions: int, dropout: float, trained_digits: int
 ) -> GPT2LMHeadModel:
-    """A GPT-2 with random weights; it remembers the task, and how many digits it is trained on.
+    """A GPT-2 with random weights; its config holds the task and the number of trained digits.
 
     Raises:
-        InputError: for sizes that no model can have.
+        InputError: for invalid sizes.
     """
     if not 0 <= dropout < 1:
         raise InputError(f"architecture.dropout must be at least 0 and less than 1, not {dropout}.")
@@ -59,7 +59,7 @@ def new_model(
 
 
 def task_of(model: GPT2LMHeadModel) -> Task:
-    """The task that a model was made for."""
+    """The task of a model."""
     return _task_in(model.config)
 
 
@@ -68,11 +68,11 @@ def _task_in(config: GPT2Config) -> Task:
 
 
 def save_model(folder: Path, model: GPT2LMHeadModel, dtype: torch.dtype = torch.float32) -> None:
-    """Write model and tokenizer as AutoModelForCausalLM and AutoTokenizer load them, and a manifest of these files.
+    """Save model and tokenizer for AutoModelForCausalLM and AutoTokenizer, with a manifest.
 
     Args: dtype: of the weights on disk.
     """
-    from rlkl_htc_common.manifest import sealed  # here and below: to be imported, this module needs nothing of the experiments
+    from rlkl_htc_common.manifest import sealed  # here and below: this module must import without the experiments' extras
 
     stored = move(copy.deepcopy(model), torch.device("cpu"))
     torch.nn.Module.to(stored, dtype)
@@ -85,13 +85,13 @@ def save_model(folder: Path, model: GPT2LMHeadModel, dtype: torch.dtype = torch.
 
 
 def move(model: GPT2LMHeadModel, device: torch.device) -> GPT2LMHeadModel:
-    """Move a model to a device (transformers' own `to` is typed in a way that no type checker follows)."""
+    """Move a model to a device (type checkers cannot follow the types of transformers' `to`)."""
     torch.nn.Module.to(model, device)
     return model
 
 
 def fingerprint(model: GPT2LMHeadModel) -> str:
-    """A hash of a model's weights: what a run that starts from it depends on, wherever it lies."""
+    """A hash of a model's weights, independent of its folder."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -99,23 +99,23 @@ def fingerprint(model: GPT2LMHeadModel) -> str:
 
 
 def packaged_models() -> list[str]:
-    """The names of the models that come with the package."""
+    """The names of the models in the package."""
     return sorted(folder.name for folder in PRETRAINED.iterdir() if folder.is_dir()) if PRETRAINED.is_dir() else []
 
 
 def load_on_device(name: str) -> GPT2LMHeadModel:
-    """The same as `load_model`, on the GPU if there is one."""
+    """`load_model`, then move it to the GPU if there is one."""
     return move(load_model(name), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def load_model(name: str) -> GPT2LMHeadModel:
-    """Load a model in float32, in eval mode and without dropout.
+    """Load a model in float32, in eval mode, without dropout.
 
     Args:
-        name: a folder, or the name of a model that comes with the package.
+        name: a folder, or the name of a model in the package.
 
     Raises:
-        InputError: if there is none, it is damaged or was changed, or it was made for another vocabulary or task.
+        InputError: if there is none, it is damaged or changed, or it has another vocabulary or an unknown task.
     """
     known = packaged_models()
     folder = PRETRAINED / name if name in known else Path(name)
@@ -154,7 +154,7 @@ def load_model(name: str) -> GPT2LMHeadModel:
 
 
 def _refuse_changed_files(folder: Path) -> None:
-    """Compare a model with its manifest. Raises InputError."""
+    """Raise InputError if a model's files differ from its manifest."""
     from rlkl_htc_common.errors import InputError as ChangedError
     from rlkl_htc_common.manifest import check_manifest
 
@@ -165,7 +165,7 @@ def _refuse_changed_files(folder: Path) -> None:
 
 
 def check_reference(name: str, model: GPT2LMHeadModel, reference_name: str, reference: GPT2LMHeadModel) -> None:
-    """Refuse a reference that a model cannot have been fine-tuned from. Raises InputError."""
+    """Raise InputError if the model cannot have been fine-tuned from the reference."""
     if task_of(model) is not task_of(reference):
         differ = f"{name} was made for {task_of(model).PLURAL} and {reference_name} for {task_of(reference).PLURAL}"
     elif model.config.trained_digits != reference.config.trained_digits:
@@ -177,12 +177,12 @@ def check_reference(name: str, model: GPT2LMHeadModel, reference_name: str, refe
 
 
 def _vocabulary(file: Path) -> dict[str, Any]:
-    """The tokens of a tokenizer with their ids."""
+    """The tokens of a tokenizer file, with their ids."""
     return dict(json.loads(file.read_text(encoding="utf-8"))["model"]["vocab"])
 
 
 def _refuse_other_sizes(file: Path, config: GPT2Config) -> None:
-    """Compare sizes before a model of them takes memory. Raises ValueError."""
+    """Raise ValueError if the weights have other sizes than the config; checked before memory is allocated."""
     with safe_open(file, framework="pt") as weights:
         shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     layers = len({name.split(".")[2] for name in shapes if name.startswith("transformer.h.")})

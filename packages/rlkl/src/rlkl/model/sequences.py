@@ -1,7 +1,7 @@
-"""Prompts with their completions as tensors, and what a model says about them in one pass (teacher forcing).
+"""Prompts with completions as tensors, and a model's logits on them in one pass (teacher forcing).
 
-A model that reads tokens 0..L-2 predicts tokens 1..L-1. All that is said per prediction has shape (B, T) with T = L - 1, and
-`mask` tells which predictions belong to the completion, its end token included.
+A model reads tokens 0..L-2 and predicts tokens 1..L-1. Values per prediction have the shape (B, T) with T = L - 1. `mask` marks
+the predictions of completion tokens, end token included.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Sequences:
     Attributes:
         tokens: (B, L) int64, padded on the right.
         prompt_lengths: (B,) int64
-        lengths: (B,) int64, prompt and completion with its end token.
+        lengths: (B,) int64, of prompt, completion and end token.
     """
 
     tokens: Tensor
@@ -28,12 +28,12 @@ class Sequences:
 
     @property
     def inputs(self) -> Tensor:
-        """(B, T) what the model reads."""
+        """(B, T) the tokens that the model reads."""
         return self.tokens[:, :-1]
 
     @property
     def targets(self) -> Tensor:
-        """(B, T) what it should predict."""
+        """(B, T) the tokens that it should predict."""
         return self.tokens[:, 1:]
 
     @property
@@ -43,22 +43,22 @@ class Sequences:
         return (place >= self.prompt_lengths[:, None]) & (place < self.lengths[:, None])
 
     def __getitem__(self, rows: Tensor) -> "Sequences":
-        """Some of the rows, without columns that only pad. Args: rows (b,) int64."""
+        """Select rows, and drop columns with only padding. Args: rows (b,) int64."""
         lengths = self.lengths[rows]
         return Sequences(self.tokens[rows, : int(lengths.max())], self.prompt_lengths[rows], lengths)
 
     def to(self, device: torch.device) -> "Sequences":
-        """The same on a device."""
+        """Move to a device."""
         return Sequences(self.tokens.to(device), self.prompt_lengths.to(device), self.lengths.to(device))
 
 
 def from_tokens(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], end_token: int) -> Sequences:
-    """Sequences from B prompts and as many completions; the end token is added to each."""
+    """Sequences from B prompts and B completions; the end token is appended to each."""
     return from_samples(prompts, [[*completion, end_token] for completion in completions], end_token)
 
 
 def from_samples(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[int]], padding: int) -> Sequences:
-    """Sequences from B prompts and the tokens that were sampled after them, their end tokens included."""
+    """Sequences from B prompts and their sampled tokens, end tokens included."""
     rows = [torch.tensor([*prompt, *sample]) for prompt, sample in zip(prompts, samples, strict=True)]
     tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
     lengths = torch.tensor([len(row) for row in rows])
@@ -66,5 +66,5 @@ def from_samples(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[in
 
 
 def next_token_logits(model: GPT2LMHeadModel, sequences: Sequences) -> Tensor:
-    """(B, T, V) float32 logits of every prediction. Padding on the right needs no attention mask: nothing looks ahead."""
+    """(B, T, V) float32 logits of every prediction. Right padding needs no attention mask: attention is causal."""
     return model(input_ids=sequences.inputs, use_cache=False).logits.float()

@@ -1,11 +1,11 @@
-"""How a GPT-2 takes one token after another: two decoders that give the same tokens, one for each kind of machine.
+"""Token-by-token decoding of a GPT-2: two decoders with the same results, one for CPUs and one for GPUs.
 
-`DynamicDecoder` reads just the columns of its cache that are in use and drops rows that have ended: right where a step takes as
-long as its arithmetic and its reading, on a CPU. `StaticDecoder` does the same work at every step, so that the step can be
-compiled and replayed as a CUDA graph: right where a step would otherwise wait for the launching of its kernels.
+`DynamicDecoder` reads only the used columns of its cache and drops finished rows. This is fast on a CPU, where a step costs as
+much as its arithmetic and memory reads. `StaticDecoder` does the same work at every step, so that the step can be compiled and
+replayed as a CUDA graph. This is fast on a GPU, where a step would otherwise wait for kernel launches.
 
-Both take prompts that are padded on the left: all rows write the same column of the cache at a step, while each row counts its
-positions from its own first token.
+Both take prompts with left padding: at a step, all rows write the same column of the cache, and each row counts its positions
+from its first token.
 """
 
 from collections.abc import Callable
@@ -18,21 +18,21 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
-BUCKET = 128  # columns by which the part of a static cache that is read grows: each size is compiled once
-COMPILED_STEPS = 64  # sizes and temperatures that a process may compile steps for; torch raises an error beyond
+BUCKET = 128  # the part of a static cache that is read grows by this many columns; each size is compiled once
+COMPILED_STEPS = 64  # most (size, temperature) pairs that a process may compile; torch raises an error beyond
 
 
 class Decoder(Protocol):
-    """Continues a batch of rows by one token at a time."""
+    """Continues a batch of rows, one token at a time."""
 
     def start(self, prompts: Tensor, padding: Tensor, copies: int, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Read the prompts, each once, and choose the first token of `copies` rows for each of them.
+        """Read each prompt once, and choose the first token of its `copies` rows.
 
         Args:
             prompts: (P, S) tokens, padded on the left.
-            padding: (P,) how many columns of each prompt are padding.
-            copies: G rows for each prompt; row p * G + g continues prompt p.
-            noise: (P * G,) in [0, 1), what the choice is made with.
+            padding: (P,) number of padding columns of each prompt.
+            copies: G rows per prompt; row p * G + g continues prompt p.
+            noise: (P * G,) in [0, 1), random numbers for the choice.
 
         Returns:
             (P * G,) the tokens, and their log-probabilities in float32. Valid until the next call.
@@ -40,17 +40,17 @@ class Decoder(Protocol):
         ...
 
     def step(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Append the tokens that were chosen last, and choose the next. Args: noise (b,). Returns: as `start`, (b,)."""
+        """Append the last chosen tokens and choose the next ones. Args: noise (b,). Returns: as `start`, (b,)."""
         ...
 
     def drop(self, ended: Tensor) -> Tensor:
-        """Drop rows that have ended, or go on with them where that is cheaper.
+        """Drop finished rows, or keep them if that is cheaper.
 
         Args:
             ended: (b,) bool
 
         Returns:
-            (b',) the rows that it goes on with, in its order.
+            (b',) the rows that remain, in the decoder's order.
         """
         ...
 
@@ -59,21 +59,21 @@ MakeDecoder = Callable[[GPT2LMHeadModel, int, int, float], Decoder]
 
 
 def choose(logits: Tensor, noise: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Sample one token per row by inverting the distribution function; at temperature 0 take the most likely one.
+    """Sample one token per row by inverse transform sampling; at temperature 0, take the most likely one.
 
     Args:
         logits: (b, V) float32
-        noise: (b,) float64, uniform in [0, 1): one number for each choice.
+        noise: (b,) float64, uniform in [0, 1), one number per choice.
 
     Returns:
-        (b,) the tokens, and (b,) their log-probabilities under the distribution that they were chosen from.
+        (b,) the tokens, and (b,) their log-probabilities under the sampling distribution.
     """
     if temperature == 0:
         log_probs = logits.log_softmax(-1)
         chosen = logits.argmax(-1)
     else:
         log_probs = (logits / temperature).log_softmax(-1)
-        below = log_probs.double().exp().cumsum(-1)  # (b, V), in float64 for the sake of unlikely tokens
+        below = log_probs.double().exp().cumsum(-1)  # (b, V), in float64 for unlikely tokens
         chosen = (below <= noise[:, None] * below[:, -1:]).sum(-1)
     return chosen, log_probs.gather(1, chosen[:, None]).squeeze(1)
 
@@ -100,12 +100,12 @@ def read_prompts(model: GPT2LMHeadModel, prompts: Tensor, padding: Tensor) -> tu
 
 
 class DynamicDecoder:
-    """Shapes follow what is left to do: it reads the columns in use, of the rows that are still going.
+    """Decoder with dynamic shapes: reads only the used columns of unfinished rows.
 
     Args:
-        model: whose weights are used as they are; in eval mode.
-        rows: how many are continued.
-        columns: how many tokens a row may have, padding included.
+        model: in eval mode.
+        rows: the number of rows.
+        columns: the largest number of tokens in a row, padding included.
         temperature: the logits are divided by it.
     """
 
@@ -114,8 +114,8 @@ class DynamicDecoder:
         self.model, self.temperature = model, temperature
         dim = config.n_embd // config.n_head
         shape = (config.n_layer, rows, config.n_head)
-        # With one query a row, attention takes as long as it takes to read these. Keys are stored transposed: both products
-        # below then read along rows, which makes them faster than scaled_dot_product_attention on a CPU.
+        # With one query per row, attention is limited by reading these. Keys are stored transposed: both products below then
+        # read along rows, which is faster than scaled_dot_product_attention on a CPU.
         self.keys = torch.empty(*shape, dim, columns, dtype=model.dtype, device=model.device)  # (layers, b, H, D, columns)
         self.values = torch.empty(*shape, columns, dim, dtype=model.dtype, device=model.device)  # (layers, b, H, columns, D)
 
@@ -150,7 +150,7 @@ class DynamicDecoder:
         keys[..., column], values[:, :, column] = key, value
         keys, values = keys[..., : self.used].flatten(0, 1), values[:, :, : self.used].flatten(0, 1)
         scores = torch.bmm((query * layer.scaling).view(rows * heads, 1, dim), keys).view(rows, heads, 1, -1)
-        scores[..., : self.bias.shape[-1]] += self.bias  # nobody sees padding
+        scores[..., : self.bias.shape[-1]] += self.bias  # masks padding
         mixed = torch.bmm(scores.softmax(-1).flatten(0, 1), values)  # (b * H, 1, D)
         return layer.c_proj(mixed.view(rows, heads * dim))
 
@@ -169,7 +169,7 @@ class DynamicDecoder:
 
 
 class LayerCache(torch.nn.Module):
-    """Keys and values of one layer, (R, H, C, D) each. In buffers: a CUDA graph needs memory that stays where it is."""
+    """Keys and values of one layer, (R, H, C, D) each. In buffers: a CUDA graph needs fixed memory addresses."""
 
     keys: Tensor
     values: Tensor
@@ -182,10 +182,10 @@ class LayerCache(torch.nn.Module):
 
 
 class StaticCache(torch.nn.Module):
-    """All that changes from step to step, for R rows and C columns."""
+    """The state that changes from step to step, for R rows and C columns."""
 
     layers: Any  # a ModuleList of LayerCache
-    column: Tensor  # (1,) int64, the next to be written
+    column: Tensor  # (1,) int64, the next column to write
     padding: Tensor  # (R,) int64
     tokens: Tensor  # (R,) int64, chosen last
     log_probs: Tensor  # (R,) float32, of these
@@ -206,10 +206,10 @@ class StaticCache(torch.nn.Module):
 
 
 def advance(model: GPT2LMHeadModel, state: StaticCache, columns: int, temperature: float) -> None:
-    """One step of all rows of a cache, in place; nothing in it waits for the device.
+    """One step of all rows of a cache, in place; it never waits for the device.
 
     Args:
-        columns: how many of the cache's are read; more than are in use.
+        columns: the number of columns to read; at least those in use.
     """
     transformer: Any = model.transformer
     place = torch.arange(columns, device=state.column.device)
@@ -240,17 +240,17 @@ Advance = Callable[[GPT2LMHeadModel, StaticCache, int, float], None]
 
 @cache
 def compiled_advance() -> Advance:
-    """`advance`, compiled for each number of columns, and on CUDA replayed as a graph."""
+    """`advance`, compiled for each number of columns; on CUDA replayed as a graph."""
     limits = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, COMPILED_STEPS)
     return torch.compile(advance, mode="reduce-overhead", fullgraph=True, dynamic=False)
 
 
 class StaticDecoder:
-    """Every step has the same shapes: those of its cache. Rows that have ended stay, and columns in no use are masked.
+    """Decoder with the static shapes of its cache. Finished rows stay, and unused columns are masked.
 
     Args:
-        model: whose weights are used as they are; in eval mode.
+        model: in eval mode.
         state: a cache with room for all rows and columns.
         temperature: the logits are divided by it.
         advance: the step, compiled or not.
@@ -270,7 +270,7 @@ class StaticDecoder:
         logits, layers = read_prompts(self.model, prompts, padding)
         state, self.rows, self.used = self.state, len(noise), prompts.shape[1]
         for buffer in state.buffers():
-            buffer.zero_()  # a masked column counts for nothing only if it holds a number
+            buffer.zero_()  # a masked column must not hold NaN
         for layer, (keys, values) in zip(state.layers, layers, strict=True):
             layer.keys[: self.rows, :, : self.used] = keys.repeat_interleave(copies, 0)
             layer.values[: self.rows, :, : self.used] = values.repeat_interleave(copies, 0)
@@ -296,9 +296,9 @@ _caches: WeakKeyDictionary[GPT2LMHeadModel, StaticCache] = WeakKeyDictionary()
 
 
 def static_cache(model: GPT2LMHeadModel, rows: int, columns: int) -> StaticCache:
-    """A cache with at least so many rows and columns, the model's last one if it is large enough.
+    """A cache with at least this many rows and columns; the model's last one if it is large enough.
 
-    It is kept as long as the model, since a CUDA graph holds for one place in memory only.
+    It lives as long as the model, because a CUDA graph works for one memory address only.
     """
     kept = _caches.get(model)
     like = model.lm_head.weight
@@ -312,7 +312,7 @@ def static_cache(model: GPT2LMHeadModel, rows: int, columns: int) -> StaticCache
 
 
 def static_decoder(model: GPT2LMHeadModel, rows: int, columns: int, temperature: float) -> StaticDecoder:
-    """A StaticDecoder with the compiled step."""
+    """A StaticDecoder with a compiled step."""
     return StaticDecoder(model, static_cache(model, rows, columns), temperature, compiled_advance())
 
 

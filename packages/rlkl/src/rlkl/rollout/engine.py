@@ -1,12 +1,12 @@
 """The rollout engine: batched sampling from a GPT-2, with a key-value cache that is allocated once.
 
-Each prompt is read once, however many rows continue it, and a decoder of `decoders.py` then continues the rows. What a row
-samples depends on the generator, on its number and on its prompt, not on when the others end nor on how many go at a time. It
-knows no task.
+Each prompt is read once, for any number of rows, and a decoder of `decoders.py` then continues the rows. The samples of a row
+depend on the generator, its index and its prompt, but not on the end of other rows or on the batch size. The engine does not
+depend on the task.
 
-Left out on purpose: other architectures than GPT-2, beam search, top-k and top-p (rollouts must come from the policy itself),
-and giving the place of rows that have ended to the next prompts. On a CPU that was half as fast as batches that shrink: where
-rows are at different columns, every step reads up to the column of the furthest.
+Left out on purpose: architectures other than GPT-2, beam search, top-k and top-p (rollouts must come from the policy itself),
+and continuous batching (new prompts in the place of finished rows). On a CPU, continuous batching was half as fast as shrinking
+batches: if rows are at different columns, every step reads up to the furthest column.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from transformers import GPT2LMHeadModel
 
 from rlkl.rollout.decoders import Decoder, MakeDecoder, fastest_decoder
 
-CHECK_EVERY = 8  # steps between looks at which rows have ended: each look waits for the device
+CHECK_EVERY = 8  # steps between checks for finished rows: each check waits for the device
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """What was sampled, aligned at its first token.
+    """Sampled tokens, aligned at the first one.
 
     Attributes:
-        tokens: (B, T) int64, the end token after a row's end.
-        log_probs: (B, T) float, of the sampled tokens under the distribution they were sampled from; 0 after a row's end.
-        lengths: (B,) int64, tokens in each row, its end token included; T where it did not end.
+        tokens: (B, T) int64, padded with the end token.
+        log_probs: (B, T) float, of the sampled tokens under the sampling distribution; 0 after a row's end.
+        lengths: (B,) int64, tokens in each row, end token included; T if the row was cut.
     """
 
     tokens: Tensor
@@ -37,11 +37,11 @@ class Rollouts:
 
     @property
     def mask(self) -> Tensor:
-        """(B, T) bool, the tokens that were sampled."""
+        """(B, T) bool, the sampled tokens."""
         return torch.arange(self.tokens.shape[1], device=self.lengths.device) < self.lengths[:, None]
 
     def samples(self) -> list[list[int]]:
-        """The tokens of each row, its end token included."""
+        """The tokens of each row, end token included."""
         return [row[:length] for row, length in zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)]
 
 
@@ -63,18 +63,18 @@ def generate(
     Args:
         model: in eval mode; the cache has its precision, log-probabilities are computed in float32.
         prompts: P token sequences, none of them empty.
-        max_new_tokens: where rows are cut that do not end by themselves.
-        end_token: what ends a row.
+        max_new_tokens: rows that do not end are cut here.
+        end_token: the token that ends a row.
         temperature: the logits are divided by it; 0 takes the most likely token.
-        generator: the source of randomness, on the CPU. What a row gets does not depend on when the others end.
-        noise: (T, B) float64 in [0, 1), T at least max_new_tokens, with which tokens are chosen; drawn with the generator by
-            default. Who continues a part of the prompts gives it the columns of their rows, for the samples of the whole.
-        samples_per_prompt: G rows for each prompt: B = P * G, and row p * G + g continues prompt p.
-        make_decoder: what continues them, by default the fastest decoder for the model's device.
+        generator: the source of randomness, on the CPU. The noise of a row does not depend on the end of other rows.
+        noise: (T, B) float64 in [0, 1), T at least max_new_tokens, the random numbers; by default drawn from the generator. To
+            get the same samples for a subset of the prompts, pass the columns of its rows.
+        samples_per_prompt: G rows per prompt: B = P * G, and row p * G + g continues prompt p.
+        make_decoder: makes the decoder, by default the fastest one for the model's device.
 
     Raises:
-        ValueError: if a prompt is empty, max_new_tokens or samples_per_prompt is too small, or prompt and new tokens are more
-            than the model has positions for.
+        ValueError: if a prompt is empty, max_new_tokens or samples_per_prompt is too small, or prompt and new tokens do not fit
+            into the model's positions.
     """
     _check(model, prompts, max_new_tokens, samples_per_prompt)
     batch = len(prompts) * samples_per_prompt
@@ -125,13 +125,13 @@ def _continue(
     log_probs: Tensor,
     end_token: int,
 ) -> None:
-    """Continue some prompts, p of them, until all their rows have ended.
+    """Continue p prompts until all their rows have ended.
 
     Args:
-        rows: (p, G) their numbers among all B rows.
-        noise: (T, B) what each choice is made with.
-        tokens: (T, B) where what is sampled is written; after a row's end, anything may be.
-        log_probs: (T, B) likewise.
+        rows: (p, G) their indices among all B rows.
+        noise: (T, B) random numbers of the choices.
+        tokens: (T, B) output: the sampled tokens; undefined after a row's end.
+        log_probs: (T, B) output, likewise.
     """
     device, longest = tokens.device, max(map(len, prompts))
     padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)  # (p,)

@@ -1,4 +1,4 @@
-"""The exponent that gives the weights asked for, measured on completions of the reference before training."""
+"""Calibration: the exponent for a share of relaxed tokens, from completions of the reference before training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +15,18 @@ from rlkl.calibration import beta_for_share, rank_weights, share_below_half, sor
 from rlkl.integrations.trl.reference import sampled_completions
 from rlkl_htc_common.errors import InputError
 
-PROMPTS_AT_ONCE = 16  # fixed, so that what is sampled does not depend on the number of processes
+PROMPTS_AT_ONCE = 16  # fixed, so that samples do not depend on the number of processes
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured of the reference before training.
+    """The result of a calibration.
 
     Attributes:
-        exponent: the power of the certainty that gives the share (the paper's beta); None for ranks, which need none.
-        share: of the measured tokens, how many have a weight below one half.
-        tokens: how many were measured.
-        certainties: of them, in ascending order, for ranks; empty otherwise.
+        exponent: the power of the certainty for the share (the paper's beta); None for ranks, which need none.
+        share: the share of measured tokens with a weight below one half.
+        tokens: the number of measured tokens.
+        certainties: their certainties in ascending order, for ranks; empty otherwise.
     """
 
     exponent: float | None
@@ -36,10 +36,10 @@ class Calibration:
 
 
 def calibrated(certainties: list[float], share: float, by_rank: bool) -> Calibration:
-    """The calibration that certainties of tokens lead to.
+    """The calibration from measured certainties.
 
     Raises:
-        InputError: no exponent gives the share.
+        InputError: if no exponent gives the share.
     """
     tokens = torch.tensor(certainties)
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
@@ -52,10 +52,10 @@ def calibrated(certainties: list[float], share: float, by_rank: bool) -> Calibra
 
 
 def spread(dataset: Any, number: int) -> list[Any]:
-    """The prompts of a number of rows, spread over the dataset; the first ones of a stream. Of a short dataset some come again.
+    """`number` prompts, evenly spread over the dataset; of a stream, the first ones. A short dataset is repeated.
 
     Raises:
-        InputError: there is none.
+        InputError: if there is none.
     """
     try:
         rows = [dataset[k * len(dataset) // number] for k in range(number)] if len(dataset) else []
@@ -68,7 +68,7 @@ def spread(dataset: Any, number: int) -> list[Any]:
 
 @contextmanager
 def reference_of(trainer: Any) -> Iterator[tuple[Any, Any]]:
-    """The reference as TRL passes it to its own methods, and without wrappers."""
+    """The reference as TRL passes it to its methods, and unwrapped."""
     if trainer.ref_model is not None:
         yield trainer.ref_model, trainer.accelerator.unwrap_model(trainer.ref_model)
     else:
@@ -78,7 +78,7 @@ def reference_of(trainer: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def generation_of(trainer: Any) -> GenerationConfig:
-    """How the trainer samples, for transformers."""
+    """The trainer's sampling settings, for transformers."""
     if not trainer.use_vllm:
         return trainer.generation_config
     args = trainer.args
@@ -102,9 +102,9 @@ def end_tokens_of(trainer: Any) -> list[int]:
 
 
 def measured_certainties(trainer: Any) -> list[float]:
-    """The certainties of the reference at the tokens of completions that it samples, over all processes.
+    """Sample completions of the reference and measure its certainty at their tokens, over all processes.
 
-    The training's random numbers stay as they are: a run goes on as it does with the exponent given.
+    The training's random state does not change: the run equals one with the exponent given.
     """
     args, accelerator = trainer.args, trainer.accelerator
     prompts = spread(trainer.train_dataset, args.calibration_completions)
@@ -123,15 +123,15 @@ def measured_certainties(trainer: Any) -> list[float]:
 
 
 def asked(args: Any) -> dict[str, Any]:
-    """What a calibration depends on, of a config; it holds for another run that asks for the same."""
+    """The settings that a calibration depends on; it can be reused for a run with equal ones."""
     rank = args.kl_weighting == "rank"
     return {"share": args.share, "rank": rank, "certainty": args.certainty, "temperature": args.certainty_temperature}
 
 
 def calibrate(trainer: Any) -> Calibration:
-    """Measure the reference of a PrioritizedKLTrainer.
+    """Calibrate the weights of a PrioritizedKLTrainer.
 
     Raises:
-        InputError: no exponent gives the share.
+        InputError: if no exponent gives the share.
     """
     return calibrated(measured_certainties(trainer), trainer.args.share, trainer.args.kl_weighting == "rank")

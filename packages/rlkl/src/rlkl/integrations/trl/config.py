@@ -1,4 +1,4 @@
-"""What a weighted KL in TRL's GRPOTrainer can be asked for."""
+"""Settings of a weighted KL in TRL's GRPOTrainer."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,36 +16,36 @@ ESTIMATORS = ("trl", "k2", "k3", "exact")
 CORRECTIONS = ("none", "ratio", "detached")
 PLACES = ("loss", "advantages", "future")
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
-TOKEN_LOSSES = (*CLIPPED_LOSSES, "cispo", "sapo")  # whose gradient on policy is that of advantage * log p, token by token
+TOKEN_LOSSES = (*CLIPPED_LOSSES, "cispo", "sapo")  # on policy, their gradient is that of advantage * log p, per token
 SHARE = 0.1
 
 
 @dataclass
 class PrioritizedKLConfig(GRPOConfig):
-    """TRL's GRPOConfig, and how much the KL of each token counts. `beta` is TRL's: the KL's coefficient (the paper's alpha).
+    """TRL's GRPOConfig with the weights of the KL. `beta` is TRL's coefficient of the KL (the paper's alpha).
 
     Attributes:
-        kl_weighting: `prioritized`, the reference's certainty to a power; `rank`, a power of the certainty's rank among tokens
-            that were measured before training; the controls `matched_mean` (the mean of the prioritized weights on every
-            token), `shuffled` (each on another token), `certain_tokens` (no KL on `token_share` of each completion's tokens of
-            which the reference is least certain, all of it on the others) and `top_entropy` (the same, where the policy's
-            entropy is highest); `standard`, 1; `none`, 0.
-        weight_exponent: the power of the certainty (the paper's beta, which means little for another vocabulary).
-        weight_share: instead of it, the share of tokens whose weight is to be below one half; 0.1 where neither is given. The
-            exponent is measured on completions of the reference before training, and stays.
-        calibration_completions: how many completions are sampled to measure it.
+        kl_weighting: `prioritized`, a power of the reference's certainty; `rank`, a power of the certainty's rank among tokens
+            that are measured before training; the controls `matched_mean` (the mean of the prioritized weights on every token),
+            `shuffled` (each weight on a random token), `certain_tokens` (no KL on the `token_share` of each completion's tokens
+            with the lowest certainty of the reference, full KL on the others) and `top_entropy` (the same, by the highest
+            entropy of the policy); `standard`, 1; `none`, 0.
+        weight_exponent: the power of the certainty (the paper's beta; its meaning depends on the vocabulary).
+        weight_share: an alternative to it: the share of tokens with a weight below one half; 0.1 if neither is given. The
+            exponent is measured on completions of the reference before training and is then constant.
+        calibration_completions: the number of completions to measure it on.
         token_share: of `certain_tokens` and `top_entropy`.
         certainty: `negentropy`, `renyi2`, `max_probability` or `min_entropy` of the reference's next-token distribution.
-        certainty_temperature: of the reference's logits, for its certainty. Where it is TRL's `temperature`, negentropy and,
-            from TRL 1.15, Renyi-2 cost nothing; the others take one more pass of the reference for each batch of completions.
-        kl_estimator: `trl`, its own (k3, times the importance ratio if `use_bias_correction_kl`); `k2`, the paper's; `k3`;
-            `exact`, which keeps (B, T, V) logits and takes one more pass of the policy: for small vocabularies.
-        kl_bias_correction: of `k2`, `k3` and `exact`: `none`; `detached`, times the importance ratio as a constant, which keeps
-            the estimator's gradient right for tokens that an older policy sampled; `ratio`, times the ratio with its gradient,
-            as TRL does. Null: `detached` for k2 and k3, `none` for exact.
-        via: where the KL acts: `loss`; `advantages`, of which beta * weight * (log p - log p_ref) is taken from each token's
-            (on policy this has the gradient of the weighted k2); `future`, the same, summed over a token and all that follow it
-            (FRPO, arXiv 2601.10201).
+        certainty_temperature: of the reference's logits, for its certainty. If it equals TRL's `temperature`, negentropy and,
+            from TRL 1.15, Renyi-2 cost nothing; the others need one more pass of the reference per batch of completions.
+        kl_estimator: `trl`, TRL's (k3, times the importance ratio if `use_bias_correction_kl`); `k2`, the paper's; `k3`;
+            `exact`, for small vocabularies: it keeps (B, T, V) logits and needs one more pass of the policy.
+        kl_bias_correction: of `k2`, `k3` and `exact`: `none`; `detached`, times the importance ratio as a constant, which
+            corrects the gradient for tokens that an older policy sampled; `ratio`, times the ratio with its gradient, as in
+            TRL. Null: `detached` for k2 and k3, `none` for exact.
+        via: where the KL acts: `loss`; `advantages`: beta * weight * (log p - log p_ref) is subtracted from each token's
+            advantage (on policy this has the gradient of the weighted k2); `future`, the same, summed over the token and all
+            later ones (FRPO, arXiv 2601.10201).
         kl_off_clipped: no KL on tokens whose policy gradient is clipped away (ZCPO's first mask).
         kl_off_constant_groups: no KL in groups whose rewards are all equal (ZCPO's second).
     """
@@ -73,18 +73,18 @@ class PrioritizedKLConfig(GRPOConfig):
 
     @property
     def share(self) -> float | None:
-        """The share of tokens with a weight below one half that is to be measured for, if one is."""
+        """The share of tokens with a weight below one half to calibrate for; None without calibration."""
         if self.kl_weighting not in (*BY_EXPONENT, "rank") or self.weight_exponent is not None:
             return None
         return SHARE if self.weight_share is None else self.weight_share
 
     @property
     def bias_correction(self) -> str:
-        """`kl_bias_correction`, or what it is where it was left to the estimator."""
+        """`kl_bias_correction`, or the estimator's default."""
         return self.kl_bias_correction or ("none" if self.kl_estimator == "exact" else "detached")
 
     def check_kl(self) -> None:
-        """Raise InputError for values that no weighted KL can have, or that would have no effect."""
+        """Raise InputError for values that are invalid or would have no effect."""
         for name, known in (
             ("kl_weighting", WEIGHTINGS),
             ("kl_estimator", ESTIMATORS),

@@ -1,8 +1,8 @@
-"""GRPOTrainer with a KL that is weighted by how certain the reference is.
+"""GRPOTrainer with a KL weighted by the reference's certainty.
 
-Nothing of TRL's loss is copied. It multiplies the KL of each token by `self.beta`; while it does, `self.beta` is a number that
-weighs what it is multiplied with (`Coefficient`) and knows that it did: a TRL that computes its loss in another way raises an
-error and never trains with a uniform KL. `via="advantages"` changes the advantages only, as TRL expects subclasses to.
+TRL's loss is not copied. It multiplies the KL of each token by `self.beta`. During the loss, `self.beta` is a `Coefficient`,
+which weights the KL and counts the multiplications. If a TRL computes its loss in another way, an error is raised; it never
+trains with a uniform KL. `via="advantages"` changes only the advantages, as TRL expects of subclasses.
 """
 
 import json
@@ -41,13 +41,13 @@ WITHOUT_CERTAINTY = ("standard", "none", "top_entropy")
 
 
 class Coefficient(float):
-    """The coefficient of the KL: what it is multiplied with is weighed first."""
+    """The coefficient of the KL: it weights the KL before it multiplies it."""
 
     weigh: Callable[[Tensor], Tensor]
     uses: int
 
     def __new__(cls, value: float, weigh: Callable[[Tensor], Tensor]) -> "Coefficient":
-        """Args: weigh, from the KL of tokens (B, T) to their weighted KL (B, T)."""
+        """Args: weigh: from KL (B, T) to weighted KL (B, T)."""
         coefficient = super().__new__(cls, value)
         coefficient.weigh, coefficient.uses = weigh, 0
         return coefficient
@@ -59,7 +59,7 @@ class Coefficient(float):
 
 @dataclass
 class Passes:
-    """What the models said in the passes that TRL made in one of its methods; the entries of one pass have the same place."""
+    """The outputs of the models' passes in one of TRL's methods; entries of one pass have the same index."""
 
     of_reference: bool
     log_probs: list[Tensor] = field(default_factory=list)  # (B, T)
@@ -69,13 +69,13 @@ class Passes:
 
 
 class PrioritizedKLTrainer(GRPOTrainer):
-    """TRL's GRPOTrainer with a weighted KL. Takes what GRPOTrainer takes, and a `PrioritizedKLConfig` as `args`.
+    """TRL's GRPOTrainer with a weighted KL. Same arguments as GRPOTrainer, with a `PrioritizedKLConfig` as `args`.
 
     Attributes:
-        calibration: what `weight_share` led to, once training has begun; None where it was not asked for.
+        calibration: the result of `weight_share`, once training has started; None without it.
 
     Raises:
-        InputError: for what would train with other weights than were asked for.
+        InputError: for settings that would train with other weights than requested.
     """
 
     beta: float
@@ -92,7 +92,7 @@ class PrioritizedKLTrainer(GRPOTrainer):
         super().__init__(model, reward_funcs, args, *others, **named)
         if self.beta != 0:
             self._check_setting()
-            renyi2, shared = args.certainty == "renyi2", self.ref_model is None  # with PEFT, the policy's has Shannon's entropy
+            renyi2, shared = args.certainty == "renyi2", self.ref_model is None  # PEFT: the policy's has Shannon's entropy
             if self._needs_certainty and self._free and (renyi2 or not shared):
                 reference = self.model if shared else self.accelerator.unwrap_model(self.ref_model)
                 give_entropies(reference, self.temperature, args.cast_lm_head_to_fp32, renyi2)
@@ -121,7 +121,7 @@ class PrioritizedKLTrainer(GRPOTrainer):
 
     @property
     def _free(self) -> bool:
-        """Whether TRL's own pass of the reference gives what the certainty is made of."""
+        """Whether TRL's pass of the reference gives the entropy for the certainty."""
         given = ("negentropy", "renyi2") if fused_lm_head() else ("negentropy",)
         return self.args.certainty in given and self.args.certainty_temperature == self.temperature
 
@@ -141,7 +141,7 @@ class PrioritizedKLTrainer(GRPOTrainer):
         if passes is None:
             return said(**named)
         certainty = logits = None
-        # with PEFT policy and reference are one model: TRL's answer tells later which pass was the reference's
+        # with PEFT, policy and reference are one model: TRL's output shows later which pass was the reference's
         if passes.of_reference and (self.ref_model is None or model is self.ref_model):
             result, certainty = self._with_certainty(model, said, named, logits_to_keep)
             exact = self.args.kl_estimator == "exact"
@@ -158,7 +158,7 @@ class PrioritizedKLTrainer(GRPOTrainer):
     def _with_certainty(
         self, model: Any, said: Callable[..., Any], named: dict[str, Any], length: int
     ) -> tuple[Any, Tensor | None]:
-        """TRL's own pass, and the certainty (B, T) where that gives it."""
+        """TRL's pass, and the certainty (B, T) if that pass gives it."""
         if not (self._needs_certainty and self._free):
             return said(**named), None
         vocabulary, renyi2 = vocabulary_of(self.accelerator.unwrap_model(model)), self.args.certainty == "renyi2"
@@ -168,13 +168,13 @@ class PrioritizedKLTrainer(GRPOTrainer):
         if renyi2:
             return result, from_entropy(-torch.cat([part.log_sum_sq_probs[:, -length:] for part in outputs]), vocabulary)
         entropies = result[1]
-        precise = entropies.dtype == torch.float32  # before TRL 1.15 they come in the precision of the logits
+        precise = entropies.dtype == torch.float32  # before TRL 1.15, they have the precision of the logits
         return result, from_entropy(entropies, vocabulary) if precise else None
 
     def _by_own_pass(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, length: int, keep: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """The certainty (B, T), and the logits (B, T, V) if they are to be kept, by a pass more, a few rows at a time."""
+        """The certainty (B, T), and with `keep` the logits (B, T, V), by an extra pass, a few rows at a time."""
         measure, temperature = CERTAINTIES[self.args.certainty], self.args.certainty_temperature
         vocabulary = vocabulary_of(self.accelerator.unwrap_model(model))
         certainties, kept = [], []
@@ -186,10 +186,10 @@ class PrioritizedKLTrainer(GRPOTrainer):
         return torch.cat(certainties), torch.cat(kept) if keep else None
 
     def certainty_of(self, model: Any, input_ids: Tensor, attention_mask: Tensor, length: int) -> Tensor:
-        """How certain the reference is of completion tokens, (B, T).
+        """The reference's certainty of completion tokens, (B, T).
 
         Args:
-            model: the reference; with PEFT the model, with the adapters of the reference.
+            model: the reference; with PEFT, the model with the reference's adapters.
             input_ids, attention_mask: (B, L) prompts and completions.
             length: T, of the completions.
         """
@@ -220,9 +220,9 @@ class PrioritizedKLTrainer(GRPOTrainer):
         return output
 
     def _weights(self, certainty: Tensor | None, output: dict[str, Any]) -> Tensor:
-        """(B, T) the weights of completions, but for what only the loss knows."""
+        """(B, T) the weights of completions, before the parts that need the loss."""
         mask, log_probs, args = _mask(output), output["ref_per_token_logps"], self.args
-        if certainty is None or not self._needs_certainty:  # the exact KL takes a pass that gives one, too
+        if certainty is None or not self._needs_certainty:  # the exact KL's pass also gives a certainty
             weights = torch.zeros_like(log_probs) if args.kl_weighting == "none" else torch.ones_like(log_probs)
         else:
             exponent, measured = args.weight_exponent, None
@@ -242,7 +242,7 @@ class PrioritizedKLTrainer(GRPOTrainer):
         return self._rewards
 
     def _in_constant_groups(self, rows: int) -> Tensor:
-        """(B,) bool, which completions of this process have the rewards of all of their group."""
+        """(B,) bool, completions of this process whose group has equal rewards."""
         if self._rewards is None:
             raise _moved("no rewards were computed")
         scores = self._rewards
@@ -254,7 +254,7 @@ class PrioritizedKLTrainer(GRPOTrainer):
         return constant[self.accelerator.process_index * rows :][:rows]
 
     def _advantages_with_kl(self, output: dict[str, Any]) -> Tensor:
-        """(B, T) advantages, less the weighted KL of each token (`advantages`) or of it and those that follow (`future`)."""
+        """(B, T) advantages minus the weighted KL of the token (`advantages`) or of it and all later ones (`future`)."""
         log_probs, mask = output.get("old_per_token_logps"), _mask(output)
         if log_probs is None:
             ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
@@ -288,7 +288,7 @@ class PrioritizedKLTrainer(GRPOTrainer):
         return loss
 
     def _weighed(self, passes: Passes, model: Any, inputs: dict[str, Any], theirs: Tensor | None) -> Tensor:
-        """The weighted KL of each token, (B, T), which is logged, too. Args: theirs (B, T), TRL's KL."""
+        """The weighted KL of each token, (B, T); also logs it. Args: theirs (B, T): TRL's KL."""
         if len(passes.log_probs) != 1:
             raise _moved(f"its loss took {len(passes.log_probs)} passes of the policy, not one")
         log_probs, mask, weights = passes.log_probs[0], _mask(inputs), inputs["kl_weights"]
@@ -307,18 +307,18 @@ class PrioritizedKLTrainer(GRPOTrainer):
         if self.args.kl_weighting == "none":
             return torch.zeros_like(divergence)
         left_out = weights == 0
-        if bool((left_out & ~divergence.isfinite()).any()):  # times 0 they would be NaN, and so would their gradient
+        if bool((left_out & ~divergence.isfinite()).any()):  # times 0, they and their gradient would be NaN
             divergence = self._divergence(log_probs, model, inputs, None, left_out)
         return weights * divergence
 
     def _divergence(
         self, log_probs: Tensor, model: Any, inputs: dict[str, Any], theirs: Tensor | None, left_out: Tensor | None = None
     ) -> Tensor:
-        """(B, T) the KL of each token by the estimator that was asked for, with its bias correction.
+        """(B, T) the KL of each token by the chosen estimator, with its bias correction.
 
         Args:
-            theirs: (B, T) TRL's KL, where that is to be taken as it is.
-            left_out: (B, T) bool, tokens whose KL is not wanted: it is one of equal sides, so finite, and gets no gradient.
+            theirs: (B, T) TRL's KL, if it can be used unchanged.
+            left_out: (B, T) bool, tokens without KL: their inputs are replaced by equal ones, so it is finite, no gradient.
         """
         estimator, correction = self.args.kl_estimator, self.args.bias_correction
         if estimator == "trl":
@@ -340,7 +340,7 @@ class PrioritizedKLTrainer(GRPOTrainer):
         return divergence * (ratio if correction == "ratio" else ratio.detach())
 
     def _clipped(self, log_probs: Tensor, mask: Tensor, inputs: dict[str, Any]) -> Tensor:
-        """(B, T) bool, or (B, 1) where the ratio is that of whole completions: the policy gradient is clipped away."""
+        """(B, T) bool, or (B, 1) for ratios of whole completions: tokens whose policy gradient is clipped to 0."""
         log_ratio = _log_ratio(log_probs, inputs)
         if self.importance_sampling_level == "sequence":
             log_ratio = ((log_ratio * mask).sum(1) / mask.sum(1).clamp_min(1))[:, None]
@@ -362,18 +362,18 @@ class PrioritizedKLTrainer(GRPOTrainer):
         file = None if checkpoint is None else Path(checkpoint) / CALIBRATION_FILE
         if file is not None and file.exists():
             kept = json.loads(file.read_text(encoding="utf-8"))
-            if kept["asked"] == asked(self.args):  # else it is measured anew
+            if kept["asked"] == asked(self.args):  # else it is measured again
                 self.calibration = Calibration(**kept["found"])
 
 
 def _mask(batch: dict[str, Any]) -> Tensor:
-    """(B, T) bool, the tokens that the policy chose: of the completion, and of no tool."""
+    """(B, T) bool, the tokens that the policy sampled: completion tokens, without those of tools."""
     mask: Tensor = batch["completion_mask"].bool()
     return mask & batch["tool_mask"].bool() if "tool_mask" in batch else mask
 
 
 def _log_ratio(log_probs: Tensor, inputs: dict[str, Any]) -> Tensor:
-    """(B, T) the log of the importance ratio: 0, with a gradient, where the policy itself sampled."""
+    """(B, T) the log of the importance ratio; on policy it is 0, with a gradient."""
     old = inputs.get("old_per_token_logps")
     return log_probs - (log_probs.detach() if old is None else old)
 

@@ -1,11 +1,11 @@
-"""Which versions of TRL are supported, and what of them cannot be."""
+"""The supported versions of TRL."""
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from rlkl_htc_common.errors import InputError
 
-OLDEST, NEWEST = (1, 12), (1, 16)  # releases of these and between, which the tests were run with
+OLDEST, NEWEST = (1, 12), (1, 16)  # tested releases, inclusive
 
 
 def minor(text: str) -> tuple[int, int]:
@@ -15,7 +15,7 @@ def minor(text: str) -> tuple[int, int]:
 
 
 def check_installed() -> None:
-    """Raise ImportError where TRL is missing, or of a version that was not tried."""
+    """Raise ImportError if TRL is missing or has an untested version."""
     supported = f"{'.'.join(map(str, OLDEST))} to {'.'.join(map(str, NEWEST))}"
     try:
         installed = version("trl")
@@ -34,10 +34,10 @@ def fused_lm_head() -> bool:
 
 
 def check_unchanged(trainer: type) -> None:
-    """Raise InputError where Unsloth, which writes TRL's trainers anew, has been imported.
+    """Raise InputError if Unsloth is imported: it replaces the code of TRL's trainers.
 
     Args:
-        trainer: TRL's class as it was imported.
+        trainer: TRL's class, as imported.
     """
     if "unsloth" in sys.modules or not trainer.__module__.startswith("trl."):
         raise InputError(

@@ -1,6 +1,6 @@
-"""How much the KL of each token counts, over the completions of all processes.
+"""The weights of the KL per token, with statistics over the completions of all processes.
 
-Shapes: (B, T) the completions of this process; V the size of the vocabulary.
+Shapes: (B, T) completions of this process; V the size of the vocabulary.
 """
 
 import math
@@ -20,7 +20,7 @@ BINS = 10
 
 
 def renyi2(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """The normalised negentropy with Renyi's entropy of order 2, -log sum p^2, in place of Shannon's: 1 + log(sum p^2) / log V.
+    """The normalised negentropy with Renyi's entropy of order 2, -log sum p^2, instead of Shannon's: 1 + log(sum p^2) / log V.
 
     Args:
         logits: (..., V)
@@ -45,14 +45,14 @@ def from_entropy(entropy: Tensor, vocabulary: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Weights:
-    """How certainties become weights.
+    """Turns certainties into weights.
 
     Attributes:
-        weighting: one of the config's, but `top_entropy`, which asks the policy.
+        weighting: as in the config, except `top_entropy`, which needs the policy.
         exponent: of the certainty, for `prioritized`, `matched_mean` and `shuffled`.
         token_share: for `certain_tokens`.
         measured: (N,) certainties in ascending order, for `rank`.
-        share: of the tokens with a weight below one half, for `rank`.
+        share: the share of tokens with a weight below one half, for `rank`.
     """
 
     weighting: str
@@ -62,7 +62,7 @@ class Weights:
     share: float | None = None
 
     def of(self, certainty: Tensor, mask: Tensor, accelerator: Accelerator, seed: int) -> Tensor:
-        """Args: certainty, mask (B, T); seed of all processes, for `shuffled`. Returns: (B, T), without a gradient."""
+        """Args: certainty, mask (B, T); seed: the same in all processes, for `shuffled`. Returns: (B, T), no gradient."""
         if self.weighting == "rank":
             assert self.measured is not None
             assert self.share is not None
@@ -91,7 +91,7 @@ def global_sums(values: Tensor, accelerator: Accelerator) -> list[float]:
 
 
 def shuffled_over_processes(weights: Tensor, mask: Tensor, accelerator: Accelerator, seed: int) -> Tensor:
-    """`rlkl.weighting.shuffled` over the tokens of all processes: the permutation does not depend on how many share them.
+    """`rlkl.weighting.shuffled` over the tokens of all processes; independent of the number of processes.
 
     Args: weights, mask (B, T); T may differ between processes, B not. Returns: (B, T).
     """
@@ -106,11 +106,11 @@ def shuffled_over_processes(weights: Tensor, mask: Tensor, accelerator: Accelera
 
 
 def constant_groups(rewards: Tensor, completions: int) -> Tensor:
-    """Which completions are of a group whose rewards are all equal, so that they have no advantage.
+    """Completions of groups with equal rewards, whose advantages are 0.
 
     Args:
-        rewards: (N,) of the completions of all processes, group after group; not a number where nothing was scored.
-        completions: of a group.
+        rewards: (N,) of the completions of all processes, group after group; NaN for completions without a score.
+        completions: per group.
 
     Returns:
         (N,) bool
@@ -122,11 +122,11 @@ def constant_groups(rewards: Tensor, completions: int) -> Tensor:
 
 
 def clipped(log_ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
-    """Which tokens' policy gradient is clipped away: likelier than they were by more than `high` allows and to be reinforced
-    still, or less likely by more than `low` allows and to be weakened still.
+    """Tokens whose policy gradient is clipped to 0: the ratio is above 1 + `high` with a positive advantage, or below 1 - `low`
+    with a negative one.
 
     Args:
-        log_ratio: (B, T) log-probability less that of the policy that sampled; (B, 1) of whole completions.
+        log_ratio: (B, T) log-probability minus that of the policy that sampled; (B, 1) for whole completions.
         advantages: (B, 1) or (B, T)
 
     Returns:
@@ -137,12 +137,12 @@ def clipped(log_ratio: Tensor, advantages: Tensor, low: float, high: float) -> T
 
 
 def to_the_end(values: Tensor, mask: Tensor) -> Tensor:
-    """The sum of each completion's values from a token to the last. Args: values, mask (B, T). Returns: (B, T)."""
+    """For each token, the sum of values from it to the end of its completion. Args: values, mask (B, T). Returns: (B, T)."""
     return values.masked_fill(~mask, 0.0).flip(1).cumsum(1).flip(1)
 
 
 def statistics(weights: Tensor, divergence: Tensor, mask: Tensor, accelerator: Accelerator) -> dict[str, float]:
-    """What is logged of a batch: KL, weighted KL, mean weight, share below one half, and the share of weights in each tenth.
+    """Metrics of a batch: KL, weighted KL, mean weight, share below one half, and a histogram of weights in tenths.
 
     Args: weights, divergence, mask (B, T). Returns: numbers over the tokens of all processes.
     """
