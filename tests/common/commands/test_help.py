@@ -1,5 +1,6 @@
 """`--help` shows what users can choose and set, and says what each of it means."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -94,3 +95,21 @@ def test_help_shows_choices_of_users_only(tmp_path):
     assert "  penalty=mine\n" in done.stdout
     assert "  penalty.alpha=3.0\n      the coefficient" in done.stdout
     assert "penalty.beta" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "line", "offered"),
+    [
+        ("htc.commands.train", "htc-train loss=c", "loss=champ loss=conditional_sigmoid loss=conditional_softmax "
+         "loss=conditional_softmax_la"),
+        ("htc.commands.train", "htc-train dataset=i", "dataset=icd10cm"),
+        ("htc.commands.train", "htc-train _", ""),
+        ("rlkl.commands.finetune", "rlkl-finetune penalty.al", "penalty.alpha="),
+        ("rlkl.commands.finetune", "rlkl-finetune algorithm=p", "algorithm=ppo"),
+    ],
+)  # fmt: skip
+def test_tab_offers_choices_of_users_only(program, line, offered, tmp_path):
+    shell = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    command = [sys.executable, "-m", program, "-sc", "query=bash"]
+    done = subprocess.run(command, env={**os.environ, **shell}, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, offered.split(), "")

@@ -8,8 +8,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from difflib import get_close_matches
 from importlib.resources import files
+from io import StringIO
 from pathlib import Path
 from typing import NoReturn
 
@@ -140,8 +142,16 @@ class Application:
                 sys.argv[1:] = given
                 return self(config)
 
+            main = hydra.main(version_base="1.3", config_path=directory, config_name=config)(task)
+            if any(argument.startswith("query=") for argument in given):  # the shell asks what Tab could complete
+                from rlkl_htc_common.commands.help import for_users
+
+                with redirect_stdout(StringIO()) as offered:
+                    main()
+                print_as_is(for_users(offered.getvalue().rstrip("\n")))
+                return
             with sweeps.Sweep.none_yet():
-                hydra.main(version_base="1.3", config_path=directory, config_name=config)(task)()
+                main()
         except sweeps.JobError:
             pass  # reported at the end of the sweep
         except InputError as error:

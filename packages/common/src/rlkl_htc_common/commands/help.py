@@ -49,6 +49,11 @@ def choices_of(group: str, folders: list[Path]) -> list[str]:
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
+def for_users(completions: str) -> str:
+    """Completions that Hydra offers a shell, without schemas and private groups."""
+    return re.sub(r"(^|(?<=\s))(\S+_schema|_\S*)(\s|$)", "", completions)
+
+
 def settings_of(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, object, str]]:
     """Each key of a config with its value and meaning. Args: config: with or without Hydra's part."""
     meant = meanings(OmegaConf.get_type(config))
