@@ -180,12 +180,13 @@ class HBGLClassifier(Classifier):
         if getattr(bert, "pooler", None) is not None:
             bert.pooler.requires_grad_(False)  # no part of what is computed
         transform = new_transform(parts.encoder.dim, ACT2FN[bert.config.hidden_act])
-        known = load_masked_lm_transform(parts.encoder.source) if parts.trained else None
+        source = parts.encoder.source if parts.trained else ""  # a model that is saved brings its own
+        known = load_masked_lm_transform(source) if source else None
         if known is not None:
             transform[0].load_state_dict(known.get_submodule("dense").state_dict())
             transform[2].load_state_dict(known.get_submodule("LayerNorm").state_dict())
-        elif parts.trained:
-            log.info("%s has no masked-LM head; HBGL begins with a new one.", parts.encoder.source)
+        elif source:
+            log.info("%s has no masked-LM head; HBGL begins with a new one.", source)
         rows = name_rows(bert.embeddings.word_embeddings, _pieces(parts))
         self.head = HBGL(parts.hierarchy, rows, _special_tokens(parts.encoder.tokenizer), transform, history_mask)
         self._global = {"steps": global_steps, "learning_rate": global_learning_rate, "share": (masked, masked_at_end)}
