@@ -230,9 +230,10 @@ def test_the_global_stage_moves_label_vectors_alone():
 def test_texts_leave_room_for_labels():
     hierarchy = random_tree(7)
     assert HBGLClassifier.most_tokens(encoder(), hierarchy) == 40 - hierarchy.max_depth - 1
+    config = BertConfig(vocab_size=len(WORDS), hidden_size=DIM, **CONFIG | {"max_position_embeddings": 4})
+    short = TextEncoder(BertModel(config), tokenizer(), max_length=4)
     with pytest.raises(InputError, match=r"4 positions, too few for \d+ levels"):
-        small = BertModel(BertConfig(vocab_size=len(WORDS), hidden_size=DIM, **CONFIG | {"max_position_embeddings": 4}))
-        HBGLClassifier.most_tokens(TextEncoder(small, tokenizer(), max_length=4), hierarchy)
+        HBGLClassifier.most_tokens(short, hierarchy)
     for name in ("flat", "hitin", "hgclr"):
         assert MODELS[name].maker().most_tokens(encoder(), hierarchy) is None
 

@@ -1,8 +1,8 @@
 """Objectives and models by name: what each is called, what makes it, and which settings it reads. Without torch.
 
 An objective that is added to `OBJECTIVES` is a choice of `htc-train loss=` (with a file in conf/htc/loss), of
-`htc.losses.objective_by_name` and of the classifier for scikit-learn, and reports call it by its title. A model that is added to
-`MODELS` is a choice of `htc-train model=` (with a file in conf/htc/model).
+`htc.losses.objective_by_name` and of the classifier for scikit-learn, and reports call it by its title. A model that is added
+to `MODELS` is a choice of `htc-train model=` (with a file in conf/htc/model, and its recipes in conf/htc/training).
 """
 
 from collections.abc import Callable, Iterable
@@ -152,8 +152,8 @@ class ModelSettings:
 
     Attributes:
         height: of HiTIN's coding tree: 2 for labels, groups of them, and a root.
-        mixing: what makes the copies of a text vector different from label to label: `matrix`, of labels by labels, as published;
-            or `scale`, a factor and a shift for each label. Null: the matrix for up to 1,000 labels, scale for more.
+        mixing: what makes a text vector different from label to label: `matrix`, of labels by labels, as published; or `scale`,
+            a factor and a shift for each label. Null: the matrix for up to 1,000 labels, scale for more.
         pooling: of the nodes of a layer of the coding tree: `sum`, `mean` or `max`; `root` reads the root alone.
         pooled_dropout: of pooled layers.
         on_top: add HiTIN's logits to those of the flat head, starting at 0: before training it is the flat model.
@@ -168,7 +168,7 @@ class ModelSettings:
         global_steps: of the stage before training, in which the label vectors learn the hierarchy; 0 leaves it out.
         global_learning_rate: in that stage.
         masked, masked_at_end: the share of labels hidden there, at its first step and at its last.
-        copies: how many ways of hiding labels a step there has; memory grows with it, and with the square of the number of labels.
+        copies: how many ways of hiding labels a step there has; memory grows with it, and with the labels squared.
     """
 
     height: int
@@ -196,8 +196,8 @@ class NamedModel:
 
     Attributes:
         title: what reports call it.
-        made_by: `module:name` of a `htc.models.classifier.Classifier`, which is called with `htc.models.classifier.Parts` and, by
-            name, the settings that it reads.
+        made_by: `module:name` of a `htc.models.classifier.Classifier`, which is called with
+            `htc.models.classifier.Parts` and, by name, the settings that it reads.
         reads: of `ModelSettings`.
         head: the settings of the config's `head` that it reads.
         at_prediction: the model that it is once it is trained, where that is another.
@@ -260,9 +260,7 @@ VALUES_OF_MODELS: dict[str, tuple[Callable[[Any], bool], str]] = {  # whether a 
     "pooling": (lambda value: value in ("sum", "mean", "max", "root"), "sum, mean, max, or root"),
     **dict.fromkeys(("gate_heads", "graph_heads", "copies"), (lambda value: value >= 1, "at least 1")),
     **dict.fromkeys(("weight", "global_steps"), (lambda value: value >= 0, "at least 0")),
-    **dict.fromkeys(
-        ("temperature", "similarity_temperature", "global_learning_rate"), (lambda value: value > 0, "positive")
-    ),
+    **dict.fromkeys(("temperature", "similarity_temperature", "global_learning_rate"), (lambda value: value > 0, "positive")),
     **dict.fromkeys(("pooled_dropout", "threshold"), (lambda value: 0 <= value < 1, "at least 0 and less than 1")),
     **dict.fromkeys(("history_mask", "masked", "masked_at_end"), (lambda value: 0 <= value <= 1, "from 0 to 1")),
 }

@@ -7,6 +7,7 @@ Hydra every key is a choice wherever its folder of configs has a group of that n
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from hydra._internal import config_loader_impl
 from hydra._internal.config_repository import ConfigRepository
@@ -28,9 +29,10 @@ class CommandRepository(ConfigRepository):
 @contextmanager
 def texts_are_no_groups(texts: Collection[str]) -> Iterator[None]:
     """Let Hydra compose so inside. Args: texts: the command's keys whose values are texts."""
-    before = config_loader_impl.ConfigRepository
-    config_loader_impl.ConfigRepository = partial(CommandRepository, texts)  # type: ignore[misc, assignment]
+    loader: Any = config_loader_impl
+    before = loader.ConfigRepository
+    loader.ConfigRepository = partial(CommandRepository, texts)
     try:
         yield
     finally:
-        config_loader_impl.ConfigRepository = before  # type: ignore[misc]
+        loader.ConfigRepository = before

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -16,7 +17,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as transformers_logging
 
 from rlkl_htc_common.errors import InputError
@@ -87,7 +87,7 @@ class TextEncoder(nn.Module):
         """The same from word embeddings, without position and type. Args: words (B, T, d); attention_mask (B, T)."""
         return self._pool(self.model(inputs_embeds=words, attention_mask=attention_mask), attention_mask)
 
-    def _pool(self, output: BaseModelOutput, attention_mask: Tensor) -> Tensor:
+    def _pool(self, output: Any, attention_mask: Tensor) -> Tensor:
         if self.pooling == "pooler":
             return output.pooler_output
         hidden = output.last_hidden_state  # (B, T, dim)
@@ -179,7 +179,7 @@ def load_masked_lm_transform(name: str) -> nn.Module | None:
     head = "cls.predictions.transform."
     transformers_logging.disable_progress_bar()
     verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(transformers_logging.CRITICAL)  # it tells at length what is missing
+    transformers_logging.set_verbosity(logging.CRITICAL)  # it tells at length what is missing
     try:
         model, loaded = AutoModelForMaskedLM.from_pretrained(
             _source(name), use_safetensors=True, trust_remote_code=False, output_loading_info=True

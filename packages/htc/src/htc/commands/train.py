@@ -188,9 +188,7 @@ def _train(
         vectors = first_vectors(config, encoder, inputs, dataset) if MODELS[config.model.name].head else None
     documents = dataset.splits["train"]
     torch.manual_seed(config.seed)
-    model = make_classifier(
-        config.model, config.head, encoder, dataset.hierarchy, objective, trained=not config.encoder.frozen
-    )
+    model = make_classifier(config.model, config.head, encoder, dataset.hierarchy, objective, trained=not config.encoder.frozen)
     if config.head.standardize and vectors is not None:
         model.standardize(vectors)
     if objective.initial_bias is not None:

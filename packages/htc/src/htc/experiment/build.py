@@ -27,6 +27,7 @@ from htc.settings import AUTO, FLAT, MODELS, OBJECTIVES
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import TextEncoder
 
+
 def load_dataset(config: DatasetConfig) -> Dataset:
     """Load the dataset that a config names."""
     if isinstance(config, PublishedConfig):

@@ -194,7 +194,9 @@ def load_model(folder: str | Path) -> SavedModel:
 
 def _hidden_layer(model: ModelConfig) -> str | None:
     """The name of the weights whose size is the config's `head.hidden`, in head.safetensors."""
-    return {"flat": "2.weight", "hgclr": "2.weight"}.get(model.name, "1.base.2.weight" if getattr(model, "on_top", False) else None)
+    return {"flat": "2.weight", "hgclr": "2.weight"}.get(
+        model.name, "1.base.2.weight" if getattr(model, "on_top", False) else None
+    )
 
 
 def _refuse_changed_settings(folder: Path, encoder: str, digests: dict[str, str]) -> None:

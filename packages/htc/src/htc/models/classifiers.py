@@ -106,8 +106,8 @@ class HGCLRClassifier(Classifier):
         model = parts.encoder.model
         if not hasattr(model, "embeddings") or model.get_input_embeddings().weight.shape[1] != parts.encoder.dim:
             raise InputError(
-                f"model=hgclr reads words and labels with the embeddings of the encoder, and {type(model).__name__} has none of "
-                "the size of its vectors; take a BERT."
+                f"model=hgclr reads words and labels with the encoder's embeddings, and {type(model).__name__} has none of the "
+                "size of its vectors; take a BERT."
             )
         names = parts.encoder.tokenize(parts.hierarchy.names)
         self.contrast = HGCLR(
@@ -149,14 +149,14 @@ class HGCLRClassifier(Classifier):
 class HBGLClassifier(Classifier):
     """BERT, writing the labels level by level.
 
-    What comes before the output layer of BERT's masked-LM head is taken from the encoder's files. MiniLM's have none, and so have
-    those of most encoders that were trained for sentences: then a new one takes its place, which the global stage trains, too.
-    What the masked-LM head knew of words that fit a place must be learned anew.
+    What comes before the output layer of BERT's masked-LM head is taken from the encoder's files. MiniLM's have no such head, as
+    is usual for encoders that were trained for sentences: then a new one stands in for it, which the global stage trains, too.
+    That costs what the head of a language model knows already: how to turn a [MASK] into a word that fits.
 
     Args: parts: what it is made from; the settings: `htc.settings.ModelSettings`.
 
     Raises:
-        InputError: for an encoder that is no BERT, or whose tokenizer lacks a special token, or has no token for a label's name.
+        InputError: for an encoder that is no BERT, a tokenizer without special tokens, or a label whose name has no token.
     """
 
     reads_tokens = True
@@ -189,7 +189,11 @@ class HBGLClassifier(Classifier):
             log.info("%s has no masked-LM head; HBGL begins with a new one.", source)
         rows = name_rows(bert.embeddings.word_embeddings, _pieces(parts))
         self.head = HBGL(parts.hierarchy, rows, _special_tokens(parts.encoder.tokenizer), transform, history_mask)
-        self._global = {"steps": global_steps, "learning_rate": global_learning_rate, "share": (masked, masked_at_end)}
+        self._global: dict[str, Any] = {
+            "steps": global_steps,
+            "learning_rate": global_learning_rate,
+            "share": (masked, masked_at_end),
+        }
         self._global |= {"copies": copies, "new_transform": known is None}
 
     @staticmethod

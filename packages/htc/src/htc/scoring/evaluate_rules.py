@@ -55,7 +55,8 @@ def evaluate(
 
     Returns:
         The scores: `decoder`; `hf1_auc`; `hierarchical_distance_at` where documents have one label each; `precision_at`,
-        `r_precision` and `average_precision` of all labels by rank; `curve` with micro hP, hR and hF1 over thresholds; `rules` with every metric of each rule, and F1 by how frequent labels were in training.
+        `r_precision` and `average_precision` of all labels by rank; `curve` with micro hP, hR and hF1 over thresholds; `rules`
+        with every metric of each rule, and F1 by how frequent labels were in training.
         And what methods are compared by, (D,) float32 each: the hF1 of each document under each rule, and its `hf1_auc`.
     """
     ranking = metrics.ProbabilityScores(hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
