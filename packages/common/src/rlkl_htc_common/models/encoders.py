@@ -72,6 +72,8 @@ class TextEncoder(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, cut at max_length, not padded."""
+        if not texts:
+            return []
         return self.tokenizer(list(texts), truncation=True, max_length=self.max_length, padding=False)["input_ids"]
 
     def pad(self, token_ids: list[list[int]]) -> dict[str, Tensor]:

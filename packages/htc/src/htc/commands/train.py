@@ -179,10 +179,7 @@ def _train(
 ) -> dict[str, Any]:
     log.info("%s", dataset.describe())
     run.tell_what_is_not_continued()
-    encoder = load_encoder(config.encoder)
-    cut_texts(config.model, encoder, dataset.hierarchy)
-    if encoder.max_length < config.encoder.max_length:
-        log.info("model=%s: texts are cut after %d tokens, to leave room for labels.", config.model.name, encoder.max_length)
+    encoder = _encoder(config, dataset)
     with accelerator.main_process_first():  # which computes features for all
         inputs = make_inputs(config, encoder, dataset.texts)
         vectors = first_vectors(config, encoder, inputs, dataset) if MODELS[config.model.name].head else None
@@ -230,6 +227,15 @@ def _train(
     result = run.result()
     assert result is not None
     return result
+
+
+def _encoder(config: TrainConfig, dataset: Dataset) -> TextEncoder:
+    """The encoder, which cuts texts where the model needs it."""
+    encoder = load_encoder(config.encoder)
+    cut_texts(config.model, encoder, dataset.hierarchy)
+    if encoder.max_length < config.encoder.max_length:
+        log.info("model=%s: texts are cut after %d tokens, to leave room for labels.", config.model.name, encoder.max_length)
+    return encoder
 
 
 def _optimizer(model: Classifier, config: FinetuningConfig) -> torch.optim.Optimizer:

@@ -163,13 +163,7 @@ def load_model(folder: str | Path) -> SavedModel:
         dataset = dict(config["dataset"])
     except UNREADABLE as error:
         raise InputError(f"{folder}: the saved model is damaged ({type(error).__name__}: {error}); train it again.") from error
-    if encoder_config.frozen:
-        _refuse_changed_settings(folder, encoder_config.name, encoder_files)
-        encoder = load_encoder(encoder_config)
-        if encoder.fingerprint() != encoder_fingerprint:
-            raise InputError(f"{folder}: the encoder {encoder_config.name!r} is not the one that the model was trained with.")
-    else:
-        encoder = load_encoder(replace(encoder_config, name=str(folder / "encoder")))
+    encoder = _load_encoder(folder, encoder_config, encoder_fingerprint, encoder_files)
     try:
         layer = _hidden_layer(model)
         if layer is not None and weights[layer].shape != (head.hidden, encoder.dim):  # before one of that size takes memory
@@ -190,6 +184,17 @@ def load_model(folder: str | Path) -> SavedModel:
         seen,
         dataset,
     )
+
+
+def _load_encoder(folder: Path, config: EncoderConfig, fingerprint: str | None, files: dict[str, str]) -> TextEncoder:
+    """The encoder in a model's folder, or elsewhere, as it was in training. Raises InputError."""
+    if not config.frozen:
+        return load_encoder(replace(config, name=str(folder / "encoder")))
+    _refuse_changed_settings(folder, config.name, files)
+    encoder = load_encoder(config)
+    if encoder.fingerprint() != fingerprint:
+        raise InputError(f"{folder}: the encoder {config.name!r} is not the one that the model was trained with.")
+    return encoder
 
 
 def _hidden_layer(model: ModelConfig) -> str | None:
