@@ -194,5 +194,7 @@ def test_a_model_is_a_method_of_a_reproduction(place, tmp_path, monkeypatch, cap
     commands = [run["command"] for run in json.loads((tmp_path / "report/grid.json").read_text())["runs"]]
     assert "model=hitin" in commands[-2].split()
     assert {"model=hbgl", "encoder=minilm", "model.global_steps=0"} <= set(commands[-1].split())
-    code, _, err = call(reproduce_app, [*shared, "+methods={a: {model: hbgl}, b: {model: hbgl, loss: bce}}"], monkeypatch, capsys)
+    code, _, err = call(
+        reproduce_app, [*shared, "+methods={a: {model: hbgl}, b: {model: hbgl, loss: bce}}"], monkeypatch, capsys
+    )
     assert (code, "methods: a and b do not differ" in err) == (2, True), err

@@ -378,7 +378,7 @@ def register() -> None:
         store.store(group="dataset", name=f"{kind}_schema", node=schema)
     for name in (*OBJECTIVES, AUTO):
         store.store(group="loss", name=f"{name}_schema", node=loss_schema(name))
-    for name in MODELS:
-        store.store(group="model", name=f"{name}_schema", node=model_schema(name))
+    for name in MODELS:  # in no group `model`: other commands have a text of that name
+        store.store(group="model_schemas", name=name, node=model_schema(name))
     store.store(group="encoder", name="encoder_schema", node=EncoderConfig)
     store.store(group="training", name="training_schema", node=FinetuningConfig)
