@@ -1,4 +1,4 @@
-"""htc-train with every model: trained, killed, gone on with, saved, used by the other commands; and what does not go together."""
+"""htc-train with every model: trained, killed, gone on with, saved, used by other commands; and what does not go together."""
 
 import json
 from dataclasses import replace

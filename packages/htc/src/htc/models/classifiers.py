@@ -149,9 +149,9 @@ class HGCLRClassifier(Classifier):
 class HBGLClassifier(Classifier):
     """BERT, writing the labels level by level.
 
-    What comes before the output layer of BERT's masked-LM head is taken from the encoder's files. MiniLM's have no such head, as
-    is usual for encoders that were trained for sentences: then a new one stands in for it, and the global stage trains it, too.
-    That costs what the head of a language model knows already: how to turn a [MASK] into a word that fits.
+    What comes before the output layer of BERT's masked-LM head is taken from the encoder's files. Those of MiniLM, as of most
+    encoders of sentences, have no such head: then a new one stands in for it, which the global stage trains, too. That costs
+    what the head of a language model knows already: how to turn a [MASK] into a word that fits.
 
     Args: parts: what it is made from; the settings: `htc.settings.ModelSettings`.
 
