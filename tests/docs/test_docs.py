@@ -16,8 +16,9 @@ from hydra import compose, initialize_config_dir
 import htc.experiment.config
 import rlkl.commands.config
 import rlkl.settings
-from htc.settings import LossSettings
+from htc.settings import LossSettings, ModelSettings
 from rlkl_htc_common.cli.plain_text import as_override, text_keys
+from rlkl_htc_common.commands.repository import texts_are_no_groups
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -40,7 +41,13 @@ SCHEMAS = {
 }
 FIELDS = {
     field.name
-    for schema in (*SCHEMAS.values(), rlkl.settings.PenaltySettings, rlkl.settings.AlgorithmSettings, LossSettings)
+    for schema in (
+        *SCHEMAS.values(),
+        rlkl.settings.PenaltySettings,
+        rlkl.settings.AlgorithmSettings,
+        LossSettings,
+        ModelSettings,
+    )
     for field in dataclasses.fields(schema)
 }
 NOT_INSTALLED = ("hydra/sweeper=optuna", "hydra.sweeper.")
@@ -85,7 +92,7 @@ def test_every_entry_point_is_described():
 
 def test_every_choice_is_described():
     rows = re.findall(r"^\| `(\w+)` \| (htc|rlkl) \| (.*) \|$", TEXTS["reference/command-line.md"], flags=re.MULTILINE)
-    assert len(rows) == 6
+    assert len(rows) == 7
     for group, package, choices in rows:
         files = {file.stem for file in (ROOT / "conf" / package / group).glob("*.yaml")}
         assert set(re.findall(r"`(\w+)`", choices)) == files, group
@@ -121,7 +128,7 @@ def test_every_command_composes(command, tmp_path):
         assert any(folder.rglob("*.yaml"))
         overrides.append(f"hydra.searchpath=[file://{folder}]")
     settings.register()
-    with initialize_config_dir(str(ROOT / "conf" / package), version_base="1.3"):
+    with texts_are_no_groups(texts), initialize_config_dir(str(ROOT / "conf" / package), version_base="1.3"):
         compose(application, overrides, return_hydra_config=True)
 
 

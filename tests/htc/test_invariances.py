@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from htc import InputError, decoding, metrics
-from htc.decoding import expected
+from htc.decoding import expected, single_path
+from htc.decoding.by_name import ALL_RULES
 from htc.losses import (
     BCE,
     CHAMP,
@@ -54,7 +55,18 @@ DECODERS = {
     "argmax_end": expected.argmax_end,
     "expected_hf": expected.expected_hf,
     "crm": expected.crm,
+    "information_weighted": single_path.information_weighted,
+    "information_weighted_safer": partial(single_path.information_weighted, trade_off=1.0),
+    "most_specific": single_path.most_specific,
+    "most_probable": partial(single_path.most_probable, bits=1.0),
+    "plurality": single_path.plurality,
+    "hie_self": single_path.hie_self,
+    "expected_tree_distance": single_path.expected_tree_distance,
+    "expected_wu_palmer": single_path.expected_wu_palmer,
+    "expected_zhao": single_path.expected_zhao,
 }
+# Which may answer above the end of a certain path; by information, a node is as good as its only child.
+INEXACT = ("information_weighted", "information_weighted_safer", "most_probable", "expected_zhao")
 SET_METRICS = {
     **{f"f1_{average}": partial(metrics.f1, average=average) for average in ("micro", "macro", "samples")},
     **{
@@ -79,6 +91,12 @@ ONE_LABEL_METRICS = {  # of one label per document
     "mistake_severity": metrics.mistake_severity,
     "tree_distance": metrics.tree_distance,
     "wu_palmer": metrics.wu_palmer,
+}
+SCORE_METRICS = {  # of how labels are ranked, 1 for a perfect ranking
+    "precision_at_1": metrics.precision_at_k,
+    "r_precision": metrics.r_precision,
+    **{f"auprc_{average}": partial(metrics.average_precision, average=average) for average in ("micro", "macro", "samples")},
+    "hf1_auc": metrics.hf1_auc,
 }
 AVERAGES_OVER_DOCUMENTS = (
     *(name for name in SET_METRICS if name.endswith("samples")),
@@ -177,7 +195,11 @@ def test_documents_are_decoded_independently(name, seed):
     assert name in ("threshold", "above_threshold") or h.is_coherent(whole).all()
 
 
-@decoders
+def test_every_rule_by_name_is_in_the_table():
+    assert {rule.decide for rule in ALL_RULES.values()} <= set(DECODERS.values())
+
+
+@pytest.mark.parametrize("name", sorted(set(DECODERS) - set(INEXACT)))
 def test_certain_probabilities_are_decoded_exactly(name):
     h = random_tree(2)
     targets = single_paths(h, 20)
@@ -225,17 +247,22 @@ def test_averages_over_documents_are_that(name):
     assert SET_METRICS[name](targets, predictions, h) == pytest.approx(sum(each) / 10)
 
 
+@pytest.mark.parametrize("name", SCORE_METRICS)
 @seeds
 @pytest.mark.parametrize("make", [random_tree, random_dag])
-def test_hf1_auc_looks_at_ranks_only(seed, make):
-    h = make(seed)
+def test_metrics_of_scores_look_at_ranks_only(name, seed, make):
+    h, metric = make(seed), SCORE_METRICS[name]
     targets, scores = single_paths(h, 10, seed), torch.rand(10, h.num_nodes)
-    area = metrics.hf1_auc(targets, scores, h)
-    assert 0 <= area <= 1
-    assert metrics.hf1_auc(targets, scores.double() ** 3 * 7, h) == pytest.approx(area)
+    score = metric(targets, scores, h)
+    assert 0 <= score <= 1
+    assert metric(targets, scores.double() ** 3 * 7, h) == pytest.approx(score)
     other, new_number = reordered(h, seed)
     moved = [torch.empty_like(x).index_copy(1, new_number, x) for x in (targets, scores)]
-    assert metrics.hf1_auc(*moved, other) == pytest.approx(area)
+    assert metric(*moved, other) == pytest.approx(score)
+    order = torch.randperm(10)
+    assert metric(targets[order], scores[order], h) == pytest.approx(score)
+    never_true = float((~targets.any(0)).float().mean()) if name.endswith("macro") else 0.0
+    assert metric(targets, targets.double(), h) == pytest.approx(1.0 - never_true)
 
 
 @pytest.mark.parametrize("name", ONE_LABEL_METRICS)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -15,12 +16,14 @@ import htc.commands.train
 import htc.experiment.config
 import rlkl.commands.config
 import rlkl.commands.finetune
-from htc.settings import OBJECTIVES
+from htc.settings import MODELS, OBJECTIVES
 from rlkl.commands.reproduce import axis_of, check_grid, check_runs
 from rlkl.model.completion import check_positions
 from rlkl.model.language_model import packaged_models
 from rlkl.settings import AlgorithmSettings, PenaltySettings
 from rlkl.tasks.registry import task_named
+from rlkl_htc_common.cli.plain_text import text_keys
+from rlkl_htc_common.commands.repository import texts_are_no_groups
 from rlkl_htc_common.errors import InputError
 
 from .grids import CONF, GRIDS, grid_of
@@ -87,8 +90,10 @@ def test_applications_compose(package, application):
 @pytest.mark.parametrize(("package", "group", "choice"), CHOICES)
 def test_every_choice_composes(package, group, choice):
     config = typed(composed(package, application_of(package, group, choice), f"{group}={choice}"))
-    if group in ("dataset", "loss", "encoder"):
+    if group in ("dataset", "loss", "encoder", "model"):
         assert getattr(config, group).name
+    if package == "htc" and hasattr(config, "model"):
+        htc.commands.train.check(config)
     for part, settings in (("training", None), ("penalty", PenaltySettings), ("algorithm", AlgorithmSettings)):
         if hasattr(config, part):
             chosen = getattr(config, part)
@@ -148,6 +153,46 @@ def test_a_choice_of_a_loss_holds_just_what_it_reads():
         loss = typed(composed("htc", "train", f"loss={name}")).loss
         assert {each.name for each in dataclasses.fields(loss)} == {"name", *entry.reads}
     assert {file.stem for file in (CONF / "htc/loss").glob("*.yaml")} == {*OBJECTIVES, "auto"}
+
+
+def test_a_choice_of_a_model_holds_just_what_it_reads():
+    for name, entry in MODELS.items():
+        model = typed(composed("htc", "train", f"model={name}")).model
+        assert {each.name for each in dataclasses.fields(model)} == {"name", *entry.reads}
+    assert {file.stem for file in (CONF / "htc/model").glob("*.yaml")} == {*MODELS}
+
+
+@pytest.mark.parametrize(
+    ("given", "encoder", "training"),
+    [
+        (["model=flat"], "minilm_frozen", "frozen_icd10cm"),
+        (["model=hitin"], "minilm_frozen", "frozen_icd10cm"),
+        (["model=hitin", "encoder=minilm"], "minilm", "finetune_hitin"),
+        (["model=hgclr"], "minilm", "finetune_hgclr"),
+        (["model=hbgl"], "minilm", "finetune_hbgl"),
+        (["model=hgclr", "encoder=bert"], "bert", "paper_hgclr"),
+        (["model=hbgl", "training=finetune"], "minilm", "finetune"),
+    ],
+)
+def test_a_model_and_its_encoder_bring_a_recipe(given, encoder, training):
+    htc.experiment.config.register()
+    with initialize_config_dir(str(CONF / "htc"), version_base="1.3"):
+        choices = compose("train", given, return_hydra_config=True).hydra.runtime.choices
+        assert (choices["encoder"], choices["training"]) == (encoder, training)
+        told = ["profile=paper", "experiment=paper_wos", "dataset.dir=folder", given[0]]
+        choices = compose("reproduce", told, return_hydra_config=True).hydra.runtime.choices
+        assert (choices["encoder"], choices["training"]) == ("bert", f"paper_{given[0].partition('=')[2]}")
+
+
+@pytest.mark.parametrize("application", ["predict", "evaluate"])
+def test_where_a_key_is_a_text_it_is_no_choice_of_a_group(application):
+    htc.experiment.config.register()
+    here = partial(initialize_config_dir, str(CONF / "htc"), version_base="1.3")
+    with texts_are_no_groups(text_keys(HTC[application])), here():
+        assert compose(application, ["model=flat"]).model == "flat"
+        assert compose(application, ["model='runs/htc/a b/model'"]).model == "runs/htc/a b/model"
+    with here():
+        assert compose("train", ["model=hitin"]).model.height == 2
 
 
 def test_schemas_are_there_before_torch():

@@ -168,7 +168,7 @@ def test_rules_by_information_by_brute_force(make, seed):
     for value in (0.2, 0.97, 1.1):
         for row, found in zip(probabilities, most_specific(probabilities, hierarchy, value), strict=True):
             allowed = [n for n in range(hierarchy.num_nodes) if row[n] >= value]
-            best = max(allowed, key=lambda n: (float(bits[n]), int(depth[n]), -n), default=None)
+            best = max(allowed, key=lambda n: (float(bits[n]), int(depth[n]), float(row[n]), -n), default=None)
             chosen = torch.zeros(1, hierarchy.num_nodes + 1, dtype=torch.bool)
             chosen[0, rooted(best, hierarchy)] = True
             assert torch.equal(found, hierarchy.close(chosen[:, :-1])[0])

@@ -5,9 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from htc.experiment.config import CustomConfig, FinetuningConfig, HeadConfig, TrainConfig, loss_config
-from htc.experiment.identity import identity_of, plainest_loss
-from htc.settings import OBJECTIVES, LossSettings
+from htc.experiment.config import (
+    CustomConfig,
+    FinetuningConfig,
+    HeadConfig,
+    ModelConfig,
+    TrainConfig,
+    loss_config,
+    model_config,
+)
+from htc.experiment.identity import identity_of, plainest_config, plainest_loss
+from htc.settings import AUTO_READS, MODELS, OBJECTIVES, LossSettings, ModelSettings
 from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.runs.directory import config_hash
 
@@ -16,22 +24,38 @@ NUMBERS = {"tau": 1.0, "prior_smoothing": 0.5, "margin": 0.0}
 
 def loss(name, **settings):
     """A loss with values for what has none in the code."""
-    return loss_config(name, **{key: value for key, value in NUMBERS.items() if key in OBJECTIVES[name].reads} | settings)
+    reads = AUTO_READS if name == "auto" else OBJECTIVES[name].reads
+    return loss_config(name, **{key: value for key, value in NUMBERS.items() if key in reads} | settings)
 
 
-def hash_of(loss, training=None, encoder=None):
+MODEL_NUMBERS = {  # values for what has none in the code
+    "hitin": {"height": 2, "pooled_dropout": 0.5},
+    "hgclr": {"weight": 0.1, "threshold": 0.02, "temperature": 1.0, "gate_heads": 8, "graph_heads": 12}
+    | {"similarity_temperature": 1.0},
+    "hbgl": {"history_mask": 0.5, "global_steps": 300, "global_learning_rate": 1e-3, "copies": 32}
+    | {"masked": 0.15, "masked_at_end": 0.15},
+}
+FINE_TUNED = {"frozen": False}
+
+
+def model(name, **settings):
+    """A model with values for what has none in the code."""
+    return model_config(name, **MODEL_NUMBERS.get(name, {}) | settings)
+
+
+def hash_of(loss, training=None, encoder=None, model=None, head=None):
     config = TrainConfig(
         dataset=CustomConfig("custom", 0.1, 0.2, 0, dir="data"),
         encoder=replace(EncoderConfig("minilm", max_length=256, batch_size=32), **(encoder or {})),
-        head=HeadConfig(792, 0.1, True),
-        loss=plainest_loss(loss),
+        head=replace(HeadConfig(792, 0.1, True), **(head or {})),
+        loss=loss,
         training=replace(FinetuningConfig(8, 256, None, 1e-3, 0.01, 0.1, 1.0, encoder_learning_rate=2e-5), **(training or {})),
         select="dev/hf1_auc",
         seed=0,
         runs="runs",
         cache_dir="runs/cache",
     )
-    return config_hash(identity_of(config))
+    return config_hash(identity_of(plainest_config(config if model is None else replace(config, model=model))))
 
 
 SAME = {
@@ -114,3 +138,72 @@ def test_the_config_of_every_loss_goes_to_other_processes(name):
     assert pickle.loads(pickle.dumps(config)) == config
     assert set(OBJECTIVES[name].reads) <= set(LossSettings.__dataclass_fields__)
     config.check()
+
+
+MODELS_WITH_THE_SAME_EFFECT = {
+    "flat, named": ({}, {"model": model("flat")}),
+    "flat, of any class": ({"model": model("flat")}, {"model": ModelConfig("flat")}),
+    "no contrast": (
+        {"model": model("hgclr", weight=0.0)},
+        {"model": model("hgclr", weight=-0.0, similarity_temperature=0.1)},
+    ),
+    "no global stage": (
+        {"model": model("hbgl", global_steps=0)},
+        {"model": model("hbgl", global_steps=0, global_learning_rate=1.0, masked=0.5, masked_at_end=0.1, copies=1)},
+    ),
+    "a global stage of one step": (
+        {"model": model("hbgl", global_steps=1)},
+        {"model": model("hbgl", global_steps=1, masked_at_end=0.9)},
+    ),
+    "a head that HBGL has not": ({"model": model("hbgl")}, {"model": model("hbgl"), "head": {"hidden": 7, "dropout": 0.9}}),
+    "vectors that HBGL has not": ({"model": model("hbgl")}, {"model": model("hbgl"), "encoder": {"pooling": "cls"}}),
+    "a hidden layer that HiTIN has not": ({"model": model("hitin")}, {"model": model("hitin"), "head": {"hidden": 7}}),
+    "one part": (
+        {"model": model("hitin")},
+        {"model": model("hitin"), "training": {"micro_batch_size": 256}},
+    ),
+}
+MODELS_WITH_ANOTHER_EFFECT = {
+    "another model": ({}, {"model": model("hitin")}),
+    "another tree": ({"model": model("hitin")}, {"model": model("hitin", height=3)}),
+    "another head": ({"model": model("hgclr")}, {"model": model("hgclr"), "head": {"hidden": 7}}),
+    "a head below": ({"model": model("hitin", on_top=True)}, {"model": model("hitin", on_top=True), "head": {"hidden": 7}}),
+    "dropout of copies": ({"model": model("hitin")}, {"model": model("hitin"), "head": {"dropout": 0.2}}),
+    "no contrast": ({}, {"model": model("hgclr", weight=0.0)}),
+    "norms and negatives of parts": (
+        {"model": model("hgclr")},
+        {"model": model("hgclr"), "training": {"micro_batch_size": 8}},
+    ),
+    "a constant rate": ({}, {"training": {"decay": "constant"}}),
+}
+
+
+@pytest.mark.parametrize("pair", MODELS_WITH_THE_SAME_EFFECT)
+def test_models_with_the_same_effect_are_one(pair):
+    one, other = MODELS_WITH_THE_SAME_EFFECT[pair]
+    assert hash_of(loss("bce"), **one) == hash_of(loss("bce"), **other)
+
+
+@pytest.mark.parametrize("pair", MODELS_WITH_ANOTHER_EFFECT)
+def test_models_with_another_effect_are_two(pair):
+    one, other = MODELS_WITH_ANOTHER_EFFECT[pair]
+    assert hash_of(loss("bce"), **one) != hash_of(loss("bce"), **other)
+
+
+def test_a_model_with_a_loss_of_its_own_is_one_whatever_loss_it_is_given():
+    assert hash_of(loss("auto"), model=model("hbgl")) == hash_of(loss("bce"), model=model("hbgl"))
+
+
+def test_the_flat_model_has_the_hash_that_runs_had_before_there_were_models():
+    assert hash_of(loss("bce")) == "a542cf3586ed"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_config_of_every_model_goes_to_other_processes(name):
+    assert pickle.loads(pickle.dumps(model(name))) == model(name)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_reads_settings_that_there_are(name):
+    assert set(MODELS[name].reads) <= set(ModelSettings.__dataclass_fields__)
+    assert set(MODELS[name].head) <= set(HeadConfig.__dataclass_fields__)

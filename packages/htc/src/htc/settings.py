@@ -1,10 +1,11 @@
-"""The objectives by name: what each is called, which class or function makes it, and which settings it reads. Without torch.
+"""Objectives and models by name: what each is called, what makes it, and which settings it reads. Without torch.
 
 An objective that is added to `OBJECTIVES` is a choice of `htc-train loss=` (with a file in conf/htc/loss), of
-`htc.losses.objective_by_name` and of the classifier for scikit-learn, and reports call it by its title.
+`htc.losses.objective_by_name` and of the classifier for scikit-learn, and reports call it by its title. A model that is added
+to `MODELS` is a choice of `htc-train model=` (with a file in conf/htc/model, and its recipes in conf/htc/training).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import Any
@@ -73,8 +74,13 @@ class NamedObjective:
 
     def maker(self) -> Callable[..., Any]:
         """The class or function, imported."""
-        module, _, name = self.made_by.partition(":")
-        return getattr(import_module(module), name)
+        return _imported(self.made_by)
+
+
+def _imported(place: str) -> Callable[..., Any]:
+    """Args: place: `module:name`."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 _EACH_NODE = ("recursive_regularization",)  # an output for each node
@@ -121,12 +127,145 @@ def plainest(name: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         if name == objective and all(settings[key] == value for key, value in values.items()):
             name = same
     kept = {key: value for key, value in settings.items() if key in OBJECTIVES[name].reads}
-    for key, value, inert, plain in INERT:
-        if kept.get(key) == value and inert in kept:
-            kept[inert] = plain
-    return name, {key: value + 0.0 if isinstance(value, float) else value for key, value in kept.items()}  # no -0.0
+    return name, _without_inert(kept, INERT)
+
+
+def _without_inert(settings: dict[str, Any], inert: Iterable[tuple[str, Any, str, Any]]) -> dict[str, Any]:
+    kept = dict(settings)
+    for key, value, other, plain in inert:
+        if kept.get(key) == value and other in kept:
+            kept[other] = plain
+    return {key: value + 0.0 if isinstance(value, float) else value for key, value in kept.items()}  # no -0.0
 
 
 def names_of_settings() -> tuple[str, ...]:
     """All settings there are."""
     return tuple(each.name for each in fields(LossSettings))
+
+
+FLAT = "flat"  # the model that knows no hierarchy
+
+
+@dataclass(kw_only=True)
+class ModelSettings:
+    """What a model can be told. The numbers are in the YAML of each choice, conf/htc/model.
+
+    Attributes:
+        height: of HiTIN's coding tree: 2 for labels, groups of them, and a root.
+        mixing: what makes a text vector different from label to label: `matrix`, of labels by labels, as published; or `scale`,
+            a factor and a shift for each label. Null: the matrix for up to 1,000 labels, scale for more.
+        pooling: of the nodes of a layer of the coding tree: `sum`, `mean` or `max`; `root` reads the root alone.
+        pooled_dropout: of pooled layers.
+        on_top: add HiTIN's logits to those of the flat head, starting at 0: before training it is the flat model.
+        weight: lambda, of the contrastive loss. At 0 the second view of each text is still learned from.
+        threshold: gamma: a word stays in the second view if its attention to the document's labels reaches this share. The more
+            labels there are, the smaller it must be.
+        temperature: of the Gumbel-softmax of that attention.
+        similarity_temperature: of the contrastive loss.
+        gate_heads: of the attention of words to labels; they must divide the size of the encoder's vectors.
+        graph_heads: of the attention between labels; likewise.
+        history_mask: how often a level's labels are hidden, in training, from the levels below.
+        global_steps: of the stage before training, in which the label vectors learn the hierarchy; 0 leaves it out.
+        global_learning_rate: in that stage.
+        masked, masked_at_end: the share of labels hidden there, at its first step and at its last.
+        copies: how many ways of hiding labels a step there has; memory grows with it, and with the labels squared.
+    """
+
+    height: int
+    mixing: str | None = None
+    pooling: str = "sum"
+    pooled_dropout: float
+    on_top: bool = False
+    weight: float
+    threshold: float
+    temperature: float
+    similarity_temperature: float
+    gate_heads: int
+    graph_heads: int
+    history_mask: float
+    global_steps: int
+    global_learning_rate: float
+    masked: float
+    masked_at_end: float
+    copies: int
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model that can be asked for by name.
+
+    Attributes:
+        title: what reports call it.
+        made_by: `module:name` of a `htc.models.classifier.Classifier`, which is called with
+            `htc.models.classifier.Parts` and, by name, the settings that it reads.
+        reads: of `ModelSettings`.
+        head: the settings of the config's `head` that it reads.
+        at_prediction: the model that it is once it is trained, where that is another.
+        trains_encoder: whether it makes no sense with a frozen encoder.
+        own_loss: for a model with a training loss of its own, the objective that its scores are decoded as.
+        whole_batches: whether the loss of a batch is no mean over its documents, so that micro-batches change the outcome.
+    """
+
+    title: str
+    made_by: str
+    reads: tuple[str, ...] = ()
+    head: tuple[str, ...] = ("hidden", "dropout", "standardize")
+    at_prediction: str | None = None
+    trains_encoder: bool = False
+    own_loss: str | None = None
+    whole_batches: bool = False
+
+    def maker(self) -> Callable[..., Any]:
+        """The class or function, imported."""
+        return _imported(self.made_by)
+
+
+MODELS: dict[str, NamedModel] = {
+    FLAT: NamedModel("flat", "htc.models.classifier:FlatClassifier"),
+    "hitin": NamedModel(
+        "HiTIN",
+        "htc.models.classifiers:HiTINClassifier",
+        ("height", "mixing", "pooling", "pooled_dropout", "on_top"),
+        whole_batches=True,
+    ),
+    "hgclr": NamedModel(
+        "HGCLR",
+        "htc.models.classifiers:HGCLRClassifier",
+        ("weight", "threshold", "temperature", "similarity_temperature", "gate_heads", "graph_heads"),
+        at_prediction=FLAT,
+        trains_encoder=True,
+        whole_batches=True,
+    ),
+    "hbgl": NamedModel(
+        "HBGL",
+        "htc.models.classifiers:HBGLClassifier",
+        ("history_mask", "global_steps", "global_learning_rate", "masked", "masked_at_end", "copies"),
+        head=(),
+        trains_encoder=True,
+        own_loss="bce",
+        whole_batches=True,
+    ),
+}
+INERT_OF_MODELS = (  # as `INERT`
+    ("weight", 0, "similarity_temperature", 1.0),
+    ("global_steps", 0, "global_learning_rate", 0.0),
+    ("global_steps", 0, "masked", 0.0),
+    ("global_steps", 0, "masked_at_end", 0.0),
+    ("global_steps", 0, "copies", 0),
+    ("global_steps", 1, "masked_at_end", 0.0),
+)
+VALUES_OF_MODELS: dict[str, tuple[Callable[[Any], bool], str]] = {  # whether a setting can be so, and what it must be
+    "height": (lambda value: 2 <= value <= 100, "from 2 to 100"),
+    "mixing": (lambda value: value in (None, "matrix", "scale"), "matrix, scale, or null"),
+    "pooling": (lambda value: value in ("sum", "mean", "max", "root"), "sum, mean, max, or root"),
+    **dict.fromkeys(("gate_heads", "graph_heads", "copies"), (lambda value: value >= 1, "at least 1")),
+    **dict.fromkeys(("weight", "global_steps"), (lambda value: value >= 0, "at least 0")),
+    **dict.fromkeys(("temperature", "similarity_temperature", "global_learning_rate"), (lambda value: value > 0, "positive")),
+    **dict.fromkeys(("pooled_dropout", "threshold"), (lambda value: 0 <= value < 1, "at least 0 and less than 1")),
+    **dict.fromkeys(("history_mask", "masked", "masked_at_end"), (lambda value: 0 <= value <= 1, "from 0 to 1")),
+}
+
+
+def plainest_model(settings: dict[str, Any]) -> dict[str, Any]:
+    """The plainest settings of a model with the same effect; see `plainest`."""
+    return _without_inert(settings, INERT_OF_MODELS)

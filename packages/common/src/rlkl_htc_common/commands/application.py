@@ -26,6 +26,7 @@ from rlkl_htc_common.cli import program as this_program
 from rlkl_htc_common.cli.grammar import literal
 from rlkl_htc_common.cli.plain_text import FOLDERS_OF_HYDRA, TextKey, as_override, text_keys
 from rlkl_htc_common.commands import hydra_defaults
+from rlkl_htc_common.commands.repository import texts_are_no_groups
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import MissingExtraError, require
 from rlkl_htc_common.runs import sweeps
@@ -150,7 +151,7 @@ class Application:
                     main()
                 print_as_is(for_users(offered.getvalue().rstrip("\n")))
                 return
-            with sweeps.Sweep.none_yet():
+            with sweeps.Sweep.none_yet(), texts_are_no_groups(self.texts):
                 main()
         except sweeps.JobError:
             pass  # reported at the end of the sweep
@@ -180,7 +181,7 @@ class Application:
         folder = options.parse_known_args(arguments)[0].config_dir
         overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
         overrides += [] if folder is None else [f"hydra.searchpath=[{literal(f'file://{folder.absolute()}')}]"]
-        with hydra.initialize_config_dir(str(directory), version_base="1.3"):
+        with texts_are_no_groups(self.texts), hydra.initialize_config_dir(str(directory), version_base="1.3"):
             composed = hydra.compose(config, overrides, return_hydra_config=True)
         return help_text(self.program, composed, [directory, *([] if folder is None else [folder])])
 

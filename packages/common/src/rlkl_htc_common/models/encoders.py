@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from rlkl_htc_common.errors import InputError
@@ -47,6 +48,7 @@ class TextEncoder(nn.Module):
 
     Attributes:
         settings: the digests of its config and tokenizer (`settings_digests`), set by `load_encoder`.
+        source: the name that it was loaded by (`EncoderConfig.name`), likewise.
     """
 
     def __init__(
@@ -65,10 +67,13 @@ class TextEncoder(nn.Module):
             model.pooler.requires_grad_(False)  # unused: several processes would wait for its gradient
         self.max_length = max_length
         self.settings: dict[str, str] = {}
+        self.source = ""
         self.dim: int = model.config.hidden_size
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, cut at max_length, not padded."""
+        if not texts:
+            return []
         return self.tokenizer(list(texts), truncation=True, max_length=self.max_length, padding=False)["input_ids"]
 
     def pad(self, token_ids: list[list[int]]) -> dict[str, Tensor]:
@@ -78,7 +83,13 @@ class TextEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """One vector per text. Args: input_ids, attention_mask (B, T). Returns: (B, dim)."""
-        output = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        return self._pool(self.model(input_ids=input_ids, attention_mask=attention_mask), attention_mask)
+
+    def from_words(self, words: Tensor, attention_mask: Tensor) -> Tensor:
+        """The same from word embeddings, without position and type. Args: words (B, T, d); attention_mask (B, T)."""
+        return self._pool(self.model(inputs_embeds=words, attention_mask=attention_mask), attention_mask)
+
+    def _pool(self, output: Any, attention_mask: Tensor) -> Tensor:
         if self.pooling == "pooler":
             return output.pooler_output
         hidden = output.last_hidden_state  # (B, T, dim)
@@ -144,7 +155,7 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"the encoder {source!r} {where} ({reason}); use 'minilm', a folder, or a hub name.") from error
     encoder = TextEncoder(model, tokenizer, config.pooling, config.max_length)
-    encoder.settings = settings_digests(config.name)
+    encoder.settings, encoder.source = settings_digests(config.name), config.name
     encoder.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
         encoder.embed(["a"])
@@ -158,6 +169,25 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
     if config.frozen:
         encoder.requires_grad_(False).eval()
     return encoder
+
+
+def load_masked_lm_transform(name: str) -> nn.Module | None:
+    """What a BERT's masked-LM head has before its output layer: linear, activation, layer norm, (..., d) -> (..., d).
+
+    Args: name: see `EncoderConfig`. Returns: None where the files of the model hold no such head.
+    """
+    head = "cls.predictions.transform."
+    transformers_logging.disable_progress_bar()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.CRITICAL)  # it tells at length what is missing
+    try:
+        model, loaded = AutoModelForMaskedLM.from_pretrained(
+            _source(name), use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    known = {key for key in model.state_dict() if key.startswith(head)} - set(loaded["missing_keys"])
+    return model.get_submodule(head.removesuffix(".")) if known else None
 
 
 def _is_of_the_files(error: Exception) -> bool:

@@ -29,4 +29,4 @@ def epoch_batches(num_items: int, batch_size: int, seed: int, epoch: int, length
 
 def batches_by_length(lengths: Tensor, batch_size: int) -> list[Tensor]:
     """Batches over all items, longest first, so that a lack of memory shows at once. Args: lengths (n,)."""
-    return list(lengths.argsort(descending=True, stable=True).split(batch_size))
+    return [batch for batch in lengths.argsort(descending=True, stable=True).split(batch_size) if len(batch)]

@@ -103,6 +103,11 @@ def linear(progress: float) -> float:
     return 1 - progress
 
 
+def constant(progress: float) -> float:
+    """No decay of the learning rate after the warm-up. Args: progress: see `linear`."""
+    return 1.0
+
+
 def cosine(progress: float, final: float = 0.1) -> float:
     """Decay along half a cosine. Args: progress: from 0 to 1; final: the last value, relative to the peak."""
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))

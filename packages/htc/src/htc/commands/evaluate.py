@@ -25,7 +25,6 @@ from htc.labels.label_sets import documents_per_label
 from htc.scoring.evaluate_rules import evaluate, summary_table
 from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.models.encoders import cached_features
 from rlkl_htc_common.report.statistics import bootstrap
 from rlkl_htc_common.runs.directory import make_folder, write_json
 
@@ -55,8 +54,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     log.info("%s", dataset.describe())
     _refuse_seen(model, dataset, config.split)
     documents = dataset.splits[config.split]
-    vectors = cached_features(model.encoder, [dataset.texts[i] for i in documents.tolist()], config.cache_dir)
-    probabilities = model.probabilities(vectors)
+    probabilities = model.probabilities_of([dataset.texts[i] for i in documents.tolist()], cache_dir=config.cache_dir)
     targets = dataset.targets[documents]
     scores, per_document = evaluate(
         probabilities,

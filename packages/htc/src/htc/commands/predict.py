@@ -48,7 +48,7 @@ def predict(model: SavedModel, texts: list[str], decoder: str) -> Iterator[dict[
 
     Yields `text` and `labels` for each text: coherent paths, each a list of `{"label", "probability"}` from the top down.
     """
-    probabilities = model.probabilities(model.encoder.embed(texts))
+    probabilities = model.probabilities_of(texts)
     sets = model.hierarchy.close(decode(decoder, probabilities, model.hierarchy, model.tuned_threshold))
     for text, row, nodes in zip(texts, probabilities, sets, strict=True):
         yield {"text": text, "labels": list(_labelled_paths(model.hierarchy, row, nodes))}

@@ -33,7 +33,7 @@ from htc.commands.train import PER_DOCUMENT, check, check_select, check_targets,
 from htc.datasets import Dataset
 from htc.experiment.build import load_dataset, make_objective
 from htc.experiment.config import DatasetConfig, DrawnConfig, ReproduceConfig, TrainConfig, train_config
-from htc.experiment.identity import identity_of, plainest_loss
+from htc.experiment.identity import identity_of, plainest_config
 from htc.experiment.saved_model import load_model
 from htc.report.against import against_section, load_other
 from htc.report.comparison_section import Documents
@@ -87,8 +87,11 @@ def check_grid(config: ReproduceConfig, given: Sequence[str]) -> None:
 
 
 def check_different(runs: Mapping[str, TrainConfig]) -> None:
-    """Refuse methods that come to the same. Raises InputError."""
-    plain = {name: replace(run, loss=plainest_loss(run.loss)) for name, run in runs.items() if run.loss.name != AUTO}
+    """Refuse methods that come to the same, and what no run can have. Raises InputError."""
+    for run in runs.values():
+        check(run)
+    plain = {name: plainest_config(run) for name, run in runs.items()}
+    plain = {name: run for name, run in plain.items() if run.loss.name != AUTO}
     for (one, first), (other, second) in combinations(plain.items(), 2):
         if identity_of(first) == identity_of(second):
             raise InputError(f"methods: {one} and {other} do not differ.")
@@ -102,8 +105,7 @@ def prepare(runs: list[TrainConfig]) -> Dataset:
     """
     dataset = load_dataset(runs[0].dataset)
     log.info("%s", dataset.describe())
-    for run in runs:
-        check(run)
+    for run in map(plainest_config, runs):
         objective = make_objective(run.loss, dataset.hierarchy, None)
         check_targets(objective, dataset)
         check_select(run, objective)
@@ -226,11 +228,12 @@ def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Section
     test = dataset.splits["test"]
     if run.encoder.frozen:  # the features of all documents are there
         vectors = cached_features(model.encoder, dataset.texts, run.cache_dir, run.encoder.batch_size)[test]
+        probabilities = model.probabilities(vectors)
     else:
         texts = [dataset.texts[i] for i in test.tolist()]
-        vectors = model.encoder.embed(texts, run.encoder.batch_size, progress="encoding texts")
+        probabilities = model.probabilities_of(texts, run.encoder.batch_size, progress="encoding texts")
     name = f"The model with the best dev HF1-AUC ({label(best)})"
-    return errors_section(name, dataset, model.probabilities(vectors), model.decoder, model.tuned_threshold)
+    return errors_section(name, dataset, probabilities, model.decoder, model.tuned_threshold)
 
 
 def task(config: DictConfig) -> None:

@@ -2,6 +2,7 @@
 
 htc-train                                              icd10cm, MiniLM frozen, the objective that suits the labels
 htc-train loss=conditional_softmax_la seed=1
+htc-train model=hitin loss=conditional_softmax         a model that knows the hierarchy; hgclr and hbgl fine-tune MiniLM
 htc-train dataset=custom dataset.dir=my/documents encoder=minilm
 htc-train --multirun loss=bce,conditional_softmax seed=0,1,2
 torchrun --nproc-per-node 2 -m htc.commands.train encoder=minilm   two processes (GPUs, where there are any), same batches
@@ -29,9 +30,17 @@ from torch import Tensor
 from htc import decoding, metrics
 from htc.datasets import Dataset
 from htc.decoding.by_name import ALL_RULES, decode, rule_for, rules_for
-from htc.experiment.build import choose_loss, load_dataset, make_objective
-from htc.experiment.config import FinetuningConfig, TrainConfig
-from htc.experiment.identity import identity_of, plainest_loss
+from htc.experiment.build import (
+    check_model,
+    choose_loss,
+    choose_mixing,
+    cut_texts,
+    load_dataset,
+    make_classifier,
+    make_objective,
+)
+from htc.experiment.config import LINEAR, FinetuningConfig, TrainConfig
+from htc.experiment.identity import identity_of, plainest_config
 from htc.experiment.inputs import Inputs, TokenInputs, VectorInputs
 from htc.experiment.saved_model import save_model
 from htc.labels.label_sets import documents_per_label
@@ -40,7 +49,7 @@ from htc.losses.base import UnsuitableTargetsError
 from htc.models.classifier import Classifier
 from htc.report.documents import worst_table
 from htc.scoring.evaluate_rules import SELECTABLE, evaluate, score_rule, summary_table
-from htc.settings import AUTO
+from htc.settings import AUTO, FLAT, MODELS
 from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import TextEncoder, cached_features, load_encoder
@@ -52,6 +61,8 @@ from rlkl_htc_common.training.trainer import (
     LARGE,
     Trainer,
     TrainingData,
+    constant,
+    linear,
     make_accelerator,
     parameter_groups,
     warn_without_gpu,
@@ -68,7 +79,9 @@ def run_directory(config: TrainConfig, identity: dict[str, Any]) -> Path:
     """Where a run is: `run_dir`, or a folder under `runs` whose name ends in the hash of the config and the documents."""
     if config.run_dir is not None:
         return Path(config.run_dir)
-    name = f"{config.loss.name}-seed{config.seed}-{config_hash(identity)}"
+    parts = [] if config.model.name == FLAT else [config.model.name]
+    parts += [config.loss.name] if MODELS[config.model.name].own_loss is None else []
+    name = "-".join([*parts, f"seed{config.seed}", config_hash(identity)])
     return Path(config.runs) / "htc" / config.dataset.name / name
 
 
@@ -98,12 +111,12 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     accelerator = make_accelerator(config.training.precision)
     dataset = load_dataset(config.dataset)
     targets = dataset.targets[dataset.splits["train"]]
+    config = plainest_config(replace(config, model=choose_mixing(config.model, dataset.hierarchy)))
     if config.loss.name == AUTO:  # before the run has a name: it is the one that the chosen loss would have by name
         loss, reason = choose_loss(config.loss, dataset.hierarchy, targets)
-        config = replace(config, loss=loss)
+        config = plainest_config(replace(config, loss=loss))
         if accelerator.is_main_process:
             log.info("%s", reason)
-    config = replace(config, loss=plainest_loss(config.loss))
     objective = make_objective(config.loss, dataset.hierarchy, targets)
     check_targets(objective, dataset)
     check_select(config, objective)
@@ -133,6 +146,7 @@ def check(config: TrainConfig) -> None:
     config.encoder.check()
     config.head.check()
     config.loss.check()
+    check_model(config)
     wandb_mode(config.tracking)
     if not 0 <= config.seed < 2**32:
         raise InputError(f"seed must be from 0 to 2**32 - 1, not {config.seed}.")
@@ -165,22 +179,21 @@ def _train(
 ) -> dict[str, Any]:
     log.info("%s", dataset.describe())
     run.log_runs_not_continued()
-    encoder = load_encoder(config.encoder)
+    encoder = _encoder(config, dataset)
     with accelerator.main_process_first():  # which computes features for all
         inputs = make_inputs(config, encoder, dataset.texts)
-        vectors = first_vectors(config, encoder, inputs, dataset)
+        vectors = first_vectors(config, encoder, inputs, dataset) if MODELS[config.model.name].head else None
     documents = dataset.splits["train"]
     torch.manual_seed(config.seed)
-    trained_encoder = None if config.encoder.frozen else encoder
-    model = Classifier(trained_encoder, encoder.dim, config.head.hidden, objective.num_outputs, config.head.dropout)
-    if config.head.standardize:
+    model = make_classifier(config.model, config.head, encoder, dataset.hierarchy, objective, trained=not config.encoder.frozen)
+    if config.head.standardize and vectors is not None:
         model.standardize(vectors)
     if objective.initial_bias is not None:
         model.set_output_bias(objective.initial_bias)
     objective.to(accelerator.device)
     data = TrainingData(
         size=len(documents),
-        collate=lambda rows: (inputs.batch(documents[rows]), dataset.targets[documents[rows]]),
+        collate=partial(_collate, model, inputs, dataset, documents),
         lengths=inputs.lengths(documents),
     )
     trainer = Trainer(
@@ -195,9 +208,12 @@ def _train(
         select=config.select,
         patience=config.training.patience,
         optimizers=[_optimizer(model, config.training)],
+        decay=linear if config.training.decay == LINEAR else constant,
         progress=progress,
     )
     main, step = accelerator.is_main_process, trainer.resume()
+    if step is None:
+        model.prepare(config.seed)
     with open_tracker(run, config.tracking, main=main, job_type="train", resume_step=step) as tracker:
         kept = trainer.fit(tracker)
         scores = _score(run, tracker, model, objective, dataset, inputs, accelerator)
@@ -206,11 +222,20 @@ def _train(
     if main:
         tuned, decoder = scores["test"]["tuned_threshold"], scores["test"]["decoder"]
         save_model(run.path / "model", config, encoder, model, dataset, tuned, decoder)
-        run.write_result(dataset=dataset.facts(), loss=config.loss.name, kept=kept, **scores)
+        run.write_result(dataset=dataset.facts(), model=config.model.name, loss=config.loss.name, kept=kept, **scores)
     accelerator.wait_for_everyone()
     result = run.result()
     assert result is not None
     return result
+
+
+def _encoder(config: TrainConfig, dataset: Dataset) -> TextEncoder:
+    """The encoder, which cuts texts where the model needs it."""
+    encoder = load_encoder(config.encoder)
+    cut_texts(config.model, encoder, dataset.hierarchy)
+    if encoder.max_length < config.encoder.max_length:
+        log.info("model=%s: texts are cut after %d tokens, to leave room for labels.", config.model.name, encoder.max_length)
+    return encoder
 
 
 def _optimizer(model: Classifier, config: FinetuningConfig) -> torch.optim.Optimizer:
@@ -218,11 +243,23 @@ def _optimizer(model: Classifier, config: FinetuningConfig) -> torch.optim.Optim
     return torch.optim.AdamW(groups, fused=True)
 
 
-def _loss(objective: Objective, model: Classifier, regularization: float | None, logits: Tensor, targets: Tensor) -> Tensor:
-    """The objective's loss, with the recursive regularisation of the output layer where the config asks for it."""
-    loss = objective.loss(logits, targets)
+def _collate(
+    model: Classifier, inputs: Inputs, dataset: Dataset, documents: Tensor, rows: Tensor
+) -> tuple[Tensor | dict[str, Tensor], Tensor]:
+    """The model's inputs, with the targets among them where it computes its own loss; and the targets."""
+    batch, targets = inputs.batch(documents[rows]), dataset.targets[documents[rows]]
+    if model.own_loss:
+        assert isinstance(batch, dict)
+        batch = batch | {"targets": targets}
+    return batch, targets
+
+
+def _loss(objective: Objective, model: Classifier, regularization: float | None, output: Tensor, targets: Tensor) -> Tensor:
+    """The loss of the model's output, with the recursive regularisation of output layers where the config asks for it."""
+    loss = output if model.own_loss else objective.loss(output, targets)
     if regularization:
-        loss = loss + regularization * recursive_regularization(model.output_weight, objective.hierarchy)
+        for weight in model.output_weights:
+            loss = loss + regularization * recursive_regularization(weight, objective.hierarchy)
     return loss
 
 

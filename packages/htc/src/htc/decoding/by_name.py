@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from htc.decoding import expected, rules
+from htc.decoding import expected, rules, single_path
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import Scores, labels_per_document
 from rlkl_htc_common.errors import InputError
@@ -53,6 +53,13 @@ ALL_RULES: dict[str, NamedRule] = {
     "argmax_end": NamedRule("argmax end", expected.argmax_end, one_path=True),
     "expected_hf": NamedRule("expected hF1", expected.expected_hf, one_path=True),
     "crm": NamedRule("CRM", expected.crm, one_path=True),
+    "information_weighted": NamedRule("information-weighted", single_path.information_weighted),
+    "most_specific": NamedRule("most specific at 0.5", single_path.most_specific),
+    "plurality": NamedRule("plurality", single_path.plurality),
+    "hie_self": NamedRule("HiE-self", single_path.hie_self, one_path=True),
+    "expected_tree_distance": NamedRule("expected tree distance", single_path.expected_tree_distance, one_path=True),
+    "expected_wu_palmer": NamedRule("expected Wu-Palmer", single_path.expected_wu_palmer, one_path=True),
+    "expected_zhao": NamedRule("expected Zhao", single_path.expected_zhao, one_path=True),
 }
 
 

@@ -72,15 +72,16 @@ def information_weighted(probabilities: Scores, hierarchy: Hierarchy, trade_off:
 def most_specific(probabilities: Scores, hierarchy: Hierarchy, value: float = 0.5) -> Tensor:
     """The node with the most information among those with a probability >= the threshold; the root if there is none.
 
-    Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool; of equal information the deepest, then the first.
+    Args: probabilities (B, N); value in [0, 1]. Returns: (B, N) bool; of equal information the deepest, of these the most
+    probable, then the first.
     """
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
-    bits, depth = information(hierarchy).tolist(), hierarchy.depth.tolist()
-    order = torch.tensor(
-        sorted(range(hierarchy.num_nodes), key=lambda n: (-bits[n], -depth[n], n)), device=probabilities.device
-    )
-    allowed = (probabilities >= value)[:, order]  # the most specific first
-    best = order[allowed.to(torch.uint8).argmax(1)]
+    specific = list(zip(information(hierarchy).tolist(), hierarchy.depth.tolist(), strict=True))
+    rank = {key: position for position, key in enumerate(sorted(set(specific)))}  # the most specific last
+    of_node = torch.tensor([rank[key] for key in specific], device=probabilities.device)
+    allowed = probabilities >= value
+    most = of_node.where(allowed, -1).amax(1, keepdim=True)
+    best = probabilities.where(allowed & (of_node == most), -torch.inf).argmax(1)
     return _path_to(best.where(allowed.any(1), hierarchy.num_nodes), hierarchy)
 
 

@@ -1,7 +1,7 @@
 """From config to the objects that it describes."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from torch import Tensor
@@ -22,17 +22,23 @@ from htc.experiment.config import (
     DatasetConfig,
     DrawnConfig,
     GeneOntologyConfig,
+    HeadConfig,
     Icd10cmConfig,
     LossConfig,
+    ModelConfig,
     PublishedConfig,
     TableConfig,
+    TrainConfig,
     WordnetConfig,
     loss_config,
 )
 from htc.labels.hierarchy import Hierarchy
 from htc.losses import Objective, objective_by_name, suitable_objective
-from htc.settings import AUTO, OBJECTIVES
+from htc.models.classifier import Classifier, Parts
+from htc.models.classifiers import suitable_mixing
+from htc.settings import AUTO, FLAT, MODELS, OBJECTIVES
 from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.models.encoders import TextEncoder
 
 INSTALLED: dict[type[DatasetConfig], Callable[..., Dataset]] = {  # their loaders take what is in their configs
     AttackConfig: load_attack,
@@ -90,8 +96,8 @@ def choose_loss(config: LossConfig, hierarchy: Hierarchy, train_targets: Tensor)
     return loss_config(name, **settings), reason
 
 
-def settings_of(config: LossConfig) -> dict[str, Any]:
-    """The settings of a loss, without its name."""
+def settings_of(config: LossConfig | ModelConfig) -> dict[str, Any]:
+    """The settings of a loss or a model, without its name."""
     return {each.name: getattr(config, each.name) for each in fields(config) if each.name != "name"}
 
 
@@ -117,3 +123,63 @@ def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tens
             f"{' with loss.stop' if settings.get('stop') else ''} does not have."
         )
     return objective
+
+
+def check_model(config: TrainConfig) -> None:
+    """Refuse a model that does not go with the encoder or the objective. Raises InputError."""
+    config.model.check()
+    name, model = config.model.name, MODELS[config.model.name]
+    if model.trains_encoder and config.encoder.frozen:
+        raise InputError(
+            f"model={name} trains its text encoder, and encoder.frozen=true keeps it; take encoder=minilm, or another encoder "
+            "that is not frozen."
+        )
+    if model.own_loss is None:
+        return
+    if config.loss.name not in (AUTO, model.own_loss):
+        takes = ", ".join(other for other, each in MODELS.items() if each.own_loss is None)
+        raise InputError(f"model={name} has a loss of its own and takes no loss={config.loss.name}; these take any: {takes}.")
+    for setting in ("recursive_regularization", "stop"):
+        if getattr(config.loss, setting, None):
+            raise InputError(f"model={name} has a loss of its own and takes no loss.{setting}; leave it out.")
+
+
+def choose_mixing(config: ModelConfig, hierarchy: Hierarchy) -> ModelConfig:
+    """The model, with what it leaves to the number of labels (`htc.models.classifiers.suitable_mixing`)."""
+    if getattr(config, "mixing", "given") is not None:
+        return config
+    return replace(config, mixing=suitable_mixing(hierarchy.num_nodes))  # type: ignore[call-arg]
+
+
+def cut_texts(config: ModelConfig, encoder: TextEncoder, hierarchy: Hierarchy) -> None:
+    """Let the encoder cut texts where the model needs positions behind them."""
+    most = MODELS[config.name].maker().most_tokens(encoder, hierarchy)  # type: ignore[attr-defined]
+    if most is not None:
+        encoder.max_length = min(encoder.max_length, most)
+
+
+def make_classifier(
+    config: ModelConfig,
+    head: HeadConfig,
+    encoder: TextEncoder,
+    hierarchy: Hierarchy,
+    objective: Objective,
+    *,
+    trained: bool,
+    for_training: bool = True,
+) -> Classifier:
+    """The classifier that a config names.
+
+    Args:
+        trained: whether the encoder is trained with it, and so a part of it.
+        for_training: if not, what it is made of for predictions alone.
+
+    Raises:
+        InputError: for settings that do not go with the encoder or the hierarchy.
+    """
+    name, settings = config.name, settings_of(config)
+    if not for_training and MODELS[name].at_prediction is not None:
+        name, settings = MODELS[name].at_prediction or FLAT, {}
+    parts = Parts(encoder, trained, hierarchy, objective, head.hidden, head.dropout)
+    classifier: Classifier = MODELS[name].maker()(parts, **settings)
+    return classifier

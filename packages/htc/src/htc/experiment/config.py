@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from htc.settings import AUTO, AUTO_READS, OBJECTIVES, LossSettings
+from htc.settings import AUTO, AUTO_READS, FLAT, MODELS, OBJECTIVES, VALUES_OF_MODELS, LossSettings, ModelSettings
 from rlkl_htc_common.cli.plain_text import NULL_IS_TEXT
 from rlkl_htc_common.cli.schemas import schema_of
 from rlkl_htc_common.commands import hydra_defaults
@@ -20,6 +20,8 @@ from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.runs.tracking import TrackingConfig
 from rlkl_htc_common.training.settings import TrainingConfig
+
+DECAYS = (LINEAR, CONSTANT) = ("linear", "constant")
 
 
 @dataclass
@@ -160,10 +162,7 @@ class LossConfig:
             raise InputError(f"loss.name must be one of {', '.join(OBJECTIVES)}, or {AUTO} in htc-train, not {self.name!r}.")
         if {each.name for each in fields(self)} != {each.name for each in fields(loss_schema(self.name))}:
             raise InputError(f"loss.name={self.name} lacks the settings of that loss; give loss={self.name} instead.")
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise InputError(f"loss.{setting.name} must be a finite number, not {value}.")
+        _refuse_not_finite(self, "loss")
 
     def __reduce__(self) -> tuple[Callable[..., "LossConfig"], tuple[dict[str, Any]]]:
         return _loss_of, (asdict(self),)  # its class is made when it is asked for, and so is in no module
@@ -185,16 +184,68 @@ def _loss_of(values: dict[str, Any]) -> LossConfig:
 
 
 @dataclass
+class ModelConfig:
+    """A model: the schema of each has, besides, the settings that it reads (`htc.settings.ModelSettings`).
+
+    Attributes:
+        name: one of `htc.settings.MODELS`.
+    """
+
+    name: str = MISSING
+
+    def check(self) -> None:
+        """Raise InputError for a name that does not go with the settings, and values that no model can have."""
+        if self.name not in MODELS:
+            raise InputError(f"model.name must be one of {', '.join(MODELS)}, not {self.name!r}.")
+        if {each.name for each in fields(self)} != {each.name for each in fields(model_schema(self.name))}:
+            raise InputError(f"model.name={self.name} lacks the settings of that model; give model={self.name} instead.")
+        _refuse_not_finite(self, "model")
+        for setting in MODELS[self.name].reads:
+            value = getattr(self, setting)
+            can_be, what = VALUES_OF_MODELS.get(setting, (lambda value: True, ""))
+            if not can_be(value):
+                raise InputError(f"model.{setting} must be {what}, not {value}.")
+
+    def __reduce__(self) -> tuple[Callable[..., "ModelConfig"], tuple[dict[str, Any]]]:
+        return _model_of, (asdict(self),)
+
+
+@cache
+def model_schema(name: str) -> type[ModelConfig]:
+    """The schema of a model. Args: name: one of `htc.settings.MODELS`."""
+    reads = MODELS[name].reads
+    return schema_of(ModelSettings, f"{name}_model", reads, ModelConfig) if reads else ModelConfig
+
+
+def model_config(name: str, **settings: Any) -> ModelConfig:
+    """The config of a model. Args: settings: those that it reads."""
+    return model_schema(name)(name=name, **settings)
+
+
+def _model_of(values: dict[str, Any]) -> ModelConfig:
+    return model_config(**values)
+
+
+def _refuse_not_finite(config: LossConfig | ModelConfig, group: str) -> None:
+    for setting in fields(config):
+        value = getattr(config, setting.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{group}.{setting.name} must be a finite number, not {value}.")
+
+
+@dataclass
 class FinetuningConfig(TrainingConfig):
     """How a classifier is trained; `learning_rate` is that of the head.
 
     Attributes:
         encoder_learning_rate: that of a trained encoder.
         patience: stop after so many epochs without a better score (of what epochs are selected by); null to go on to the end.
+        decay: how the learning rates go on after the warm-up: `linear`, down to 0; or `constant`.
     """
 
     encoder_learning_rate: float = MISSING
     patience: int | None = None
+    decay: str = LINEAR
 
     def check(self) -> None:
         """Raise InputError for values that no training can have."""
@@ -203,6 +254,8 @@ class FinetuningConfig(TrainingConfig):
             raise InputError(f"training.patience must be positive, or null, not {self.patience}.")
         if not 0 < self.encoder_learning_rate < math.inf:
             raise InputError(f"training.encoder_learning_rate must be positive and finite, not {self.encoder_learning_rate}.")
+        if self.decay not in DECAYS:
+            raise InputError(f"training.decay must be {' or '.join(DECAYS)}, not {self.decay!r}.")
 
 
 @dataclass
@@ -242,6 +295,7 @@ class TrainConfig:
     dataset: DatasetConfig = MISSING
     encoder: EncoderConfig = MISSING
     head: HeadConfig = field(default_factory=HeadConfig)
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(FLAT))
     loss: LossConfig = MISSING
     training: FinetuningConfig = MISSING
     select: str | None = MISSING
@@ -330,6 +384,7 @@ def train_config(values: Mapping[str, Any], dataset: str) -> TrainConfig:
         "dataset": schema(**values["dataset"]),
         "encoder": EncoderConfig(**values["encoder"]),
         "head": HeadConfig(**values["head"]),
+        "model": model_config(**values.get("model", {"name": FLAT})),  # grids from before there were models have none
         "loss": loss_config(**values["loss"]),
         "training": FinetuningConfig(**values["training"]),
         "tracking": TrackingConfig(**values["tracking"]),
@@ -359,5 +414,7 @@ def register() -> None:
         store.store(group="dataset", name=f"{kind}_schema", node=schema)
     for name in (*OBJECTIVES, AUTO):
         store.store(group="loss", name=f"{name}_schema", node=loss_schema(name))
+    for name in MODELS:  # in no group `model`: other commands have a text of that name
+        store.store(group="model_schemas", name=name, node=model_schema(name))
     store.store(group="encoder", name="encoder_schema", node=EncoderConfig)
     store.store(group="training", name="training_schema", node=FinetuningConfig)

@@ -1,8 +1,8 @@
 """A trained model as a folder that is all one needs to predict.
 
-config.json            objective, sizes of the head, use of the encoder, dataset, tuned threshold
+config.json            model, objective, sizes of the head, use of the encoder, dataset, tuned threshold
 hierarchy.json         the label hierarchy
-head.safetensors       the weights of the head
+head.safetensors       the weights of the head, or of what the model has in its place; nothing that it had in training alone
 encoder/               the fine-tuned encoder, as transformers' AutoModel loads it; absent where it was frozen: then it is
                        loaded by name, and its weights, config and tokenizer must be those that the head was trained on
 manifest.json          a digest of each of these files, see `rlkl_htc_common.manifest`; written last
@@ -10,6 +10,7 @@ manifest.json          a digest of each of these files, see `rlkl_htc_common.man
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -22,23 +23,23 @@ from torch import Tensor
 
 from htc.datasets import Dataset
 from htc.decoding.by_name import check_rule
-from htc.experiment.build import make_objective
-from htc.experiment.config import HeadConfig, LossConfig, TrainConfig, loss_schema
-from htc.experiment.inputs import VectorInputs
+from htc.experiment.build import cut_texts, make_classifier, make_objective
+from htc.experiment.config import HeadConfig, LossConfig, ModelConfig, TrainConfig, loss_schema, model_schema
+from htc.experiment.inputs import TokenInputs, VectorInputs
 from htc.labels.hierarchy import Hierarchy
 from htc.losses import Objective
 from htc.models.classifier import Classifier
-from htc.settings import LossSettings
+from htc.settings import FLAT, LossSettings
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.errors import InputError as ChangedError
 from rlkl_htc_common.manifest import accepting, check_manifest, sealed
-from rlkl_htc_common.models.encoders import TextEncoder, load_encoder, settings_digests
+from rlkl_htc_common.models.encoders import TextEncoder, cached_features, load_encoder, settings_digests
 from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.runs.directory import write_json
 
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
 FILES = ("config.json", "hierarchy.json", "head.safetensors", "seen.safetensors")
-Schema = TypeVar("Schema", bound=EncoderConfig | HeadConfig | LossConfig)
+Schema = TypeVar("Schema", bound=EncoderConfig | HeadConfig | LossConfig | ModelConfig)
 
 
 @dataclass
@@ -47,7 +48,7 @@ class SavedModel:
 
     Attributes:
         encoder: text -> vector.
-        classifier: vector -> logits (its own encoder is None).
+        classifier: vector -> logits (its own encoder is None); or, of a model that reads tokens, token batch -> logits.
         objective: logits -> node probabilities.
         hierarchy: the labels.
         tuned_threshold: the threshold tuned on the dev split.
@@ -66,8 +67,34 @@ class SavedModel:
     dataset: dict[str, Any]
 
     def probabilities(self, vectors: Tensor) -> Tensor:
-        """Node probabilities of text vectors. Args: vectors (B, dim). Returns: (B, N) on the CPU."""
+        """Node probabilities of text vectors. Args: vectors (B, dim). Returns: (B, N) on the CPU.
+
+        Raises:
+            InputError: for a model that reads tokens, see `probabilities_of`.
+        """
+        if self.classifier.reads_tokens:
+            raise InputError("this model reads the tokens of texts, not their vectors; use probabilities_of(texts).")
         return VectorInputs(vectors).probabilities(self.classifier, self.objective, torch.arange(len(vectors)))
+
+    def probabilities_of(
+        self, texts: Sequence[str], batch_size: int = 32, cache_dir: str | Path | None = None, progress: str | None = None
+    ) -> Tensor:
+        """Node probabilities of texts.
+
+        Args:
+            batch_size: texts at a time.
+            cache_dir: where vectors of texts are kept, for a model that reads these; None to keep none.
+            progress: the label of a progress bar where vectors are not kept, None for no bar.
+
+        Returns:
+            (B, N) on the CPU.
+        """
+        if self.classifier.reads_tokens:
+            inputs = TokenInputs(self.encoder, list(texts))
+            return inputs.probabilities(self.classifier, self.objective, torch.arange(len(texts)), batch_size)
+        if cache_dir is None:
+            return self.probabilities(self.encoder.embed(texts, batch_size, progress))
+        return self.probabilities(cached_features(self.encoder, texts, cache_dir, batch_size))
 
 
 def save_model(
@@ -86,6 +113,7 @@ def save_model(
         "encoder_fingerprint": encoder.fingerprint() if config.encoder.frozen else None,
         "encoder_files": encoder.settings if config.encoder.frozen else None,
         "head": asdict(config.head),
+        "model": asdict(config.model),
         "loss": asdict(config.loss),
         "dataset": asdict(config.dataset),
         "tuned_threshold": tuned_threshold,
@@ -123,6 +151,8 @@ def load_model(folder: str | Path) -> SavedModel:
         seen = load_file(folder / "seen.safetensors")["train"]
         encoder_config, head = _made(EncoderConfig, config["encoder"]), _made(HeadConfig, config["head"])
         head.check()
+        model = _made(model_schema(config.get("model", {"name": FLAT})["name"]), config.get("model", {"name": FLAT}))
+        model.check()
         objective = make_objective(_made_loss(config["loss"]), hierarchy, train_targets=None)
         if hierarchy.fingerprint != config["hierarchy_fingerprint"]:
             raise ValueError("hierarchy.json is not the hierarchy that the model was trained on")
@@ -133,17 +163,13 @@ def load_model(folder: str | Path) -> SavedModel:
         dataset = dict(config["dataset"])
     except UNREADABLE as error:
         raise InputError(f"{folder}: the saved model is damaged ({type(error).__name__}: {error}); train it again.") from error
-    if encoder_config.frozen:
-        _refuse_changed_settings(folder, encoder_config.name, encoder_files)
-        encoder = load_encoder(encoder_config)
-        if encoder.fingerprint() != encoder_fingerprint:
-            raise InputError(f"{folder}: the encoder {encoder_config.name!r} is not the one that the model was trained with.")
-    else:
-        encoder = load_encoder(replace(encoder_config, name=str(folder / "encoder")))
+    encoder = _load_encoder(folder, encoder_config, encoder_fingerprint, encoder_files)
     try:
-        if weights["2.weight"].shape != (head.hidden, encoder.dim):  # before a layer of that size takes memory
+        layer = _hidden_layer(model)
+        if layer is not None and weights[layer].shape != (head.hidden, encoder.dim):  # before one of that size takes memory
             raise ValueError("head.hidden is another")
-        classifier = Classifier(None, encoder.dim, head.hidden, objective.num_outputs, head.dropout)
+        cut_texts(model, encoder, hierarchy)
+        classifier = make_classifier(model, head, encoder, hierarchy, objective, trained=False, for_training=False)
         classifier.head.load_state_dict(weights)
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{folder}: head.safetensors does not fit config.json and hierarchy.json.") from error
@@ -157,6 +183,24 @@ def load_model(folder: str | Path) -> SavedModel:
         decoder,
         seen,
         dataset,
+    )
+
+
+def _load_encoder(folder: Path, config: EncoderConfig, fingerprint: str | None, files: dict[str, str]) -> TextEncoder:
+    """The encoder in a model's folder, or elsewhere, as it was in training. Raises InputError."""
+    if not config.frozen:
+        return load_encoder(replace(config, name=str(folder / "encoder")))
+    _refuse_changed_settings(folder, config.name, files)
+    encoder = load_encoder(config)
+    if encoder.fingerprint() != fingerprint:
+        raise InputError(f"{folder}: the encoder {config.name!r} is not the one that the model was trained with.")
+    return encoder
+
+
+def _hidden_layer(model: ModelConfig) -> str | None:
+    """The name of the weights whose size is the config's `head.hidden`, in head.safetensors."""
+    return {"flat": "2.weight", "hgclr": "2.weight"}.get(
+        model.name, "1.base.2.weight" if getattr(model, "on_top", False) else None
     )
 
 

@@ -21,7 +21,8 @@ paths.
 | distance, of one path | `tree_distance`, `wu_palmer`, `mistake_severity`, `hierarchical_distance_at_k` |
 | information | `icm`, `icm_norm` |
 | levels, coherence | `accuracy_per_level`, `incoherence_rate` |
-| all thresholds | `hf1_auc`, `micro_curve` |
+| all thresholds | `hf1_auc`, `micro_curve`, `average_precision` (AUPRC; micro, macro, samples) |
+| ranks | `precision_at_k`, `r_precision` |
 | for each document | `hierarchical_f_per_document`, `hf1_auc_per_document` |
 | all at once, part by part | `LabelSetScores`, `ProbabilityScores` |
 """
@@ -38,6 +39,7 @@ from htc.metrics.hierarchical import (
 from htc.metrics.information import icm, icm_norm
 from htc.metrics.lca import lca_precision_recall_f
 from htc.metrics.paths import path_constrained_f1, path_f1
+from htc.metrics.ranked import average_precision, precision_at_k, r_precision
 from htc.metrics.ranking import hf1_auc, hf1_auc_per_document, micro_curve
 from htc.metrics.single_path import hierarchical_distance_at_k, mistake_severity, tree_distance, wu_palmer
 from htc.metrics.streaming import LabelSetScores, ProbabilityScores
@@ -47,6 +49,7 @@ __all__ = [
     "ProbabilityScores",
     "accuracy_per_level",
     "as_label_sets",
+    "average_precision",
     "exact_match",
     "f1",
     "hamming_loss",
@@ -64,6 +67,8 @@ __all__ = [
     "mistake_severity",
     "path_constrained_f1",
     "path_f1",
+    "precision_at_k",
+    "r_precision",
     "tree_distance",
     "wu_palmer",
 ]

@@ -1,7 +1,39 @@
 """The classifier: text vector -> head -> logits, with the encoder in front where it is trained too."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from htc.labels.hierarchy import Hierarchy
+from htc.losses.base import Objective
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a classifier is made from, whatever its model.
+
+    Attributes:
+        encoder: a `rlkl_htc_common.models.encoders.TextEncoder`.
+        trained: whether it is trained with the classifier, and so a part of it; if not, inputs are vectors.
+        hierarchy: N labels.
+        objective: gives the number of outputs, K, and the loss.
+        hidden, dropout: of the head.
+    """
+
+    encoder: Any
+    trained: bool
+    hierarchy: Hierarchy
+    objective: Objective
+    hidden: int
+    dropout: float
+
+    @property
+    def part(self) -> nn.Module | None:
+        """The encoder where it is a part of the classifier."""
+        return self.encoder if self.trained else None
 
 
 class Standardize(nn.Module):
@@ -31,10 +63,10 @@ class Standardize(nn.Module):
 
 
 class Classifier(nn.Module):
-    """An encoder (or none, for vectors computed beforehand), a structure encoder, and a two-layer head.
+    """An encoder (or none, for vectors computed beforehand) and a two-layer head: the flat model.
 
-    The structure encoder is the place for models that mix label structure into the text vector; the baselines of the paper have
-    none, so it is the identity.
+    Models that know the hierarchy are subclasses, see `htc.models.classifiers`. Whatever a model needs in training alone is
+    outside of `head`, which is all that is saved of it beside the encoder.
 
     Args:
         encoder: called with the items of a token batch, gives (B, dim); None if inputs are vectors already.
@@ -43,44 +75,73 @@ class Classifier(nn.Module):
         num_outputs: K, what the objective asks for.
         dropout: before the head.
 
+    Attributes:
+        head: (B, dim) -> (B, K).
+        reads_tokens: whether it takes no vectors, at prediction either.
+        own_loss: whether, in training, it is called with `targets` among its inputs, and gives its loss in place of logits.
+
     Source: Plaud et al., CoNLL 2024, appendix: dropout, linear, ReLU, linear. The standardisation in front is ours; it does
     nothing until it is fitted.
     """
 
+    head: nn.Module
+    reads_tokens = False
+    own_loss = False
+
     def __init__(self, encoder: nn.Module | None, dim: int, hidden: int, num_outputs: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.encoder = encoder
-        self.structure = nn.Identity()
         self.head = nn.Sequential(
             Standardize(dim), nn.Dropout(dropout), nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, num_outputs)
         )
 
+    @staticmethod
+    def most_tokens(encoder: Any, hierarchy: Hierarchy) -> int | None:
+        """Where a text must be cut for this model, in tokens; None for where the encoder does. Args: as of `Parts`."""
+        return None
+
     def standardize(self, vectors: Tensor) -> None:
         """Fit the standardisation to vectors of training documents. Args: vectors (n, dim)."""
+        assert isinstance(self.head, nn.Sequential)
         standardize = self.head[0]
         assert isinstance(standardize, Standardize)
         standardize.fit(vectors)
 
     def set_output_bias(self, bias: Tensor) -> None:
         """Start the output layer's bias at given values. Args: bias (K,)."""
-        output = self.head[-1]
-        assert isinstance(output, nn.Linear)
         with torch.no_grad():
-            output.bias.copy_(bias)
+            self._output.bias.copy_(bias)
 
     @property
-    def output_weight(self) -> Tensor:
-        """The output layer's weights, (K, hidden)."""
+    def output_weights(self) -> Sequence[Tensor]:
+        """The weights of each output layer, (K, hidden): those that the recursive regularisation is of."""
+        return [self._output.weight]
+
+    @property
+    def _output(self) -> nn.Linear:
+        assert isinstance(self.head, nn.Sequential)
         output = self.head[-1]
         assert isinstance(output, nn.Linear)
-        return output.weight
+        return output
+
+    def prepare(self, seed: int) -> None:
+        """What comes before the first step of a training, and not where it is continued. Args: seed: of the training."""
 
     def forward(self, inputs: Tensor | dict[str, Tensor]) -> Tensor:
         """Logits. Args: inputs: vectors (B, dim), or token ids and mask (B, T). Returns: (B, K)."""
         if isinstance(inputs, Tensor):
-            vectors = inputs
-        elif self.encoder is None:
+            return self.logits(inputs)
+        if self.encoder is None:
             raise ValueError("a classifier without an encoder takes vectors.")
-        else:
-            vectors = self.encoder(**inputs)
-        return self.head(self.structure(vectors))
+        return self.logits(self.encoder(**inputs))
+
+    def logits(self, vectors: Tensor) -> Tensor:
+        """(B, dim) -> (B, K)."""
+        return self.head(vectors)
+
+
+class FlatClassifier(Classifier):
+    """The classifier without structure. Args: parts: what it is made from."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts.part, parts.encoder.dim, parts.hidden, parts.objective.num_outputs, parts.dropout)

@@ -297,6 +297,7 @@ def name_rows(words: nn.Embedding, name_ids: Sequence[Sequence[int]]) -> Tensor:
     return torch.stack([words.weight[list(ids)].sum(0) for ids in name_ids]).detach()
 
 
-def new_transform(dim: int) -> nn.Module:
-    """BERT's masked-LM head without its output layer, with new weights. Args: dim: d."""
-    return nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=1e-12)).apply(init_as_bert)
+def new_transform(dim: int, activation: nn.Module | None = None) -> nn.Sequential:
+    """BERT's masked-LM head without its output layer, with new weights. Args: dim: d; activation: GELU by default."""
+    layers = nn.Linear(dim, dim), activation or nn.GELU(), nn.LayerNorm(dim, eps=1e-12)
+    return nn.Sequential(*layers).apply(init_as_bert)

@@ -59,7 +59,7 @@ class LabelGraph(nn.Module):
                 f"HGCLR lets every label attend to every other, and {hierarchy.num_nodes} labels would not fit into memory; "
                 f"at most {MOST_LABELS} do."
             )
-        check_heads(dim, heads)
+        check_heads(dim, heads, "graph_heads")
         self.heads, self.dropout = heads, nn.Dropout(dropout)
         self.register_buffer("ancestors", hierarchy.ancestors, persistent=False)
         self.register_buffer("distance", distances(hierarchy), persistent=False)
@@ -81,7 +81,11 @@ class LabelGraph(nn.Module):
         return self.distance_bias[self.distance] + on_the_way / self.distance.clamp(min=1)
 
     def forward(self, names: Tensor) -> Tensor:
-        """Args: names (C, d), the mean of the embedded tokens of each label's name. Returns: (C, d)."""
+        """Args: names (C, d), the mean of the embedded tokens of each label's name. Returns: (C, d), in full precision."""
+        with torch.autocast(names.device.type, enabled=False):  # sparse products have no other
+            return self._attend(names.float())
+
+    def _attend(self, names: Tensor) -> Tensor:
         features = names + self.id_embedding.weight
         query, key, value = self.attention_in(features).view(len(features), 3, self.heads, -1).permute(1, 2, 0, 3)
         rate = self.dropout.p if self.training else 0.0
@@ -107,7 +111,7 @@ class TokenGate(nn.Module):
 
     def __init__(self, dim: int, heads: int = 8, temperature: float = 1.0, threshold: float = 0.02) -> None:
         super().__init__()
-        check_heads(dim, heads)
+        check_heads(dim, heads, "gate_heads")
         if temperature <= 0 or not 0 <= threshold < 1:
             raise InputError(f"the gate needs a temperature above 0 and a threshold in [0, 1), not {temperature}, {threshold}.")
         self.heads, self.temperature, self.threshold = heads, temperature, threshold
@@ -208,7 +212,9 @@ class HGCLR(nn.Module):
         gate = self.gate(words, self.label_features(embed), targets)
         second = encode(words * gate[..., None])
         views = self.projection(torch.cat([vectors, second]))
-        return loss(second) + self.weight * nt_xent(views, self.similarity_temperature)
+        with torch.autocast(views.device.type, enabled=False):
+            contrast = nt_xent(views.float(), self.similarity_temperature)
+        return loss(second) + self.weight * contrast
 
 
 def ancestor_matrix(ancestors: Tensor, labels: int) -> Tensor:
@@ -261,7 +267,10 @@ def init_as_bert(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def check_heads(dim: int, heads: int) -> None:
-    """Raise InputError unless the heads divide the dim."""
+def check_heads(dim: int, heads: int, setting: str) -> None:
+    """Raise InputError unless the heads divide the dim. Args: setting: what their number is called."""
     if heads < 1 or dim % heads:
-        raise InputError(f"vectors of size {dim} cannot be divided among {heads} heads.")
+        most = max(divisor for divisor in range(1, min(dim, max(heads, 1)) + 1) if dim % divisor == 0)
+        raise InputError(
+            f"vectors of size {dim} cannot be divided among {heads} heads; set {setting} to a divisor of {dim}, such as {most}."
+        )

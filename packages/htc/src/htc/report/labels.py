@@ -52,8 +52,9 @@ Losses = dict[str, list[dict[str, Any]]]
 
 
 def label(loss: str) -> str:
-    """What the report calls an objective, or a method that is called like one; any other method is called by its name."""
-    return settings.OBJECTIVES[loss].title if loss in settings.OBJECTIVES else loss
+    """What the report calls an objective or a model, or a method called like one; any other method is called by its name."""
+    named = settings.MODELS | settings.OBJECTIVES
+    return named[loss].title if loss in named else loss
 
 
 def rule_label(rule: str) -> str:

@@ -1,7 +1,7 @@
 """Every metric of every inference rule, from node probabilities."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ SELECTABLE = (  # metrics for selecting an epoch: all for which higher is better
 )
 CURVE_POINTS = 99  # thresholds 0.01, 0.02, ..., 0.99
 DISTANCES_AT = (1, 5, 20)
+PRECISION_AT = (1, 3, 5)
 
 
 def score_rule(
@@ -53,8 +54,9 @@ def evaluate(
         decoder: the default rule for model and documents, see `htc.decoding.by_name.rule_for`.
 
     Returns:
-        The scores: `decoder`; `hf1_auc`; `hierarchical_distance_at`, if documents have one label each; `curve` with micro hP,
-        hR and hF1 over thresholds; `rules` with every metric of each rule, and F1 by the frequency of labels in training.
+        The scores: `decoder`; `hf1_auc`; `hierarchical_distance_at`, if documents have one label each; `precision_at`,
+        `r_precision` and `average_precision` of all labels by rank; `curve` with micro hP, hR and hF1 over thresholds; `rules`
+        with every metric of each rule, and F1 by the frequency of labels in training.
         And values per document, for comparing methods, (D,) float32 each: hF1 under each rule, and `hf1_auc`.
     """
     ranking = metrics.ProbabilityScores(hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
@@ -66,6 +68,7 @@ def evaluate(
         "decoder": decoder,
         "hf1_auc": hf1_auc,
         "hierarchical_distance_at": _distances_at_k(probabilities, targets, hierarchy),
+        **_by_rank(probabilities, targets, hierarchy),
         "tuned_threshold": tuned_threshold,
         "rules": {rule: _metrics(sets, training_counts) for rule, sets in by_rule.items()},
         "curve": {name: [round(float(v), 5) for v in values] for name, values in curve._asdict().items()},
@@ -80,6 +83,18 @@ def _metrics(sets: metrics.LabelSetScores, training_counts: Tensor | None) -> di
     if training_counts is not None:
         scores["f1_by_frequency"] = f1_by_frequency(sets.label_counts, training_counts)
     return scores
+
+
+def _by_rank(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> dict[str, Any]:
+    """The metrics of `htc.metrics.ranked`, precision at each k that there are labels for."""
+    documents = targets, probabilities, hierarchy
+    at = [k for k in PRECISION_AT if k <= hierarchy.num_nodes]
+    averages: tuple[Literal["micro", "macro", "samples"], ...] = ("micro", "macro", "samples")
+    return {
+        "precision_at": {str(k): metrics.precision_at_k(*documents, k=k) for k in at},
+        "r_precision": metrics.r_precision(*documents),
+        "average_precision": {average: metrics.average_precision(*documents, average=average) for average in averages},
+    }
 
 
 def _distances_at_k(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> dict[str, float] | None:
