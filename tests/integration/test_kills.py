@@ -58,9 +58,9 @@ def finetuning(place, run_dir):
     return finetune(replace(FINETUNE, model=str(model / "model"), run_dir=run_dir), progress=False)
 
 
-def classifier_training(encoder, place, run_dir):
+def classifier_training(encoder, place, run_dir, model=()):
     htc.experiment.config.register()
-    given = [f"encoder={encoder}", *common_arguments(place), f"run_dir={run_dir}", "tracking.mode=disabled"]
+    given = [f"encoder={encoder}", *common_arguments(place), f"run_dir={run_dir}", "tracking.mode=disabled", *model]
     epochs = 60 if encoder == "minilm_frozen" else 8
     given += [f"training.epochs={epochs}", "training.checkpoint_steps=7"]
     with initialize_config_dir(str(conf_dir("htc")), version_base="1.3"):
@@ -73,6 +73,9 @@ WORK = {
     "fine-tuning by reinforcement learning": finetuning,
     "a classifier": partial(classifier_training, "minilm_frozen"),
     "a classifier with its encoder": partial(classifier_training, "minilm"),
+    "HiTIN": partial(classifier_training, "minilm", model=("model=hitin",)),
+    "HGCLR": partial(classifier_training, "minilm", model=("model=hgclr", "model.graph_heads=4")),
+    "HBGL": partial(classifier_training, "minilm", model=("model=hbgl", "loss=bce", "model.global_steps=10")),
 }
 
 

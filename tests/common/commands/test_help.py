@@ -20,7 +20,7 @@ COMMANDS = [
 GROUPS = [
     (package, command, group, choice)
     for package, command, groups in (
-        ("htc", "train", ("dataset", "loss", "encoder")),
+        ("htc", "train", ("dataset", "loss", "encoder", "model")),
         ("rlkl", "finetune", ("penalty", "algorithm")),
         ("rlkl", "pretrain", ("training",)),
     )

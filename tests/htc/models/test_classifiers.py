@@ -183,6 +183,15 @@ def test_hitin_in_evaluation_takes_some_documents_at_a_time(monkeypatch):
     assert parts._at_a_time == 2
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+def test_vectors_from_words_are_those_from_tokens(pooling):
+    of, inputs = encoder(pooling).eval(), batch()
+    words = of.model.get_input_embeddings()(inputs["input_ids"])
+    assert torch.equal(of.from_words(words, inputs["attention_mask"]), of(**inputs))
+    assert of.tokenize([]) == []
+    assert of.embed([]).shape == (0, DIM)
+
+
 def test_many_labels_are_mixed_by_scales():
     assert [suitable_mixing(labels) for labels in (1, 1000, 1001)] == ["matrix", "matrix", "scale"]
     assert "1.leaves.2.scale" in made("hitin", random_tree(0, 1001)).head.state_dict()

@@ -1,7 +1,7 @@
 """HiTIN: the text vector is copied to every label and summed up a coding tree of the labels; each layer of it gives logits.
 
     vectors (B, d) -> Linear -> (B, N_0, h), a copy for each label -> mixed along the labels
-                   -> for each layer k = 1 ... K: sum over children, two-layer perceptron, batch norm, ReLU -> (B, N_k, h)
+    -> for each layer k = 1 ... K: sum over children, two-layer perceptron, batch norm, ReLU -> (B, N_k, h)
     logits = sum over layers k of Linear_k(pool over the layer's nodes), (B, outputs)
 
 The labels' names are not used, and the logit of a label is not read from the label's own leaf: the hierarchy comes in by what
