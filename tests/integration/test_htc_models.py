@@ -118,8 +118,8 @@ def test_what_is_for_training_alone_is_not_saved(place, tmp_path, monkeypatch, c
         arguments = arguments_for(model, place, tmp_path / "data", tmp_path / model, "loss=bce", "training.epochs=1")
         assert call(train_app, arguments, monkeypatch, capsys)[0] == 0
     monkeypatch.setattr(HGCLR, "__init__", None)
-    monkeypatch.setattr("htc.models.classifiers.global_stage", None)
-    monkeypatch.setattr("htc.models.classifiers.load_masked_lm_transform", None)
+    monkeypatch.setattr("htc.experiment.classifiers.global_stage", None)
+    monkeypatch.setattr("htc.experiment.classifiers.load_masked_lm_transform", None)
     loaded = {model: load_model(tmp_path / model / "model") for model in ("flat", "hgclr", "hbgl")}
     flat, hgclr, hbgl = (set(load_file(tmp_path / model / "model/head.safetensors")) for model in loaded)
     assert flat == hgclr

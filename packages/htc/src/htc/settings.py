@@ -224,13 +224,13 @@ MODELS: dict[str, NamedModel] = {
     FLAT: NamedModel("flat", "htc.models.classifier:FlatClassifier"),
     "hitin": NamedModel(
         "HiTIN",
-        "htc.models.classifiers:HiTINClassifier",
+        "htc.experiment.classifiers:HiTINClassifier",
         ("height", "mixing", "pooling", "pooled_dropout", "on_top"),
         whole_batches=True,
     ),
     "hgclr": NamedModel(
         "HGCLR",
-        "htc.models.classifiers:HGCLRClassifier",
+        "htc.experiment.classifiers:HGCLRClassifier",
         ("weight", "threshold", "temperature", "similarity_temperature", "gate_heads", "graph_heads"),
         at_prediction=FLAT,
         trains_encoder=True,
@@ -238,7 +238,7 @@ MODELS: dict[str, NamedModel] = {
     ),
     "hbgl": NamedModel(
         "HBGL",
-        "htc.models.classifiers:HBGLClassifier",
+        "htc.experiment.classifiers:HBGLClassifier",
         ("history_mask", "global_steps", "global_learning_rate", "masked", "masked_at_end", "copies"),
         head=(),
         trains_encoder=True,

@@ -16,6 +16,7 @@ from htc.datasets import (
     load_table,
     load_wordnet,
 )
+from htc.experiment.classifiers import suitable_mixing
 from htc.experiment.config import (
     AttackConfig,
     CustomConfig,
@@ -35,7 +36,6 @@ from htc.experiment.config import (
 from htc.labels.hierarchy import Hierarchy
 from htc.losses import Objective, objective_by_name, suitable_objective
 from htc.models.classifier import Classifier, Parts
-from htc.models.classifiers import suitable_mixing
 from htc.settings import AUTO, FLAT, MODELS, OBJECTIVES
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import TextEncoder
@@ -145,7 +145,7 @@ def check_model(config: TrainConfig) -> None:
 
 
 def choose_mixing(config: ModelConfig, hierarchy: Hierarchy) -> ModelConfig:
-    """The model, with what it leaves to the number of labels (`htc.models.classifiers.suitable_mixing`)."""
+    """The model, with what it leaves to the number of labels (`htc.experiment.classifiers.suitable_mixing`)."""
     if getattr(config, "mixing", "given") is not None:
         return config
     return replace(config, mixing=suitable_mixing(hierarchy.num_nodes))  # type: ignore[call-arg]

@@ -65,7 +65,7 @@ class Standardize(nn.Module):
 class Classifier(nn.Module):
     """An encoder (or none, for vectors computed beforehand) and a two-layer head: the flat model.
 
-    Models that know the hierarchy are subclasses, see `htc.models.classifiers`. Whatever a model needs in training alone is
+    Models that know the hierarchy are subclasses, see `htc.experiment.classifiers`. Whatever a model needs in training alone is
     outside of `head`, which is all that is saved of it beside the encoder.
 
     Args:

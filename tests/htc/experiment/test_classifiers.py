@@ -6,10 +6,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AlbertConfig, AlbertModel, BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
 
 from htc import Hierarchy, InputError
+from htc.experiment.classifiers import HBGLClassifier, suitable_mixing
 from htc.losses import BCE, ConditionalSoftmax, LeafSoftmax
 from htc.losses.binary import BCEAtBaseRates
 from htc.models.classifier import Parts
-from htc.models.classifiers import HBGLClassifier, suitable_mixing
 from htc.settings import MODELS
 from rlkl_htc_common.models.encoders import TextEncoder, load_encoder, load_masked_lm_transform
 from rlkl_htc_common.models.settings import EncoderConfig
@@ -177,7 +177,7 @@ def test_output_weights_are_those_of_every_layer(on_top):
 def test_hitin_in_evaluation_takes_some_documents_at_a_time(monkeypatch):
     inputs = batch()
     whole = made("hitin", random_tree(4)).eval()(inputs)
-    monkeypatch.setattr("htc.models.classifiers.CELLS", 30 * DIM * 2)
+    monkeypatch.setattr("htc.experiment.classifiers.CELLS", 30 * DIM * 2)
     parts = made("hitin", random_tree(4)).eval()
     torch.testing.assert_close(parts(inputs), whole)
     assert parts._at_a_time == 2
