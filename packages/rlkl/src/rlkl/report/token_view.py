@@ -19,6 +19,7 @@ Row = Mapping[str, Any]
 Tokens = Sequence[Mapping[str, Any]]
 
 UNSURE_SHARE = 0.1  # of all tokens: those with the lowest certainties, which the keys j and k lead to
+CERTAIN = 0.999  # no such token is called unsure
 MOST_ROWS = 200  # on a page
 BLANKS = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
 NUMBERS = {  # of a token, with their titles
@@ -70,9 +71,10 @@ def write_token_page(
 
 
 def unsure_below(rows: Sequence[Row]) -> float:
-    """The certainty up to which a token is called unsure: a share of all tokens is."""
+    """The certainty below which a token is called unsure: at most a share of all tokens is, and one at least if there are few."""
     values = sorted(token["certainty"] for row in rows for token in row["tokens"] if token["certainty"] is not None)
-    return min(values[max(0, round(UNSURE_SHARE * len(values)) - 1)], 0.999) if values else 0.0
+    number = max(1, round(UNSURE_SHARE * len(values)))
+    return min(values[number], CERTAIN) if number < len(values) else CERTAIN
 
 
 def _shown(value: object) -> object:
@@ -106,7 +108,7 @@ def _block(row: Row, limit: float) -> dict[str, Any]:
     tokens = []
     for place, token in enumerate(row["tokens"]):
         text = token["token"]
-        unsure = token["certainty"] is not None and token["certainty"] <= limit
+        unsure = token["certainty"] is not None and token["certainty"] < limit
         tokens.append(
             {
                 **token,
