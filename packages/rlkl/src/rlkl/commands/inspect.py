@@ -19,7 +19,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from rlkl.inspection.rows import Row, add_worths, make_row, means
 from rlkl.inspection.sampling import sample
 from rlkl.inspection.scores import ESTIMATORS, Measure, Scores, score
 from rlkl.inspection.texts import Passage, Text, check_lengths, read_texts, to_passages
-from rlkl.inspection.verifiers import Verifier, problem_in, verifier_named
+from rlkl.inspection.verifiers import OF_THE_TASK, Verifier, problem_in, verifier_named
 from rlkl.inspection.worth import Place, least_certain, worth_of
 from rlkl.model.completion import check_positions
 from rlkl.model.completion import sample as sample_problems
@@ -125,13 +125,28 @@ def texts_of(config: InspectConfig, model: CausalModel) -> list[Text]:
 
 
 def room_for(model: CausalModel, passage: Passage, most: int) -> int:
-    """The tokens that a completion may have: as many as the right one needs for problems of rlkl's tasks."""
-    if model.task is None:
-        return max(most, len(passage.completion_tokens))
-    try:
-        return longest_completion(model.task, [problem_in(model.task, passage.prompt)])
-    except InputError:  # another text than a problem
-        return max(most, len(passage.completion_tokens))
+    """The tokens that a completion may have: as many as the right one needs for problems of rlkl's tasks, `most` for others.
+
+    One that is there may have its tokens, and no more than fit into the model.
+    """
+    if model.task is not None:
+        with suppress(InputError):  # another text than a problem
+            most = longest_completion(model.task, [problem_in(model.task, passage.prompt)])
+    written = len(passage.completion_tokens)
+    if not written:
+        return most
+    fitting = most if model.positions is None else min(most, model.positions - len(passage.prompt_tokens))
+    return max(fitting, written)
+
+
+def _check_problems(model: CausalModel, given: Sequence[Passage]) -> None:
+    """Refuse prompts that the grader of a task cannot grade. Raises InputError."""
+    assert model.task is not None
+    for passage in given:
+        try:
+            problem_in(model.task, passage.prompt)
+        except InputError as error:
+            raise InputError(f"{passage.where}: {error}") from error
 
 
 @contextmanager
@@ -163,7 +178,9 @@ def inspect(config: InspectConfig, progress: bool = True) -> Inspection:
     given = list(to_passages(model, texts_of(config, model), config.chat))
     for each in (model, reference, before):
         if each is not None:
-            check_lengths(each, given, max(room_for(each, passage, config.max_new_tokens) for passage in given))
+            check_lengths(each, given, [room_for(each, passage, config.max_new_tokens) for passage in given])
+    if config.verifier == OF_THE_TASK:
+        _check_problems(model, given)
     if config.output is not None:
         make_folder(Path(config.output))
     passages = _completed(config, model, given, found.seconds, progress)

@@ -149,10 +149,10 @@ def _tokens(model: CausalModel, where: str, text: str, special: bool) -> list[in
     return [int(token) for token in tokens]
 
 
-def check_lengths(model: CausalModel, passages: Sequence[Passage], new_tokens: int) -> None:
-    """Refuse passages that a model has no positions for. Args: new_tokens: what is sampled where there is no completion."""
-    for passage in passages:
-        needed = len(passage.prompt_tokens) + (len(passage.completion_tokens) or new_tokens)
+def check_lengths(model: CausalModel, passages: Sequence[Passage], new_tokens: Sequence[int]) -> None:
+    """Refuse passages that a model has no positions for. Args: new_tokens: for each what may be sampled, if it has none."""
+    for passage, most in zip(passages, new_tokens, strict=True):
+        needed = len(passage.prompt_tokens) + (len(passage.completion_tokens) or most)
         if model.positions is not None and needed > model.positions:
             raise InputError(
                 f"{passage.where}: prompt and completion have {needed} tokens, and {model.name} has {model.positions} "

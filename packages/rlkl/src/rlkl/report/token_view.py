@@ -59,7 +59,7 @@ def write_token_page(
         blocks=blocks,
         left_out=len({row["row"] for row in rows}) - len(blocks),
         ranking=[_ranked(place, of_model[place[0]]) for place in ranking if place[0] in of_model],
-        numbers={name: heading for name, heading in NUMBERS.items() if any(name in token for token in tokens)},
+        numbers={name: heading for name, heading in NUMBERS.items() if _any_has(tokens, name)},
         has_worth=any("worth" in token for token in tokens),
         colours={name: title for name, title in COLOURS.items() if name in _colours(tokens[0])} if tokens else {},
         unsure_share=f"{UNSURE_SHARE:.0%}",
@@ -70,8 +70,12 @@ def write_token_page(
     write_atomically(file, page)
 
 
+def _any_has(tokens: Tokens, name: str) -> bool:
+    return any(name in token for token in tokens)
+
+
 def unsure_below(rows: Sequence[Row]) -> float:
-    """The certainty below which a token is called unsure: at most a share of all tokens is, and one at least if there are few."""
+    """The certainty below which a token is called unsure: at most a share of all tokens is; of few, one."""
     values = sorted(token["certainty"] for row in rows for token in row["tokens"] if token["certainty"] is not None)
     number = max(1, round(UNSURE_SHARE * len(values)))
     return min(values[number], CERTAIN) if number < len(values) else CERTAIN
