@@ -123,7 +123,7 @@ def test_texts_that_are_too_long_are_told():
     given = list(to_passages(model, [Text("f:1", "abc", "defghij"), Text("f:2", "abc")]))
     check_lengths(model, given, [99, 7])
     with pytest.raises(InputError, match="f:2: prompt and completion have 11 tokens, and tiny has 10 positions"):
-        check_lengths(model, given, [1, 8])
+        check_lengths(model, given, [1, 9])
 
 
 @pytest.mark.parametrize("task", [addition, subtraction, multiplication])

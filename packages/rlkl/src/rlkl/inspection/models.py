@@ -140,12 +140,13 @@ def _load(name: str, source: str, gguf_file: str | None, dtype: str) -> CausalMo
     try:
         with read_once(gguf_file):
             tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf_file, trust_remote_code=False)
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source, dtype=getattr(torch, dtype), output_loading_info=True, trust_remote_code=False, **kind
             )
     except Exception as error:  # of transformers, of a format, of the network: their classes have nothing in common
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(f"{name}: cannot load a causal language model: {reason}") from error
+    model, report = loaded
     if report.get("missing_keys"):
         lacking = ", ".join(sorted(report["missing_keys"])[:3])
         raise InputError(f"{name} is no causal language model, or a part of one: it has no weights for {lacking}.")
@@ -164,11 +165,11 @@ def read_once(gguf_file: str | None) -> Iterator[None]:
         return
     import gguf
 
-    class Reader(gguf.GGUFReader):  # type: ignore[misc, unused-ignore]
+    class Reader(gguf.GGUFReader):
         """Reads from a plain array: a slice of a memmap costs ten times as much, and each token of a vocabulary is one."""
 
         def _get(self, *arguments: Any, **more: Any) -> Any:
-            self.data = np.asarray(self.data)
+            self.data: Any = np.asarray(self.data)
             return super()._get(*arguments, **more)
 
     before = gguf.GGUFReader, gguf.get_tensor_name_map

@@ -73,9 +73,9 @@ def _begins_of_characters(ends: Sequence[int]) -> list[int]:
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> bytes:
     """The bytes that a token stands for."""
-    spelled = tokenizer.convert_ids_to_tokens(token)
-    if spelled is None:
+    if (found := tokenizer.convert_ids_to_tokens(token)) is None:
         return f"<unused {token}>".encode()
+    spelled = str(found)
     if token in tokenizer.added_tokens_decoder:
         return spelled.encode("utf-8", "surrogatepass")
     kinds = _decoder_kinds(tokenizer)
@@ -86,7 +86,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> bytes:
     if "Metaspace" in kinds or "Replace" in kinds:
         spelled = spelled.replace("▁", " ")
     elif not kinds:  # a tokenizer in Python, which keeps to itself how it spells
-        spelled = tokenizer.decode([token])
+        spelled = str(tokenizer.decode([token]))
     return spelled.encode("utf-8", "surrogatepass")
 
 

@@ -7,7 +7,7 @@ A row is one completion of one model: `row` its number, `where` its prompt comes
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -99,6 +99,6 @@ def means(rows: Sequence[Row]) -> dict[str, float | int]:
     return found | _mean("success", [row["success"] for row in rows])
 
 
-def _mean(name: str, values: Sequence[float | None]) -> Mapping[str, float]:
+def _mean(name: str, values: Sequence[float | None]) -> dict[str, float | int]:
     known = [value for value in values if value is not None]
     return {name: sum(known) / len(known)} if known else {}
