@@ -100,6 +100,9 @@ def broken(tmp_path, kind):
             (folder / "config.json").write_text("{")
         elif kind == "unknown kind":
             (folder / "config.json").write_text('{"model_type": "nothing"}')
+        elif kind == "shards elsewhere":
+            index = {"metadata": {}, "weight_map": {"lm_head.weight": "../model/model.safetensors"}}
+            (folder / "model.safetensors.index.json").write_text(json.dumps(index))
         elif kind == "pickled weights":
             torch.save(network().state_dict(), folder / "pytorch_model.bin")
             (folder / "model.safetensors").unlink()
@@ -119,6 +122,7 @@ def broken(tmp_path, kind):
         ("damaged weights", "cannot load a causal language model"),
         ("damaged config", "cannot load a causal language model"),
         ("unknown kind", "cannot load a causal language model"),
+        ("shards elsewhere", "names files elsewhere"),
         ("pickled weights", "cannot load a causal language model"),
     ],
 )

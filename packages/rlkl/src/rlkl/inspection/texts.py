@@ -146,6 +146,8 @@ def _tokens(model: CausalModel, where: str, text: str, special: bool) -> list[in
     except Exception as error:  # the tokenizers library raises nothing more special
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{where}: {text[:60]!r} has characters that {model.name} has no tokens for ({reason}).") from error
+    if max(tokens, default=0) >= model.vocabulary:
+        raise InputError(f"{where}: the tokenizer gives token {max(tokens)}, and {model.name} has {model.vocabulary} tokens.")
     return [int(token) for token in tokens]
 
 

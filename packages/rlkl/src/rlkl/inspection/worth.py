@@ -49,7 +49,8 @@ class Worth(NamedTuple):
 def least_certain(scores: Sequence[Scores], number: int) -> list[Place]:
     """The places with the lowest certainties of all completions, the lowest first; of equal ones the first."""
     places = [Place(row, position) for row, of_row in enumerate(scores) for position in range(len(of_row.certainty))]
-    return sorted(places, key=lambda place: float(scores[place.row].certainty[place.position]))[:number]
+    order = torch.cat([of_row.certainty for of_row in scores]).argsort(stable=True)[:number]
+    return [places[place] for place in order.tolist()]
 
 
 def alternative_to(token: int, scores: Scores, position: int) -> int | None:

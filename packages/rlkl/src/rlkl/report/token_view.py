@@ -203,7 +203,7 @@ def ranking_table(rows: Sequence[Row], ranking: Sequence[tuple[int, int]]) -> st
     lines = [[*head, *(["KL", "weight"] if with_reference else []), "alternatives"]]
     for number, position in ranking:
         token = rows[number]["tokens"][position]
-        values = ["-" if token[name] is None else shown_number(token[name]) for name in names]
+        values = ["-" if token.get(name) is None else shown_number(token[name]) for name in names]
         others = "  ".join(f"{text} {probability}" for text, probability in _others(token))
         worth = f"   worth {worth_text(token)}" if "worth" in token else ""
         lines.append([str(number + 1), str(position + 1), visible(token["token"]), *values, others + worth])
