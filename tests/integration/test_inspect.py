@@ -114,6 +114,20 @@ def test_a_verifier_of_the_user(folder, tmp_path, monkeypatch, capsys):
     assert all(0 <= worth["after_token"] <= 1 for worth in worths)
 
 
+def test_a_run_that_broke_off_leaves_a_folder_that_the_next_one_takes(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_moody.py").write_text("def judge(prompt, completion):\n    raise ValueError('no mood')\n")
+    monkeypatch.chdir(tmp_path)
+    told = (f"model={folder}", "prompt=abc", "max_new_tokens=3", "output=out")
+    code, _, err = call(inspect_app, (*told, "verifier=my_moody:judge"), monkeypatch, capsys)
+    assert code == 2
+    assert "verifier=my_moody:judge failed on the completion" in err
+    assert "ValueError: no mood" in err
+    code, _, err = call(inspect_app, told, monkeypatch, capsys)
+    assert code == 0, err
+    code, _, err = call(inspect_app, told, monkeypatch, capsys)
+    assert (code, "exists; choose another output" in err) == (2, True)
+
+
 def test_the_same_seed_gives_the_same(folder, tmp_path, monkeypatch, capsys):
     for name in ("one", "two"):
         call(inspect_app, (f"model={folder}", "prompt=abc", "samples=3", f"output={tmp_path / name}"), monkeypatch, capsys)

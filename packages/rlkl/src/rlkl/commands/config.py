@@ -241,7 +241,7 @@ class InspectConfig:
         batch_size: completions at a time, at most.
         show: how many completions to print.
         seed: of problems and samples.
-        output: a new folder for inspection.html and inspection.jsonl, a line for each completion.
+        output: a new or empty folder for inspection.html and inspection.jsonl, a line for each completion.
     """
 
     model: str = MISSING

@@ -95,8 +95,13 @@ def check(config: InspectConfig) -> None:
     if config.digits is not None and config.digits < 1:
         raise InputError(f"digits must be at least 1, not {config.digits}.")
     _check_texts(config)
-    if config.output is not None and Path(config.output).exists():
-        raise InputError(f"{config.output} exists; choose another output.")
+    if config.output is not None and _is_in_use(Path(config.output)):
+        raise InputError(f"{config.output} exists; choose another output, or an empty folder.")
+
+
+def _is_in_use(place: Path) -> bool:
+    """Whether something is there but an empty folder, which a run that broke off may have left."""
+    return place.exists() and (not place.is_dir() or any(place.iterdir()))
 
 
 def _check_texts(config: InspectConfig) -> None:
