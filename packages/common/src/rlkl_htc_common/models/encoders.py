@@ -1,7 +1,6 @@
 """Text encoders: a pre-trained transformer and its tokenizer, giving one vector per text; and a cache for frozen ones."""
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
 from rlkl_htc_common.models.settings import PACKAGED, POOLINGS, EncoderConfig
+from rlkl_htc_common.models.shards import refuse_shards_elsewhere
 from rlkl_htc_common.training.batching import batches_by_length
 
 log = logging.getLogger(__name__)
@@ -192,15 +192,6 @@ def settings_digests(name: str) -> dict[str, str]:
             folder = Path(cached).parent if isinstance(cached, str) else folder
     files = [folder / setting for setting in SETTINGS]
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
-
-
-def refuse_shards_elsewhere(folder: Path) -> None:
-    """The index of weights in several files names these; transformers would open any. Raises ValueError."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        if any(Path(name).name != name for name in names):
-            raise ValueError(f"{index.name} names files elsewhere")
 
 
 def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str | Path, batch_size: int = 32) -> Tensor:

