@@ -28,7 +28,7 @@ MINE = {  # a user's folder of configs, each based on one of the package
     "experiment/mine.yaml": "# @package _global_\ndefaults: [penalties, _self_]\noutput: outputs/mine\n",
 }
 # Modules of the base package that need an extra: importing them names it. Commands name it when they are called.
-WITH_EXTRA = r"""(htc\.(experiment|report)|rlkl\.(finetuning|integrations\.\w+|model|report|rollout)
+WITH_EXTRA = r"""(htc\.(experiment|report)|rlkl\.(finetuning|inspection|integrations\.\w+|model|report|rollout)
     |rlkl\.analysis\.(?!critical_tokens)|rlkl_htc_common\.(manifest|models|report|runs|training))\b"""
 COMMANDS = r"(htc|rlkl)\.commands\.|rlkl_htc_common\.(cli|commands|dashboards)\b"
 IMPORTS = f"""
@@ -44,7 +44,7 @@ for name in ("htc", "rlkl", "rlkl_htc_common"):
 """
 SCRIPTS = {
     "htc": ("htc-train", "htc-evaluate", "htc-predict", "htc-reproduce"),
-    "rlkl": ("rlkl-pretrain", "rlkl-finetune", "rlkl-evaluate", "rlkl-analyze", "rlkl-reproduce"),
+    "rlkl": ("rlkl-pretrain", "rlkl-finetune", "rlkl-evaluate", "rlkl-analyze", "rlkl-inspect", "rlkl-reproduce"),
 }
 MODULES = {
     "htc[train]": "htc.commands.train",
@@ -66,6 +66,7 @@ WITH_EVERYTHING = (
     ("rlkl-finetune", *TINY_RL),
     ("rlkl-evaluate", "model={rl_model}", "digits=[2]", "operands=[varying]", "examples=2", "show=1"),
     ("rlkl-analyze", "model={rl_model}", "reference=addition-n5", "examples=4", "problems=1", "samples=1"),
+    ("rlkl-inspect", "model={rl_model}", "before=addition-n5", "problems=1", "least=2", "verifier=task", "output=inspection"),
     ("rlkl-finetune", "--config-dir", "my conf", "penalty=mine", "seed=1", *TINY_RL),
     ("rlkl-reproduce", "--config-dir", "my conf", "experiment=mine", "seeds=[0]", *TINY_RL, "examples=4"),
     ("python", "-m", "rlkl_htc_common.dashboards"),

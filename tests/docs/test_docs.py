@@ -30,7 +30,9 @@ SCRIPTS = {
     for project in (ROOT / "packages").glob("*/pyproject.toml")
     for name, target in tomllib.loads(project.read_text())["project"].get("scripts", {}).items()
 }  # htc-train -> htc.commands.train
-ENTRY = r"(?:(?:htc|rlkl)-(?:train|evaluate|predict|reproduce|pretrain|finetune|analyze)\b|python -m \w+\.\w+|torchrun )"
+ENTRY = (
+    r"(?:(?:htc|rlkl)-(?:train|evaluate|predict|reproduce|pretrain|finetune|analyze|inspect)\b|python -m \w+\.\w+|torchrun )"
+)
 COMMAND = re.compile(rf"(?:^|\$ |`)((?:\w+=\w+ )?{ENTRY}[^`\n>|]*)", flags=re.MULTILINE)
 COMMANDS = sorted({command.strip() for text in TEXTS.values() for command in COMMAND.findall(re.sub(r"\\\n *", "", text))})
 SCHEMAS = {

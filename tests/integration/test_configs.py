@@ -39,6 +39,7 @@ RLKL = {
     "finetune": rlkl.commands.config.FinetuneConfig,
     "evaluate": rlkl.commands.config.EvaluateConfig,
     "analyze": rlkl.commands.config.AnalyzeConfig,
+    "inspect": rlkl.commands.config.InspectConfig,
     "reproduce": rlkl.commands.config.ReproduceConfig,
 }
 APPLICATIONS = [(package, name) for package, names in (("htc", HTC), ("rlkl", RLKL)) for name in names]

@@ -15,7 +15,14 @@ ROOMS_OF_EXPERIMENTS = {
     "htc": ("commands", "experiment", "report"),
     "rlkl": ("commands", "report", "integrations"),
 }
-WITH_A_MODEL = ("model", "rollout", "finetuning", "analysis", "tasks.tokenizer")  # of rlkl; the rest is tensors alone
+WITH_A_MODEL = (
+    "model",
+    "rollout",
+    "finetuning",
+    "analysis",
+    "inspection",
+    "tasks.tokenizer",
+)  # of rlkl; the rest is tensors alone
 
 
 def source(package):

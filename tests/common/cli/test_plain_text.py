@@ -248,6 +248,7 @@ COMMANDS = {
     "rlkl-finetune": rlkl.commands.config.FinetuneConfig,
     "rlkl-evaluate": rlkl.commands.config.EvaluateConfig,
     "rlkl.commands.analyze": rlkl.commands.config.AnalyzeConfig,
+    "rlkl-inspect": rlkl.commands.config.InspectConfig,
     "rlkl.commands.reproduce": rlkl.commands.config.ReproduceConfig,
     "rlkl_htc_common.dashboards": rlkl_htc_common.dashboards.DashboardsConfig,
 }
@@ -261,6 +262,7 @@ PATHS = {
     "rlkl-finetune": ("model", "runs", "run_dir"),
     "rlkl-evaluate": ("model", "output"),
     "rlkl.commands.analyze": ("model", "reference", "output"),
+    "rlkl-inspect": ("model", "reference", "before", "input", "prompt", "completion", "verifier", "gguf_file", "output"),
     "rlkl.commands.reproduce": ("model", "models", "title", "output", "runs"),
     "rlkl_htc_common.dashboards": ("output", "entity"),
 }

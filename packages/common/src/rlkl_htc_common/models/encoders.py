@@ -1,7 +1,6 @@
 """Text encoders: a pre-trained transformer and its tokenizer give one vector per text; a cache for frozen encoders."""
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
 from rlkl_htc_common.models.settings import PACKAGED, POOLINGS, EncoderConfig
+from rlkl_htc_common.models.shards import refuse_shards_elsewhere
 from rlkl_htc_common.training.batching import batches_by_length
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def load_encoder(config: EncoderConfig) -> TextEncoder:
     source = _source(config.name)
     transformers_logging.disable_progress_bar()  # loading takes only a second
     try:
-        _refuse_shards_elsewhere(Path(source))
+        refuse_shards_elsewhere(Path(source))
         model = AutoModel.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
@@ -220,15 +220,6 @@ def settings_digests(name: str) -> dict[str, str]:
             folder = Path(cached).parent if isinstance(cached, str) else folder
     files = [folder / setting for setting in SETTINGS]
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
-
-
-def _refuse_shards_elsewhere(folder: Path) -> None:
-    """Raise ValueError if the index of sharded weights names files in other folders: transformers would open them."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        if any(Path(name).name != name for name in names):
-            raise ValueError(f"{index.name} names files elsewhere")
 
 
 def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str | Path, batch_size: int = 32) -> Tensor:

@@ -19,6 +19,7 @@ from rlkl.settings import (
     PenaltySettings,
 )
 from rlkl.tasks.registry import TASKS
+from rlkl_htc_common.cli.plain_text import NULL_IS_TEXT
 from rlkl_htc_common.cli.schemas import schema_of
 from rlkl_htc_common.commands import hydra_defaults
 from rlkl_htc_common.errors import InputError
@@ -208,6 +209,73 @@ class AnalyzeConfig:
 
 
 @dataclass
+class InspectConfig:
+    """rlkl-inspect.
+
+    Attributes:
+        model: a model that comes with rlkl, or `smollm2`; a folder; a GGUF file or a folder with one; a name of the hub.
+        gguf_file: which file of the folder, or of the hub's model, to take, where it holds GGUF files.
+        reference: the model that a KL is to, and whose certainty weighs it; null for neither.
+        before: the model as it was before fine-tuning, shown beside; null for none.
+        compare: `completions`, so that both see the same ones; or `samples`, so that each continues the prompts itself.
+        dtype: of the weights in memory: `float32`, `bfloat16` or `float16`.
+        input: a file of prompts, some with completions: JSON lines (.jsonl, .json) with `prompt` and `completion`, texts or
+            messages; of any other file, each line is a prompt.
+        prompt: one prompt, in place of `input`.
+        completion: what follows it; null to have it sampled.
+        chat: take prompts for what a user says in the model's chat template.
+        problems: of a task of rlkl, where there are neither input nor prompt.
+        digits: of their operands; null for one more than the model was pre-trained on.
+        samples: completions for each prompt that has none.
+        max_new_tokens: in each of these, at most; problems of a task of rlkl have as many as they need.
+        temperature: of samples and continuations; 0 takes the most likely token each time.
+        certainty: `negentropy`, `min_entropy` or `max_probability` (rlkl.certainty).
+        certainty_temperature: the logits are divided by it for the certainty.
+        kl: how the KL to the reference is measured: `exact`, or from the token alone by `k1`, `k2` or `k3` (rlkl.kl).
+        beta: the exponent of the weights; null for the one that gives `share`.
+        share: of the tokens, which get a weight below one half.
+        least: how many of the least certain tokens to rank.
+        alternatives: likeliest tokens to show for each place.
+        verifier: who says whether a completion is right: `module:function`, which takes prompt and completion and gives true,
+            false or a number; or `task`, for a task of rlkl. Then the ranked tokens get what they are worth.
+        continuations: after each ranked token, and after its likeliest alternative, to measure that.
+        batch_size: completions at a time, at most.
+        show: how many completions to print.
+        seed: of problems and samples.
+        output: a new or empty folder for inspection.html and inspection.jsonl, a line for each completion.
+    """
+
+    model: str = MISSING
+    gguf_file: str | None = None
+    reference: str | None = None
+    before: str | None = None
+    compare: str = MISSING
+    dtype: str = MISSING
+    input: str | None = None
+    prompt: str | None = field(default=None, metadata=NULL_IS_TEXT)
+    completion: str | None = field(default=None, metadata=NULL_IS_TEXT)
+    chat: bool = MISSING
+    problems: int = MISSING
+    digits: int | None = None
+    samples: int = MISSING
+    max_new_tokens: int = MISSING
+    temperature: float = MISSING
+    certainty: str = MISSING
+    certainty_temperature: float = MISSING
+    kl: str = MISSING
+    beta: float | None = None
+    share: float = MISSING
+    least: int = MISSING
+    alternatives: int = MISSING
+    verifier: str | None = None
+    continuations: int = MISSING
+    batch_size: int = MISSING
+    show: int = MISSING
+    seed: int = MISSING
+    output: str | None = None
+
+
+@dataclass
 class ReproduceConfig(FinetuneConfig):
     """rlkl-reproduce: several methods, each with every seed, and a report.
 
@@ -269,6 +337,7 @@ SCHEMAS = {
     "finetune": FinetuneConfig,
     "evaluate": EvaluateConfig,
     "analyze": AnalyzeConfig,
+    "inspect": InspectConfig,
     "reproduce": ReproduceConfig,
 }
 

@@ -30,3 +30,8 @@ def analyze() -> None:
 def reproduce() -> None:
     """rlkl-reproduce."""
     _run("reproduce")
+
+
+def inspect() -> None:
+    """rlkl-inspect."""
+    _run("inspect")
