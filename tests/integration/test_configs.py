@@ -141,10 +141,14 @@ PAPERS_CODE = {"champ": {"loss.reduction": "sum"}, "conditional_softmax_la": {"l
 
 
 @pytest.mark.parametrize("file", sorted((CONF / "htc").glob("experiment/*.yaml")), ids=lambda file: file.stem)
-def test_methods_of_experiments_are_choices_of_the_loss_group(file):
+def test_methods_of_experiments_are_choices_of_the_loss_and_model_groups(file):
     config, _, runs = grid_of("htc", f"experiment={file.stem}")
     theirs = PAPERS_CODE if file.stem.startswith("paper_") else {}
-    assert config.methods == {name: {"loss": name} | theirs.get(name, {}) for name in config.methods}
+    for name, settings in config.methods.items():
+        if "model" in settings:
+            assert name.startswith(settings["model"])
+        else:
+            assert settings == {"loss": name} | theirs.get(name, {})
     for run in runs.values():
         htc.commands.train.check(run)
 
