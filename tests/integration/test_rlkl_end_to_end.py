@@ -266,6 +266,7 @@ def test_analysis_of_a_model_against_itself(pretrained, tmp_path, monkeypatch, c
     assert code == 0, err
     result = json.loads((output / "analysis.json").read_text())
     assert (output / "report.html").read_text().count("<svg") == 3
+    assert result.pop("command").startswith("rlkl-analyze model=")
     assert {key: value for key, value in result.items() if alone[key] != value}.keys() == {
         "reference",
         "reference_fingerprint",
@@ -331,7 +332,7 @@ def test_another_task_from_pretraining_to_its_report(task, sign, tokens, small, 
     }
     rest = {"wall_seconds": 1.0, "compare": [], "steps": None, "pools": None, "axis": None}
     summary = summarize({"starts": {folder: evaluation}, "runs": [left], **rest})
-    page = write_rl_report(tmp_path, "a title", summary, "a command").read_text()
+    page = write_rl_report(tmp_path, summary).read_text()
     assert f"Pre-trained on {task.NAME}s of up to N = 1 digits" in page
     assert "addition" not in page
 

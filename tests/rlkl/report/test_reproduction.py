@@ -1,5 +1,7 @@
 """The sentences and tables of the report, on numbers that are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,8 +19,10 @@ from rlkl.report.methods import (
     steps_table,
 )
 from rlkl.report.pools import pools_table
+from rlkl.report.records import Evaluation, Run, Start
 from rlkl.report.start import certainty_levels_table, digits_figure, levels_table
 from rlkl_htc_common.report.figures import new_figure
+from rlkl_htc_common.report.records import read_record
 
 LONGER = "eval/accuracy_longer"
 GREEDY = {"operands": "varying", "temperature": 0.0, "examples": 100}
@@ -32,7 +36,7 @@ def run(longer, success=0.5, shares=(0.0, 1.0), kl=0.002):
     last = {"step": 2, **{key: 0.9 for key, _ in COLUMNS}, LONGER: longer, "rollout/success": success, **weights}
     drift = {name: {"kl": kl, "changed": 0.01, "positions": POSITIONS} for name in ("N", "N+2")}
     facts = {"trained_digits": 5, "digits": 7, "model": "m", "evaluation": GREEDY}
-    return {"history": [first, middle, last], "drift": drift, **facts}
+    return read_record(Run, {"history": [first, middle, last], "drift": drift, **facts}, "a run")
 
 
 RUNS = {
@@ -79,15 +83,15 @@ def test_the_table_holds_the_means_and_marks_the_best():
 
 def test_what_was_before_was_measured_on_what_comes_after():
     assert before_finetuning(RUNS) == {"before": pytest.approx([0.1] * 4)}
-    others = {"another": [run(0.2) | {"model": "n"}], **RUNS}
+    others = {"another": [replace(run(0.2), model="n")], **RUNS}
     assert list(before_finetuning(others)) == ["before: n", "before: m"]
-    sampled = {"operands": "training_mix", "temperature": 2.0, "examples": 100}
-    changed = [run(0.2) | {"evaluation": sampled}, run(0.2) | {"evaluation": sampled}]
-    changed[0]["history"][0][LONGER] = 0.3
+    sampled = Evaluation("training_mix", 2.0, 100)
+    changed = [replace(run(0.2), evaluation=sampled), replace(run(0.2), evaluation=sampled)]
+    changed[0].history[0][LONGER] = 0.3
     found = before_finetuning({"sampled": changed, **RUNS})
     assert list(found) == ["before: sampled", "before: standard KL | prioritized KL | matched mean"]
     assert found["before: sampled"] == pytest.approx([0.1, 0.2, 0.1, 0.1])
-    farther = {"farther": [run(0.2) | {"digits": 8}], "near": [run(0.2)]}
+    farther = {"farther": [replace(run(0.2), digits=8)], "near": [run(0.2)]}
     assert list(before_finetuning(farther)) == ["before: farther", "before: near"]
     both = "accuracy at temperature 2 on the training mix or greedy accuracy on varying operands"
     assert measured({"sampled": changed, **RUNS}).split(" or ") == both.split(" or ")
@@ -179,22 +183,16 @@ def test_findings_of_many_comparisons_are_gathered():
 
 
 def test_starting_models_side_by_side():
-    def start(model, trained, accuracies):
+    def start(model, trained, accuracies, task="addition"):
         rows = [
             {"operands": "varying", "digits": trained + k, "accuracy": a, "low": a - 0.05, "high": a + 0.05}
             for k, a in enumerate(accuracies)
         ]
         gaps = {"critical": {"mean": -0.2, "deviation": 0.1}}
-        return {
-            "model": model,
-            "task": "addition",
-            "trained_digits": trained,
-            "examples": 50,
-            "rows": rows,
-            "certainty": {"gaps": gaps},
-        }
+        facts = {"model": model, "task": task, "trained_digits": trained, "examples": 50}
+        return read_record(Start, {**facts, "rows": rows, "certainty": {"gaps": gaps}}, model)
 
-    starts = {"a": start("a", 3, [0.9, 0.5]), "b": start("b", 5, [0.8, 0.4, 0.1]) | {"task": "subtraction"}}
+    starts = {"a": start("a", 3, [0.9, 0.5]), "b": start("b", 5, [0.8, 0.4, 0.1], "subtraction")}
     table = levels_table(starts)
     assert table.columns == ["model", "operands", "N", "N+1", "N+2"]
     assert table.rows[0] == ["N = 3 (a)", "varying", "0.900 (0.850 to 0.950)", "0.500 (0.450 to 0.550)", "–"]

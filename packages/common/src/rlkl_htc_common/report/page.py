@@ -1,4 +1,9 @@
-"""A report: one HTML file with everything inside, readable on a phone and in the dark."""
+"""A report: one HTML file with everything inside, readable on a phone and in the dark.
+
+Tables are Jinja's, from a template that escapes all that it is given. pandas' `to_html` and Styler would bring pandas, set
+formats by column instead of by cell, and a Styler escapes only where it is told to; what others wrote has to be made
+`printable` cell by cell all the same.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,8 @@
 """The runs behind a report: how their configs differ, what they reached, and the command that runs each again."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from dataclasses import dataclass, field
+from typing import Any
 
 from rlkl_htc_common.report.page import Section, Table
 from rlkl_htc_common.runs.directory import NOT_HASHED, flatten
@@ -9,7 +10,8 @@ from rlkl_htc_common.runs.directory import NOT_HASHED, flatten
 GRID = "grid.json"  # of a grid: where its runs are, and what its report is to compare
 
 
-class ListedRun(TypedDict):
+@dataclass(frozen=True, slots=True)
+class ListedRun:
     """A run of a reproduction or a sweep.
 
     Attributes:
@@ -20,11 +22,11 @@ class ListedRun(TypedDict):
         where: its folder, or why there is none.
     """
 
-    name: str
-    settings: dict[str, Any]
-    metrics: dict[str, float]
-    command: str
-    where: str
+    name: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    command: str = ""
+    where: str = ""
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -57,16 +59,16 @@ def list_runs(
 
 def runs_section(runs: Sequence[ListedRun]) -> Section:
     """One row for each run, folded up, for there may be hundreds."""
-    keys = differences([run["settings"] for run in runs])
-    metrics = metric_names([run["metrics"] for run in runs])
-    names = ["name"] if any(run["name"] for run in runs) else []
+    keys = differences([run.settings for run in runs])
+    metrics = metric_names([run.metrics for run in runs])
+    names = ["name"] if any(run.name for run in runs) else []
     rows = [
         [
-            *([run["name"]] if names else []),
-            *(_cell(run["settings"].get(key)) for key in keys),
-            *(f"{run['metrics'][name]:.3f}" if name in run["metrics"] else "–" for name in metrics),
-            run["where"],
-            run["command"],
+            *([run.name] if names else []),
+            *(_cell(run.settings.get(key)) for key in keys),
+            *(f"{run.metrics[name]:.3f}" if name in run.metrics else "–" for name in metrics),
+            run.where,
+            run.command,
         ]
         for run in runs
     ]

@@ -1,48 +1,35 @@
 """The part of the report that holds objectives against each other: who wins where, how surely, on which labels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from htc.report.comparison import best_two, paired_difference, ranks, winners
+from htc.report.comparison import ranks, winners
 from htc.report.labels import (
     ERRORS,
     MAIN_RULES,
     METRICS,
     SET_METRICS,
-    Losses,
     label,
     of_own_rule,
     over_seeds_of,
     own_rules,
     rule_label,
 )
+from htc.report.records import BestTwo, Losses
 from rlkl_htc_common.report.figures import COLORS, new_figure, to_svg
 from rlkl_htc_common.report.page import Picture, Section, Table
-from rlkl_htc_common.report.statistics import Interval
 
 ONE_LABEL = ("wu_palmer", "tree_distance", "mistake_severity")
 
 
-class Documents(NamedTuple):
-    """The scores of the test documents.
-
-    Attributes:
-        scores: for each loss, for each seed: rule -> hF1 of each document.
-        identities: for each seed which documents these are.
-    """
-
-    scores: Mapping[str, Sequence[Mapping[str, np.ndarray]]]
-    identities: Sequence[np.ndarray]
-
-
-def comparison_section(losses: Losses, documents: Documents | None) -> Section:
+def comparison_section(losses: Losses, best_two: Sequence[BestTwo] | None) -> Section:
     """Winners and ranks by metric and rule, and paired differences between the best two under each rule."""
     tables = [_winner_table(losses), _rank_table(losses)]
-    if documents is not None:
-        tables.append(_difference_table(documents))
+    if best_two is not None:
+        tables.append(_difference_table(best_two))
     return Section("Who wins, and where the winner changes", _winner_changes(losses), tables)
 
 
@@ -104,25 +91,18 @@ def _rank_table(losses: Losses) -> Table:
     )
 
 
-def _difference_table(documents: Documents) -> Table:
-    rows = []
-    for rule in MAIN_RULES:
-        scores = {
-            loss: [seed[rule] for seed in seeds] for loss, seeds in documents.scores.items() if all(rule in s for s in seeds)
-        }
-        if len(scores) < 2:
-            continue
-        found = paired_difference(*best_two(scores), scores, documents.identities)
-        rows.append(
-            [
-                rule_label(rule),
-                label(found.better),
-                label(found.worse),
-                f"{found.over_documents.mean:+.3f}",
-                _interval(found.over_documents),
-                _interval(found.over_seeds),
-            ]
-        )
+def _difference_table(best_two: Sequence[BestTwo]) -> Table:
+    rows = [
+        [
+            rule_label(found.rule),
+            label(found.better),
+            label(found.worse),
+            f"{found.over_documents.mean:+.3f}",
+            found.over_documents.range,
+            found.over_seeds.range,
+        ]
+        for found in best_two
+    ]
     return Table(
         columns=["rule", "best", "next", "difference in hF1 samples", "95% over documents", "95% over seeds"],
         rows=rows,
@@ -130,10 +110,6 @@ def _difference_table(documents: Documents) -> Table:
         caption="The best two objectives under each rule, paired: bootstrap over documents, Student t over seeds. An interval "
         "that holds 0 does not tell them apart.",
     )
-
-
-def _interval(interval: Interval) -> str:
-    return interval.shown("+.3f") if interval.few else f"{interval.low:+.3f} to {interval.high:+.3f}"
 
 
 def labels_section(losses: Losses) -> Section | None:

@@ -1,6 +1,5 @@
 """The report on a reproduction: objectives x inference rules x metrics, over seeds."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +7,26 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from htc.decoding.by_name import ALL_RULES
-from htc.report.comparison_section import Documents, comparison_section, labels_section
+from htc.report.against import against_section, load_other
+from htc.report.comparison_section import comparison_section, labels_section
+from htc.report.errors_section import errors_section
 from htc.report.labels import (
     ERRORS,
     MAIN_RULES,
     METRICS,
     SET_METRICS,
-    Losses,
     label,
     of_own_rule,
     over_seeds_of,
     own_rules,
     rule_label,
 )
+from htc.report.records import Curve, Losses, Scores, Summary
 from rlkl_htc_common.report.figures import COLORS, line_with_band, new_figure, to_svg
 from rlkl_htc_common.report.page import Picture, Section, Table, markdown_table, write_report
 from rlkl_htc_common.report.run_list import runs_section
-from rlkl_htc_common.report.statistics import FEWEST, Interval, over_seeds, told_over_seeds
+from rlkl_htc_common.report.statistics import FEWEST, Interval, over_seeds, share_over_seeds, told_over_seeds
+from rlkl_htc_common.report.tables import best_of, cell, interval_table
 from rlkl_htc_common.runs.directory import write_atomically
 
 EXPECTED_HF = (
@@ -38,6 +40,11 @@ SCALES = (
 )
 
 
+def redraw(folder: Path) -> Path:
+    """Draw the report again from its summary.json. Returns: the report. Raises InputError where that is missing or damaged."""
+    return write_htc_report(folder, Summary.load(folder, "give the command of the reproduction again"))
+
+
 def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Gather the test scores of all runs, seeds side by side.
 
@@ -45,9 +52,9 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
         results: result.json of each run, with the name of its `method`; each with the same seeds in the same order.
 
     Returns:
-        `dataset`, `seeds`, and `losses`: for each method the list over seeds of its test scores.
+        What `Summary` needs of them: the test scores by method, and where they come from.
     """
-    losses: Losses = {}
+    losses: dict[str, list[Any]] = {}
     seeds: dict[str, list[int]] = {}
     for result in results:
         losses.setdefault(result["method"], []).append(result["test"])
@@ -61,31 +68,21 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def write_htc_report(
-    output: Path,
-    title: str,
-    summary: dict[str, Any],
-    command: str,
-    documents: Documents | None,
-    more: Sequence[Section] = (),
-) -> Path:
+def write_htc_report(output: Path, summary: Summary) -> Path:
     """Write report.html, table.md and one SVG per figure into a folder.
-
-    Args:
-        summary: what `summarize` gave, `runs` of `rlkl_htc_common.report.run_list`, and `wall_seconds`.
-        documents: the scores of the test documents, if available.
-        more: sections between those on objectives and the full tables.
 
     Returns:
         The report.
+
+    Raises:
+        InputError: where it is to compare with a reproduction that is not there, or of other documents.
     """
-    losses = summary["losses"]
+    losses = summary.losses
     pictures = _pictures(losses)
     for name, picture in pictures.items():
         write_atomically(output / f"{name}.svg", picture.svg)
     main_table = _main_table(losses, "hf1_micro")
     write_atomically(output / "table.md", markdown_table(main_table) + "\n")
-    labels = labels_section(losses)
     sections = [
         Section(
             "The result",
@@ -96,23 +93,26 @@ def write_htc_report(
         Section(
             "Thresholds", [SCALES], [_threshold_table(losses)], [pictures["hf1_by_threshold"], pictures["precision_recall"]]
         ),
-        comparison_section(losses, documents),
+        comparison_section(losses, summary.best_two),
         Section("Levels", [], [], [pictures["accuracy_per_level"]]),
-        *([] if labels is None else [labels]),
-        *more,
+        *_further_sections(summary),
         Section("Every metric of every rule", [], _full_tables(losses)),
-        runs_section(summary["runs"]),
-    ]
-    facts = [
-        ("command", command),
-        ("commit", str(summary["git_commit"])),
-        ("versions", ", ".join(f"{name} {version}" for name, version in summary["versions"].items())),
-        ("seeds", ", ".join(map(str, summary["seeds"]))),
-        ("time", f"{summary['wall_seconds'] / 60:.1f} minutes, without runs that were finished before"),
+        runs_section(summary.runs),
     ]
     file = output / "report.html"
-    write_report(file, title, _lead(summary), sections, facts)
+    write_report(file, summary.title, _lead(summary), sections, summary.facts())
     return file
+
+
+def _further_sections(summary: Summary) -> list[Section]:
+    """What not every reproduction has: labels by frequency and depth, another reproduction, errors."""
+    sections = [labels_section(summary.losses)]
+    if summary.against is not None:
+        other = load_other(summary.against, summary.dataset, list(summary.losses), summary.seeds)
+        sections.append(against_section(summary.losses, other.losses, summary.against))
+    if summary.errors is not None:
+        sections.append(errors_section(summary.errors))
+    return [section for section in sections if section is not None]
 
 
 def _pictures(losses: Losses) -> dict[str, Picture]:
@@ -137,57 +137,36 @@ def _pictures(losses: Losses) -> dict[str, Picture]:
     return {name: Picture(to_svg(figure), caption) for name, (figure, caption) in figures.items()}
 
 
-def _lead(summary: dict[str, Any]) -> str:
-    data, count = summary["dataset"], len(summary["seeds"])
-    numbers = told_over_seeds(count)
+def _lead(summary: Summary) -> str:
+    data, numbers = summary.dataset, told_over_seeds(len(summary.seeds))
     return (
-        f"{data['train']:,} training, {data['dev']:,} dev and {data['test']:,} test documents; {data['nodes']:,} labels, "
-        f"{data['leaves']:,} of them leaves, on {len(data['levels'])} levels. Every number is {numbers}, on the test split."
+        f"{data.train:,} training, {data.dev:,} dev and {data.test:,} test documents; {data.nodes:,} labels, "
+        f"{data.leaves:,} of them leaves, on {len(data.levels)} levels. Every number is {numbers}, on the test split."
     )
-
-
-def _cell(interval: Interval | None) -> str:
-    return "–" if interval is None else str(interval)
-
-
-def _best(intervals: list[Interval | None], lowest: bool = False) -> list[int]:
-    """Where the best mean is."""
-    means = [interval.mean for interval in intervals if interval is not None]
-    top = (min(means) if lowest else max(means)) if means else None
-    return [place for place, interval in enumerate(intervals) if interval is not None and interval.mean == top]
 
 
 def _main_table(losses: Losses, metric: str) -> Table:
-    columns: list[list[Interval | None]] = [[over_seeds([run["hf1_auc"] for run in runs]) for runs in losses.values()]]
-    columns += [[over_seeds_of(runs, rule, metric) for runs in losses.values()] for rule in MAIN_RULES]
-    return Table(
-        columns=["objective", "hF1-AUC", *(rule_label(rule) for rule in MAIN_RULES)],
-        rows=[[label(loss), *(_cell(column[row]) for column in columns)] for row, loss in enumerate(losses)],
-        caption=f"HF1-AUC, and {METRICS[metric]} under each inference rule; the best of each column is in bold.",
-        best={(row, number) for number, column in enumerate(columns, start=1) for row in _best(column)},
-    )
+    columns: dict[str, list[Interval | None]] = {
+        "hF1-AUC": [share_over_seeds([run.hf1_auc for run in runs]) for runs in losses.values()],
+        **{rule_label(rule): [over_seeds_of(runs, rule, metric) for runs in losses.values()] for rule in MAIN_RULES},
+    }
+    caption = f"HF1-AUC, and {METRICS[metric]} under each inference rule; the best of each column is in bold."
+    return interval_table("objective", list(map(label, losses)), columns, caption)
 
 
 def _threshold_table(losses: Losses) -> Table:
-    tuned = [over_seeds([run["tuned_threshold"] for run in runs]) for runs in losses.values()]
-    return Table(
-        columns=["objective", "tuned threshold", "hF1 micro at 0.5", "hF1 micro at the tuned one"],
-        rows=[
-            [
-                label(loss),
-                _cell(tuned[row]),
-                _cell(over_seeds_of(runs, "threshold", "hf1_micro")),
-                _cell(over_seeds_of(runs, "tuned_threshold", "hf1_micro")),
-            ]
-            for row, (loss, runs) in enumerate(losses.items())
-        ],
-        caption="The threshold is tuned on the dev split for micro hF1.",
-    )
+    columns: dict[str, list[Interval | None]] = {
+        "tuned threshold": [share_over_seeds([run.tuned_threshold for run in runs]) for runs in losses.values()],
+        "hF1 micro at 0.5": [over_seeds_of(runs, "threshold", "hf1_micro") for runs in losses.values()],
+        "hF1 micro at the tuned one": [over_seeds_of(runs, "tuned_threshold", "hf1_micro") for runs in losses.values()],
+    }
+    caption = "The threshold is tuned on the dev split for micro hF1."
+    return interval_table("objective", list(map(label, losses)), columns, caption, bold=False)
 
 
 def _full_tables(losses: Losses) -> list[Table]:
-    rules = [rule for rule in ALL_RULES if any(rule in runs[0]["rules"] for runs in losses.values())]
-    return [_full_table({loss: runs for loss, runs in losses.items() if rule in runs[0]["rules"]}, rule) for rule in rules]
+    rules = [rule for rule in ALL_RULES if any(rule in runs[0].rules for runs in losses.values())]
+    return [_full_table({loss: runs for loss, runs in losses.items() if rule in runs[0].rules}, rule) for rule in rules]
 
 
 def _full_table(losses: Losses, rule: str) -> Table:
@@ -195,13 +174,13 @@ def _full_table(losses: Losses, rule: str) -> Table:
     rows = {metric: intervals for metric, intervals in found.items() if any(intervals)}
     return Table(
         columns=["metric", *(label(loss) for loss in losses)],
-        rows=[[METRICS[metric], *map(_cell, intervals)] for metric, intervals in rows.items()],
+        rows=[[METRICS[metric], *map(cell, intervals)] for metric, intervals in rows.items()],
         caption=f"Inference: {rule_label(rule)}. Lower is better in "
         f"{', '.join(METRICS[name] for name in ERRORS if name in rows)}.",
         best={
             (row, column + 1)
             for row, (metric, intervals) in enumerate(rows.items())
-            for column in _best(intervals, lowest=metric in ERRORS)
+            for column in best_of(intervals, lowest=metric in ERRORS)
         },
     )
 
@@ -218,14 +197,13 @@ def _findings(losses: Losses) -> list[str]:
         if better not in losses or worse not in losses or len(losses[better]) < 2:
             continue
         pairs = zip(losses[better], losses[worse], strict=True)
-        difference = over_seeds([a["rules"]["threshold"]["hf1_micro"] - b["rules"]["threshold"]["hf1_micro"] for a, b in pairs])
+        difference = over_seeds([a.rules["threshold"]["hf1_micro"] - b.rules["threshold"]["hf1_micro"] for a, b in pairs])
         expectation = f"Expected: {label(better)} above {label(worse)} on micro hF1 at 0.5."
         if difference.few:
             sentences.append(f"{expectation} Found: {difference.shown('+.3f')}, the differences of {difference.values} seeds.")
             continue
-        verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else "not significantly different from"
         sentences.append(
-            f"{expectation} Found: {verdict} it, by {difference.mean:+.3f} (95% interval {difference.low:+.3f} to "
+            f"{expectation} Found: {difference.verdict} it, by {difference.mean:+.3f} (95% interval {difference.low:+.3f} to "
             f"{difference.high:+.3f}, paired over {difference.values} seeds)."
         )
     return sentences
@@ -254,13 +232,18 @@ def _rules_figure(losses: Losses) -> Figure:
     return figure
 
 
+def _curve(run: Scores) -> Curve:
+    assert run.curve is not None
+    return run.curve
+
+
 def _threshold_figure(losses: Losses) -> Figure:
     figure, axes = new_figure()
     for i, (loss, runs) in enumerate(losses.items()):
         line_with_band(
             axes,
-            runs[0]["curve"]["thresholds"],
-            [run["curve"]["f1"] for run in runs],
+            _curve(runs[0]).thresholds,
+            [_curve(run).f1 for run in runs],
             label(loss),
             COLORS[i],
         )
@@ -273,8 +256,8 @@ def _threshold_figure(losses: Losses) -> Figure:
 def _precision_recall_figure(losses: Losses) -> Figure:
     figure, axes = new_figure()
     for i, (loss, runs) in enumerate(losses.items()):
-        recall = np.mean([run["curve"]["recall"] for run in runs], axis=0)
-        precision = np.mean([run["curve"]["precision"] for run in runs], axis=0)
+        recall = np.mean([_curve(run).recall for run in runs], axis=0)
+        precision = np.mean([_curve(run).precision for run in runs], axis=0)
         axes.plot(recall, precision, color=COLORS[i], label=label(loss), linewidth=1.6)
     axes.set_xlabel("hierarchical recall")
     axes.set_ylabel("hierarchical precision")

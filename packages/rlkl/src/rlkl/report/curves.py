@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlkl.report.methods import COLUMNS, SMOOTHED, Run, Runs, column_names, logged, measured
+from rlkl.report.methods import COLUMNS, SMOOTHED, column_names, logged, measured
+from rlkl.report.records import Run, Runs
 from rlkl_htc_common.report.figures import COLORS, line_with_interval, new_figure, to_svg
 from rlkl_htc_common.report.page import Picture
 
@@ -161,7 +162,7 @@ def _along(runs: Runs, methods: Mapping[str, float], column: str) -> tuple[list[
 
 def comma_pictures(runs: Runs) -> dict[str, Picture]:
     """Figures for each critical comma that all methods have (figure 7): scratchpad line and operand."""
-    of_runs = [{key for key in seeds[0]["history"][0] if COMMA.fullmatch(key)} for seeds in runs.values()]
+    of_runs = [{key for key in seeds[0].history[0] if COMMA.fullmatch(key)} for seeds in runs.values()]
     pictures: dict[str, Picture] = {}
     for key in sorted(set.intersection(*of_runs)):
         found = COMMA.fullmatch(key)
@@ -195,5 +196,5 @@ def weights_figure(runs: Runs) -> Figure:
 
 def _shares(seeds: Sequence[Run]) -> list[float]:
     """The share of tokens in each tenth of [0, 1], as a mean over iterations and seeds."""
-    keys = sorted(key for key in seeds[0]["history"][1] if key.startswith("weights/share_"))
+    keys = sorted(key for key in seeds[0].history[1] if key.startswith("weights/share_"))
     return [float(np.mean([value for run in seeds for _, value in logged(run, key)])) for key in keys]

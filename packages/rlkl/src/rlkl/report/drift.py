@@ -1,12 +1,12 @@
 """The part of the report on how far fine-tuning moved the policy from its reference, the model before, and where."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from rlkl.report.curves import pictures_of
-from rlkl.report.methods import Runs
+from rlkl.report.methods import logged
+from rlkl.report.records import Part, Runs
 from rlkl_htc_common.report.figures import COLORS, line_with_interval, new_figure, to_svg
 from rlkl_htc_common.report.page import Picture, Table
 from rlkl_htc_common.report.statistics import over_seeds
@@ -25,9 +25,9 @@ def drift_table(runs: Runs) -> Table:
     for method, seeds in runs.items():
         row = [method]
         for name in digits:
-            found = [run["drift"][name] for run in seeds if name in run["drift"]]
-            for key, scale in (("kl", 1000), ("changed", 100)):
-                row.append(str(over_seeds([scale * values[key] for values in found])) if found else "–")
+            found = [run.drift[name] for run in seeds if name in run.drift]
+            for scores in ([1000 * each.kl for each in found], [100 * each.changed for each in found]):
+                row.append(str(over_seeds(scores)) if scores else "–")
         rows.append(row)
     columns = [f"{name}: {what}" for name in digits for what in ("KL per 1,000 characters", "likeliest character changed, %")]
     return Table(["method", *columns], rows, "Drift from the reference: exact KL(policy || reference), in nats.")
@@ -45,15 +45,15 @@ def drift_pictures(runs: Runs) -> dict[str, Picture]:
 
 def _digits(runs: Runs) -> list[str]:
     """N, N+1, ..., those that some run has."""
-    return sorted({name for seeds in runs.values() for run in seeds for name in run["drift"]})
+    return sorted({name for seeds in runs.values() for run in seeds for name in run.drift})
 
 
-def position_figure(lines: Mapping[str, Sequence[Sequence[dict[str, float]]]]) -> Figure:
+def position_figure(lines: Mapping[str, Sequence[Sequence[Part]]]) -> Figure:
     """KL by position. Args: lines: by name the `positions` of each run (`drift`): `start`, `end` and `kl` of each part."""
     figure, axes = new_figure()
     for color, (name, runs) in zip(COLORS, lines.items(), strict=False):
-        x = [50 * (part["start"] + part["end"]) for part in runs[0]]
-        line_with_interval(axes, x, [[part["kl"] for part in parts] for parts in runs], name, color, "o")
+        x = [50 * (part.start + part.end) for part in runs[0]]
+        line_with_interval(axes, x, [[part.kl for part in parts] for parts in runs], name, color, "o")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("place in the completion, %")
     axes.set_ylabel("nats per character")
@@ -65,8 +65,8 @@ def price_figure(runs: Runs) -> Figure:
     """What each run reached on longer numbers, by how far its policy moved on those that the model knew."""
     figure, axes = new_figure()
     for index, (method, seeds) in enumerate(runs.items()):
-        moved = [1000 * run["drift"]["N"]["kl"] for run in seeds]
-        reached = [run["history"][-1]["eval/accuracy_longer"] for run in seeds]
+        moved = [1000 * run.drift["N"].kl for run in seeds]
+        reached = [logged(run, "eval/accuracy_longer")[-1][1] for run in seeds]
         color, marker = COLORS[index % len(COLORS)], MARKERS[index // len(COLORS) % len(MARKERS)]
         axes.scatter(moved, reached, s=22, color=color, marker=marker, alpha=0.8, linewidths=0, label=method)
     axes.set_xscale("log")
@@ -77,9 +77,7 @@ def price_figure(runs: Runs) -> Figure:
     return figure
 
 
-def _positions(runs: Runs, digits: str) -> dict[str, list[Any]]:
+def _positions(runs: Runs, digits: str) -> dict[str, list[list[Part]]]:
     """By method the positions of its runs."""
-    found = {
-        method: [run["drift"][digits]["positions"] for run in seeds if digits in run["drift"]] for method, seeds in runs.items()
-    }
+    found = {method: [run.drift[digits].positions for run in seeds if digits in run.drift] for method, seeds in runs.items()}
     return {method: positions for method, positions in found.items() if positions}

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rlkl.report.methods import COLUMNS, Runs, column_names, logged
+from rlkl.report.methods import COLUMNS, column_names, logged
+from rlkl.report.records import Runs
 from rlkl_htc_common.report.aggregates import Estimate, interquartile_mean, probability_of_improvement, stratified_bootstrap
 from rlkl_htc_common.report.page import Table
 
