@@ -1,11 +1,8 @@
 """The part of the report that looks at what one model gets wrong."""
 
-import math
 from collections.abc import Sequence
 
 import torch
-from matplotlib import colormaps
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -14,17 +11,16 @@ from htc.decoding.by_name import decode
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.taxonomy import PATH_SEPARATOR
 from htc.report.documents import table_of, worst
+from htc.report.icicle import icicle
 from htc.report.labels import rule_label
 from htc.report.records import Confused, Errors, Level, Node
 from htc.scoring.error_analysis import Calibration, Confusion, calibration_per_level, confused_siblings, f1_per_node
-from rlkl_htc_common.report.figures import COLORS, new_figure, to_svg
+from rlkl_htc_common.report.figures import line, new_figure, picture
 from rlkl_htc_common.report.page import Picture, Section, Table
-from rlkl_htc_common.terminal import printable
+from rlkl_htc_common.report.styles import SOFT, Style, ordered
 
-NARROWEST = 0.0005  # of the figure's width: what is narrower is not drawn
+NARROWEST = 0.0  # of the width: what has no test document has no place
 FEWEST_CELLS = 10  # of a bin of probability that is drawn
-MAP = colormaps["cividis"]
-NO_F1 = (0.85, 0.85, 0.85, 1.0)
 
 
 def look_at(name: str, dataset: Dataset, probabilities: Tensor, decoder: str, tuned_threshold: float) -> Errors:
@@ -91,16 +87,16 @@ def _weights(hierarchy: Hierarchy, ends: Tensor) -> Tensor:
 
 
 def errors_section(errors: Errors) -> Section:
-    """Confused siblings, the worst documents, calibration, and the hierarchy coloured by F1."""
+    """The hierarchy coloured by F1, confused siblings, the worst documents, and calibration."""
     said = ", ".join(f"{level.error:.3f}" for level in errors.calibration)
+    caption = "The hierarchy, one row for each level, a label as wide as it has test documents, coloured by its F1."
     pictures = [
         Picture(
-            to_svg(_icicle(errors.hierarchy)),
-            "The hierarchy, one row for each level, a label as wide as it has test documents, coloured by its F1.",
-            wide=True,
+            icicle(errors.hierarchy, "Labels by F1", caption), f"{caption} A click on a label shows those below it.", wide=True
         ),
-        Picture(
-            to_svg(_reliability(errors.calibration)),
+        picture(
+            _reliability(errors.calibration),
+            "Calibration by level",
             "How often labels are true that are held for so probable, level by level (probabilities below 0.01 left out). "
             f"Expected calibration errors: {said}.",
         ),
@@ -109,7 +105,7 @@ def errors_section(errors: Errors) -> Section:
         "What a model gets wrong",
         [f"{errors.model}, first seed, test split, inference: {rule_label(errors.rule)}."],
         [_confusion_table(errors.confused), table_of(errors.worst)],
-        pictures,
+        pictures if errors.hierarchy else pictures[1:],
     )
 
 
@@ -124,35 +120,10 @@ def _confusion_table(confused: Sequence[Confused]) -> Table:
 
 def _reliability(levels: Sequence[Level]) -> Figure:
     figure, axes = new_figure()
-    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--")
-    for depth, level in enumerate(levels, start=1):
-        color = COLORS[(depth - 1) % len(COLORS)]
-        axes.plot(level.confidence, level.frequency, marker="o", markersize=4, color=color, label=f"level {depth}")
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle="--")
+    for depth, (level, color) in enumerate(zip(levels, ordered(len(levels)), strict=True), start=1):
+        line(axes, level.confidence, level.frequency, f"level {depth}", Style(color), markers=True)
     axes.set_xlabel("probability")
     axes.set_ylabel("share that is true")
     axes.legend(fontsize=9)
-    return figure
-
-
-def _icicle(nodes: Sequence[Node]) -> Figure:
-    """Rectangles from the top level down, each child below its parent."""
-    deepest = max(node.depth for node in nodes)
-    figure, axes = new_figure(11.0, 0.9 + 0.55 * deepest)
-    for depth in range(1, deepest + 1):
-        level = [node for node in nodes if node.depth == depth]
-        colors = [NO_F1 if math.isnan(node.f1) else MAP(node.f1) for node in level]
-        spans = [(node.left, node.width) for node in level]
-        axes.broken_barh(spans, (-depth, 0.94), facecolors=colors, edgecolor="white", linewidth=0.3)
-        for node, color in zip(level, colors, strict=True):
-            if node.width > 0.05:
-                name = printable(node.name, keep="")
-                fits = max(3, int(150 * node.width))
-                shown = name if len(name) <= fits else name[: fits - 1] + "…"
-                ink = "black" if sum(color[:3]) > 1.5 else "white"
-                text = axes.text(node.left + node.width / 2, 0.47 - depth, shown, ha="center", va="center", fontsize=6)
-                text.set(parse_math=False, color=ink)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(-deepest - 0.1, 0)
-    axes.axis("off")
-    figure.colorbar(ScalarMappable(cmap=MAP), ax=axes, label="F1", fraction=0.03, pad=0.01)
     return figure

@@ -24,6 +24,7 @@ COLUMNS = (
     ("critical/comma", "probability on critical commas"),
     ("critical/lists", "probability of copying all operand lists"),
 )
+LONGER_FIRST = (1, 0, 2, 3)  # places of COLUMNS, in the order of interest
 THRESHOLD = 0.5  # of accuracy on more digits, to be reached soon
 OPERANDS = {"identical": "identical operands", "varying": "varying operands", "training_mix": "the training mix"}
 SMOOTHED = 5  # iterations that successes are averaged over
@@ -41,9 +42,14 @@ def logged(run: Run, key: str) -> list[tuple[int, float]]:
     return [(int(line["step"] or 0), value) for line in run.history if (value := line.get(key)) is not None]
 
 
+def last(run: Run, key: str) -> float:
+    """The last value that was logged."""
+    return logged(run, key)[-1][1]
+
+
 def final(runs: Sequence[Run], key: str) -> Interval:
     """The last value, over seeds."""
-    return share_over_seeds([logged(run, key)[-1][1] for run in runs])
+    return share_over_seeds([last(run, key) for run in runs])
 
 
 def measured(runs: Runs) -> str:
@@ -98,7 +104,7 @@ def difference(runs: Runs, one: str, other: str, key: str) -> Interval | None:
     if len(runs[one]) < 2:
         return None
     pairs = zip(runs[one], runs[other], strict=True)
-    return over_seeds([logged(a, key)[-1][1] - logged(b, key)[-1][1] for a, b in pairs])
+    return over_seeds([last(a, key) - last(b, key) for a, b in pairs])
 
 
 def findings(runs: Runs, pairs: Pairs) -> list[str]:
@@ -121,24 +127,21 @@ def findings(runs: Runs, pairs: Pairs) -> list[str]:
         for one, other, interval in known:
             others.setdefault(f"{one} is {interval.verdict}", []).append(other)
         sentences = [f"{name}: {said} {' | '.join(names)}." for said, names in others.items()]
-    if sentences:
-        sentences.append(
-            "Intervals hold the variance over seeds, of one pre-trained model and on one set of test problems. Each stands for "
-            "itself: of twenty comparisons one is expected to miss by chance."
-        )
     return sentences
 
 
 def comparison_table(runs: Runs, pairs: Pairs) -> Table:
-    """How methods differ, in everything that the result's table shows."""
+    """How methods differ, in everything that the result's table shows; the page shows accuracy on more digits."""
     rows = []
-    for (key, _), name in zip(COLUMNS, column_names(runs), strict=True):
+    names = column_names(runs)
+    for place in LONGER_FIRST:
         for one, other in pairs:
-            interval = difference(runs, one, other, key)
+            interval = difference(runs, one, other, COLUMNS[place][0])
             if interval is not None:
-                rows.append([name, one, interval.verdict, other, f"{interval.mean:+.3f}", interval.range])
-    columns = ["", "method", "is", "the other", "difference", "95% interval"]
-    return Table(columns, rows, "Methods against each other, paired over seeds.", texts={1, 2, 3})
+                rows.append([one, interval.verdict, other, f"{interval.mean:+.3f}", interval.range, names[place]])
+    shown = [number for number, row in enumerate(rows) if row[-1] == names[1]]
+    columns = ["method", "is", "the other", "difference", "95% interval", "in"]
+    return Table(columns, rows, "Methods compared, paired over seeds.", texts={1, 2}, csv="comparisons.csv", shown=shown)
 
 
 def steps_table(runs: Runs, chain: Sequence[str]) -> Table:

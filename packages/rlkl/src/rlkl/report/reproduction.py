@@ -1,22 +1,24 @@
 """The report on a reproduction: where models start, and what fine-tuning by several methods makes of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlkl.report.curves import axis_picture, comma_pictures, curve_pictures, weights_pictures
+from rlkl.report.curves import axis_picture, comma_pictures, curve_pictures, result_picture, weights_pictures, with_weights
 from rlkl.report.drift import DRIFT_TEXT, drift_pictures, drift_table
 from rlkl.report.methods import comparison_table, curves_table, findings, result_table, steps_table, weights_text
 from rlkl.report.pools import pools_table
 from rlkl.report.records import Summary
-from rlkl.report.start import certainty_levels_table, digits_figure, levels_table, start_sections
+from rlkl.report.start import certainty_levels_table, digits_picture, levels_table, scratchpads_section, start_section
+from rlkl.report.verdict import CAVEAT, INTERVALS, of_methods, of_starts
 from rlkl.tasks.registry import task_named
-from rlkl_htc_common.report.figures import to_svg
-from rlkl_htc_common.report.page import Picture, Section, Table, markdown_table, write_report
+from rlkl_htc_common.report.page import First, Section, markdown_table, write_pictures, write_report
 from rlkl_htc_common.report.records import as_plain, read_record
 from rlkl_htc_common.report.run_list import GRID, list_runs, runs_section
 from rlkl_htc_common.report.statistics import told_over_seeds
+from rlkl_htc_common.report.styles import Style, styles_of
 from rlkl_htc_common.runs.directory import read_config, read_json, write_atomically
 
 COMMAS_TEXT = (
@@ -75,46 +77,47 @@ def summarize(grid: dict[str, Any]) -> Summary:
 
 
 def write_rl_report(output: Path, summary: Summary) -> Path:
-    """Write report.html, table.md and one SVG per figure into a folder. Returns: the report."""
-    starts = summary.starts
-    main_table, sections = _method_sections(summary, output) if summary.methods else (levels_table(starts), [])
-    write_atomically(output / "table.md", markdown_table(main_table) + "\n")
-    digits = digits_figure(starts)
-    write_atomically(output / "accuracy_by_digits.svg", to_svg(digits))
+    """Write report.html, table.md, one SVG per figure and CSV files into a folder. Returns: the report."""
+    starts, styles = summary.starts, styles_of(summary.methods)
+    digits = digits_picture(starts)
+    write_pictures(output, {"accuracy_by_digits": digits})
+    if summary.methods:
+        first, sections = _methods(summary, styles, output)
+    else:
+        first, sections = First(of_starts(starts), INTERVALS, digits, levels_table(starts)), []
+    write_atomically(output / "table.md", markdown_table(first.table) + "\n")
+    pads = [scratchpads_section(start, folded=number > 0) for number, start in enumerate(starts.values()) if start.scratchpads]
+    before = [start_section(start) for start in starts.values()]
     if len(starts) > 1:
-        tables = [levels_table(starts), certainty_levels_table(starts)]
-        caption = "Accuracy before fine-tuning by digits beyond those of training (figure 2), with 95% bootstrap intervals."
-        sections.append(Section("The models before", [], tables, [Picture(to_svg(digits), caption)]))
-    sections += [section for start in starts.values() for section in start_sections(start)]
-    if summary.runs:
-        sections.append(runs_section(summary.runs))
+        tables = [certainty_levels_table(starts), *([levels_table(starts)] if summary.methods else [])]
+        before.insert(0, Section("The models before", [], tables, [digits], folded=True))
+    runs = [runs_section(summary.runs)] if summary.runs else []
     file = output / "report.html"
-    write_report(file, summary.title, _lead(summary), sections, _facts(summary))
+    write_report(file, summary.title, _lead(summary), [*pads, *sections, *before, *runs], _facts(summary), first, styles)
     return file
 
 
-def _method_sections(summary: Summary, output: Path) -> tuple[Table, list[Section]]:
-    """What fine-tuning made of the models: the result, and the sections; writes the figures."""
+def _methods(summary: Summary, styles: Mapping[str, Style], output: Path) -> tuple[First, list[Section]]:
+    """What fine-tuning made of the models: the finding, and the sections on it; writes the figures."""
     runs, pairs = summary.methods, summary.compare
-    main_table = result_table(runs)
-    pictures, commas, drifts = curve_pictures(runs), comma_pictures(runs), drift_pictures(runs)
-    first = list(pictures.values())
-    if summary.axis is not None:
-        pictures["axis"] = axis_picture(runs, summary.axis.key, summary.axis.lines)
-        first.insert(0, pictures["axis"])
-    tables = [main_table, comparison_table(runs, pairs), curves_table(runs)]
+    pictures, commas = curve_pictures(runs, styles), comma_pictures(runs, styles)
+    drifts, weights, result = drift_pictures(runs, styles), weights_pictures(runs, styles), result_picture(runs, styles)
+    along = {} if summary.axis is None else {"axis": axis_picture(runs, summary.axis)}
+    write_pictures(output, {"result": result} | along | pictures | commas | drifts | weights)
+    tables = [comparison_table(runs, pairs), curves_table(runs)]
     if summary.steps is not None:
-        tables.insert(1, steps_table(runs, summary.steps))
+        tables.insert(0, steps_table(runs, summary.steps))
     if summary.pools:
-        tables.insert(1, pools_table(runs, summary.pools))
-    weights = weights_pictures(runs)
-    for name, picture in (pictures | commas | drifts | weights).items():
-        write_atomically(output / f"{name}.svg", picture.svg)
-    return main_table, [
-        Section("The result", findings(runs, pairs), tables, first),
-        Section("How far the policy moved", DRIFT_TEXT, [drift_table(runs)], list(drifts.values())),
-        Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values())),
-        Section("The weights", weights_text(runs), [], list(weights.values())),
+        tables.insert(0, pools_table(runs, summary.pools))
+    first = First(of_methods(runs, pairs), CAVEAT, along.get("axis", result), result_table(runs))
+    drawn = list(pictures.values()) if not along else [result, *pictures.values()]
+    weighing = {method: styles[method] for method in with_weights(runs)}
+    return first, [
+        Section("Methods compared", findings(runs, pairs), [table for table in tables if table.rows]),
+        Section("During fine-tuning", [], [], drawn, legend=styles),
+        Section("How far the policy moved", DRIFT_TEXT, [drift_table(runs)], list(drifts.values()), True, styles),
+        Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values()), True, styles),
+        Section("The weights", weights_text(runs), [], list(weights.values()), True, weighing),
     ]
 
 

@@ -1,12 +1,12 @@
 """The part of the report on a model before fine-tuning: how well it calculates, where it errs, and where it is unsure."""
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from rlkl.report.records import Start
 from rlkl.report.scratchpad_view import to_html
-from rlkl_htc_common.report.figures import COLORS, new_figure, to_svg
+from rlkl_htc_common.report.figures import line, new_figure, picture
 from rlkl_htc_common.report.page import Picture, Section, Table
+from rlkl_htc_common.report.styles import styles_of
 
 SCRATCHPADS_TEXT = (
     "What the model writes before fine-tuning: the stronger the colour, the less certain it was of the character; boxes are "
@@ -18,36 +18,37 @@ GAPS = {
     "operand lists": "other characters of the operand lists",
     "lowest": "the least certain others of one field and line",
 }
-STYLES = ("-", "--", ":")  # of kinds of operands
 
 
-def start_sections(start: Start) -> list[Section]:
-    """What is known of a model that runs start from, and a few of its scratchpads."""
+def scratchpads_section(start: Start, *, folded: bool = False) -> Section:
+    """A few of a model's scratchpads, coloured."""
+    pads = [Picture(to_html(pad), "right answer" if pad["right"] else "wrong answer") for pad in start.scratchpads]
+    return Section(f"Scratchpads of {start.model}", [SCRATCHPADS_TEXT], [], pads, folded=folded)
+
+
+def start_section(start: Start) -> Section:
+    """What is known of a model that runs start from."""
     tables = [_accuracy_table(start), _errors_table(start), _certainty_table(start), _unsure_table(start)]
-    digits = Picture(to_svg(digits_figure({start.model: start})), "Accuracy before fine-tuning, with 95% bootstrap intervals.")
-    pads = [Picture(to_html(pad), "right answer" if pad["right"] else "wrong answer", wide=True) for pad in start.scratchpads]
-    name = start.model
-    return [
-        Section(f"The starting point: {name}", [], tables, [digits]),
-        Section(f"Scratchpads of {name}", [SCRATCHPADS_TEXT], [], pads),
-    ]
+    return Section(f"Before fine-tuning: {start.model}", [], tables, [digits_picture({start.model: start})], folded=True)
+
+
+def digits_picture(starts: dict[str, Start]) -> Picture:
+    """`digits_figure` with its caption."""
+    caption = "Accuracy before fine-tuning by digits beyond those of training (figure 2), with 95% bootstrap intervals."
+    return picture(digits_figure(starts), "Accuracy before fine-tuning", caption)
 
 
 def digits_figure(starts: dict[str, Start]) -> Figure:
     """Accuracy by digits beyond those of training: a line for each model, which has a colour, and each kind of operands."""
     figure, axes = new_figure()
-    kinds = list(dict.fromkeys(kind for start in starts.values() for kind in _kinds(start)))
-    lines = [(index, name, kind) for index, name in enumerate(starts) for kind in _kinds(starts[name])]
-    for index, name, kind in lines:
+    named = [(name, kind) for name in starts for kind in _kinds(starts[name])]
+    labels = [f"{kind} operands" if len(starts) == 1 else f"{_level(name, starts[name])}, {kind}" for name, kind in named]
+    for (name, kind), label, style in zip(named, labels, styles_of(labels).values(), strict=True):
         start = starts[name]
-        color = COLORS[(index if len(starts) > 1 else kinds.index(kind)) % len(COLORS)]
         rows = [row for row in start.rows if row.operands == kind]
-        means = np.array([row.accuracy for row in rows])
-        bars = [means - [row.low for row in rows], [row.high for row in rows] - means]
         beyond = [row.digits - start.trained_digits for row in rows]
-        label = f"{kind} operands" if len(starts) == 1 else f"{_level(name, start)}, {kind}"
-        style = STYLES[kinds.index(kind)]
-        axes.errorbar(beyond, means, bars, marker="o", capsize=3, color=color, linestyle=style, label=label)
+        axes.vlines(beyond, [row.low for row in rows], [row.high for row in rows], color=style.color, linewidth=1.4)
+        line(axes, beyond, [row.accuracy for row in rows], label, style, markers=True)
     ticks = sorted({row.digits - start.trained_digits for start in starts.values() for row in start.rows})
     axes.set_xticks(ticks, [_beyond(digits) for digits in ticks])
     axes.set_xlabel("digits")
