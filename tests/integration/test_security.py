@@ -21,7 +21,7 @@ from htc.datasets import load_custom, load_published
 from htc.experiment.saved_model import load_model
 from htc.labels.hierarchy import Hierarchy
 from htc.report.documents import worst_table
-from htc.report.errors_section import errors_section, look_at
+from htc.report.errors_section import errors_sections, look_at
 from rlkl.model.language_model import load_model as load_language_model
 from rlkl.report.analysis import write_analysis_report
 from rlkl.report.records import Summary
@@ -341,11 +341,11 @@ def dataset(tmp_path):
 def test_documents_and_labels_in_the_report_of_htc(dataset, tmp_path):
     test = dataset.splits["test"]
     probabilities = torch.rand(len(test), dataset.hierarchy.num_nodes, generator=torch.Generator().manual_seed(0))
-    section = errors_section(look_at(EVIL, dataset, probabilities, "threshold", 0.5))
-    write_report(tmp_path / "report.html", EVIL, dataset.describe(), [section], [("command", EVIL)])
+    sections = errors_sections(look_at(EVIL, dataset, probabilities, "threshold", 0.5))
+    write_report(tmp_path / "report.html", EVIL, dataset.describe(), sections, [("command", EVIL)])
     page = (tmp_path / "report.html").read_text()
     check(page, count=8)
-    assert "<text" in section.pictures[0].svg, "the labels are in the figure"
+    assert "<text" in sections[0].pictures[0].svg, "the labels are in the figure"
 
 
 def test_documents_in_a_table_of_wandb(dataset):

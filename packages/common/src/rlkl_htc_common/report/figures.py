@@ -1,6 +1,7 @@
 """Figures in one style: each method as `styles` has it, bands for intervals, axes that no outlier stretches."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +15,7 @@ from rlkl_htc_common.report.svg import STYLE, Drawing, to_svg
 
 COLORS = tuple(category(number) for number in range(8))
 PLAIN = Style(COLORS[0])
+MOST_BANDS = 8  # in one figure; more of them hide each other and the lines
 STRETCHED = 12  # times the median: a value that a linear axis would be stretched by
 
 
@@ -45,6 +47,12 @@ def picture(figure: Figure, title: str, caption: str, *, wide: bool = False) -> 
     return Picture(svg, caption, wide, file)
 
 
+def legend(axes: Axes, **how: Any) -> None:
+    """A legend inside a figure, where its names are not those of methods."""
+    with mpl.rc_context(STYLE):
+        axes.legend(fontsize=8, **how)
+
+
 def line(axes: Axes, x: Sequence[float], y: Sequence[float], name: str, style: Style, *, markers: bool = False) -> None:
     """A line, with a note at each of its points."""
     axes.plot(
@@ -68,10 +76,12 @@ def line_with_interval(
     style: Style = PLAIN,
     *,
     markers: bool = False,
+    of: int = 1,
 ) -> None:
-    """Means over the same x, with their intervals as a band, from three values on."""
+    """Means over the same x, with their intervals as a band, from three values on. Args: of: how many lines there are."""
     line(axes, x, [each.mean for each in intervals], name, style, markers=markers)
-    band(axes, x, [each.low for each in intervals], [each.high for each in intervals], style)
+    if of <= MOST_BANDS:
+        band(axes, x, [each.low for each in intervals], [each.high for each in intervals], style)
 
 
 def line_with_band(

@@ -14,7 +14,7 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
-from rlkl_htc_common.report.styles import DASHES, Style
+from rlkl_htc_common.report.styles import DASHES, MARKERS, Style
 from rlkl_htc_common.report.svg import dark_rules
 from rlkl_htc_common.runs.directory import write_atomically
 from rlkl_htc_common.terminal import csv_line, printable
@@ -108,7 +108,7 @@ def write_report(
     """
     page, style, script = (TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in FILES)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_shown)
-    environment.filters |= {"halves": halves, "dashes": _dashes}
+    environment.filters |= {"halves": halves, "dashes": _dashes, "shape": _shape}
     parts = [*([Section("The result", tables=[first.table])] if first else []), *sections]
     text = environment.from_string(page).render(
         title=title,
@@ -148,6 +148,10 @@ def _anchors(titles: Sequence[str]) -> list[str]:
 
 def _dashes(style: Style) -> str:
     return DASHES[style.dash]
+
+
+def _shape(style: Style) -> str:
+    return MARKERS[style.marker]
 
 
 def _shown(value: object) -> object:

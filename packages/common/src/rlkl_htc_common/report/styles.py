@@ -17,7 +17,16 @@ LIGHTNESS = {"light": (0.36, 0.64), "dark": (0.92, 0.64)}  # of ordered colours,
 HUES = (250, 45, 160, 345, 85, 300, 200, 25)  # degrees: blue, orange, green, pink, ochre, violet, teal, red
 SWEEP = (300, 60)  # degrees: the hues of the ordered palette
 DASHES = {"-": "", "--": "6 3", ":": "1.5 2", "-.": "7 2.5 1.5 2.5"}  # Matplotlib's names and SVG's
-MARKERS = "os^Dv<>P"
+MARKERS = {  # Matplotlib's names, and paths for a mark in a legend, around (13, 5)
+    "o": "M9.5 5a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0",
+    "s": "M10 2h6v6h-6z",
+    "^": "M13 1l4 7h-8z",
+    "D": "M13 1l4 4l-4 4l-4-4z",
+    "v": "M13 9l4-7h-8z",
+    "<": "M9.5 5l7-4v8z",
+    ">": "M16.5 5l-7-4v8z",
+    "P": "M11.5 1h3v2.5h2.5v3h-2.5v2.5h-3v-2.5h-2.5v-3h2.5z",
+}
 SPARE = (0.05, 0.25, 0.7, 0.97)  # where in the order the shades are that a family has when its dashes are used up
 
 
@@ -101,7 +110,7 @@ def styles_of(names: Iterable[str]) -> dict[str, Style]:
         used = {(style.color, style.dash) for style in found.values()}
         dashes = list(DASHES)[dash % len(DASHES) :] + list(DASHES)[: dash % len(DASHES)]
         free = ((shade, kind) for shade in shades for kind in dashes if (shade, kind) not in used)
-        found[name] = Style(*next(free, (color, "-")), MARKERS[number % len(MARKERS)])
+        found[name] = Style(*next(free, (color, "-")), list(MARKERS)[(number + 3 * dash) % len(MARKERS)])
     return found
 
 

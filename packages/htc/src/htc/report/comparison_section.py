@@ -23,6 +23,7 @@ from rlkl_htc_common.report.page import Section, Table
 from rlkl_htc_common.report.styles import Style
 from rlkl_htc_common.report.tables import MISSING
 
+RANKED = ("hf1_micro", "hf1_macro", "hf1_samples", "f1_macro", "lca_f1_samples", "icm_norm", "exact_match", "tree_distance")
 ONE_LABEL = ("wu_palmer", "tree_distance", "mistake_severity")
 
 
@@ -50,12 +51,13 @@ def _winner_table(losses: Losses) -> Table:
         caption="The objective with the best mean over seeds, by metric and inference rule. Metrics of one label per document "
         f"({', '.join(METRICS[metric] for metric in ONE_LABEL)}) compare only objectives that predict one path everywhere.",
         texts=set(range(1, len(MAIN_RULES) + 1)),
+        csv="winners.csv",
+        shown=[number for number, metric in enumerate(metrics_of(losses)) if metric in RANKED],
     )
 
 
 def _rank_table(losses: Losses) -> Table:
-    chosen = [m for m in metrics_of(losses) if m in ("hf1_micro", "hf1_macro", "hf1_samples", "f1_macro", "lca_f1_samples")]
-    chosen += [m for m in metrics_of(losses) if m in ("icm_norm", "exact_match", "tree_distance")]
+    chosen = [metric for metric in metrics_of(losses) if metric in RANKED]
     rows = []
     for loss in losses:
         cells = []

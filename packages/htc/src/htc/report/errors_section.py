@@ -15,7 +15,7 @@ from htc.report.icicle import icicle
 from htc.report.labels import rule_label
 from htc.report.records import Confused, Errors, Level, Node
 from htc.scoring.error_analysis import Calibration, Confusion, calibration_per_level, confused_siblings, f1_per_node
-from rlkl_htc_common.report.figures import line, new_figure, picture
+from rlkl_htc_common.report.figures import legend, line, new_figure, picture
 from rlkl_htc_common.report.page import Picture, Section, Table
 from rlkl_htc_common.report.styles import SOFT, Style, ordered
 
@@ -86,27 +86,23 @@ def _weights(hierarchy: Hierarchy, ends: Tensor) -> Tensor:
     return weight
 
 
-def errors_section(errors: Errors) -> Section:
-    """The hierarchy coloured by F1, confused siblings, the worst documents, and calibration."""
-    said = ", ".join(f"{level.error:.3f}" for level in errors.calibration)
-    caption = "The hierarchy, one row for each level, a label as wide as it has test documents, coloured by its F1."
-    pictures = [
-        Picture(
-            icicle(errors.hierarchy, "Labels by F1", caption), f"{caption} A click on a label shows those below it.", wide=True
-        ),
-        picture(
-            _reliability(errors.calibration),
-            "Calibration by level",
-            "How often labels are true that are held for so probable, level by level (probabilities below 0.01 left out). "
-            f"Expected calibration errors: {said}.",
-        ),
-    ]
-    return Section(
-        "What a model gets wrong",
-        [f"{errors.model}, first seed, test split, inference: {rule_label(errors.rule)}."],
-        [_confusion_table(errors.confused), table_of(errors.worst)],
-        pictures if errors.hierarchy else pictures[1:],
+def errors_sections(errors: Errors) -> list[Section]:
+    """The hierarchy coloured by F1; then confused siblings, the worst documents, and calibration."""
+    which = f"{errors.model}, first seed, test split, inference: {rule_label(errors.rule)}."
+    wide = (
+        "One row for each level, a label as wide as it has test documents, coloured by its F1; a click shows what is below it."
     )
+    found = [Section("The hierarchy by F1", [which], [], [Picture(icicle(errors.hierarchy, "Labels by F1", wide), wide, True)])]
+    said = ", ".join(f"{level.error:.3f}" for level in errors.calibration)
+    calibration = picture(
+        _reliability(errors.calibration),
+        "Calibration by level",
+        "How often labels are true that are held for so probable, level by level (probabilities below 0.01 left out). "
+        f"Expected calibration errors: {said}.",
+    )
+    tables = [_confusion_table(errors.confused), table_of(errors.worst)]
+    wrong = Section("What a model gets wrong", [which], tables, [calibration], folded=True)
+    return [*(found if errors.hierarchy else []), wrong]
 
 
 def _confusion_table(confused: Sequence[Confused]) -> Table:
@@ -125,5 +121,5 @@ def _reliability(levels: Sequence[Level]) -> Figure:
         line(axes, level.confidence, level.frequency, f"level {depth}", Style(color), markers=True)
     axes.set_xlabel("probability")
     axes.set_ylabel("share that is true")
-    axes.legend(fontsize=9)
+    legend(axes)
     return figure

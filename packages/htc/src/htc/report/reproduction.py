@@ -8,7 +8,7 @@ from htc.decoding.by_name import ALL_RULES
 from htc.report.against import against_section, load_other
 from htc.report.comparison_figures import comparison_pictures
 from htc.report.comparison_section import comparison_section, labels_section
-from htc.report.errors_section import errors_section
+from htc.report.errors_section import errors_sections
 from htc.report.labels import ERRORS, MAIN_RULES, METRICS, SET_METRICS, label, over_seeds_of, own_rules, rule_label
 from htc.report.records import Losses, Summary
 from htc.report.verdict import caveat, verdict
@@ -78,11 +78,11 @@ def write_htc_report(output: Path, summary: Summary) -> Path:
     write_atomically(output / "table.md", markdown_table(first.table) + "\n")
     thresholds = [pictures["hf1_by_threshold"], pictures["precision_recall"]] if "precision_recall" in pictures else []
     sections = [
-        *([] if summary.errors is None else [errors_section(summary.errors)]),
+        *([] if summary.errors is None else errors_sections(summary.errors)),
         Section("Expected and found", [*_findings(losses), EXPECTED_HF], [_main_table(losses, "hf1_samples")]),
         Section("Thresholds", [SCALES], [_threshold_table(losses)], thresholds, legend=styles),
         comparison_section(losses, summary.best_two),
-        Section("Levels", [], [], [pictures["accuracy_per_level"]], legend=styles),
+        Section("Levels", [], [], [pictures["accuracy_per_level"]], True, styles),
         *_further_sections(summary, styles),
         Section("Every metric", [], [_own_rule_table(losses), _metrics_table(losses)], folded=True),
         runs_section(summary.runs),

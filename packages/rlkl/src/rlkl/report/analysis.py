@@ -10,7 +10,7 @@ from rlkl.report.drift import position_figure
 from rlkl.report.records import Analysis, Drift, Found, Group, Mean
 from rlkl.report.verdict import of_analysis
 from rlkl.tasks.registry import task_named
-from rlkl_htc_common.report.figures import COLORS, line, new_figure, note, picture
+from rlkl_htc_common.report.figures import COLORS, legend, line, new_figure, note, picture
 from rlkl_htc_common.report.page import First, Section, Table, write_pictures, write_report
 from rlkl_htc_common.report.records import provenance, read_record
 from rlkl_htc_common.report.styles import INK, styles_of
@@ -82,7 +82,7 @@ def detection_figure(detection: dict[str, dict[str, Found]]) -> Figure:
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    axes.legend(fontsize=8)
+    legend(axes)
     return figure
 
 
@@ -102,7 +102,7 @@ def counterfactual_figure(groups: list[Group]) -> Figure:
     axes.set_xticks(x, [group.group for group in groups], parse_math=False)
     axes.set_ylabel("right answers")
     axes.set_ylim(0, 1.2)  # room for the legend
-    axes.legend(fontsize=8, ncols=2, loc="upper right")
+    legend(axes, ncols=2, loc="upper right")
     return figure
 
 

@@ -9,7 +9,18 @@ from matplotlib.figure import Figure
 
 from rlkl.report.methods import COLUMNS, SMOOTHED, column_names, last, logged, measured
 from rlkl.report.records import Axis, Run, Runs
-from rlkl_htc_common.report.figures import COLORS, dots, line, line_with_interval, new_figure, note, over, picture, spread_out
+from rlkl_htc_common.report.figures import (
+    COLORS,
+    dots,
+    legend,
+    line,
+    line_with_interval,
+    new_figure,
+    note,
+    over,
+    picture,
+    spread_out,
+)
 from rlkl_htc_common.report.page import Picture
 from rlkl_htc_common.report.statistics import over_seeds, share_over_seeds
 from rlkl_htc_common.report.styles import Style, styles_of
@@ -30,6 +41,7 @@ CURVES = {
     "retention": ("eval/accuracy_N", "accuracy on N digits", "What becomes of the skill before: {how}, of N digits."),
     "kl": ("losses/kl", "nats per token", "KL from the policy to the reference, exact, on the sampled episodes."),
 }
+NARROWEST = 0.1  # an axis of probabilities
 Styles = Mapping[str, Style]
 
 
@@ -62,7 +74,7 @@ def history_figure(runs: Runs, key: str, label: str, styles: Styles) -> Figure:
         x = [step for step, _ in logged(seeds[0], key)]
         curves = [[value for _, value in logged(run, key)] for run in seeds]
         found = over(curves, share_over_seeds if is_share else over_seeds)
-        line_with_interval(axes, x, found, method, styles[method], markers=len(x) <= 20)
+        line_with_interval(axes, x, found, method, styles[method], markers=len(x) <= 20, of=len(runs))
     axes.set_xlabel("iterations")
     axes.set_ylabel(label)
     if is_share:
@@ -80,7 +92,7 @@ def success_figure(runs: Runs, styles: Styles) -> Figure:
         window = min(SMOOTHED, len(curves[0]))
         smooth = [np.convolve(curve, np.ones(window) / window, mode="valid").tolist() for curve in curves]
         x = list(range(window, len(curves[0]) + 1))
-        line_with_interval(axes, x, over(smooth, share_over_seeds), method, styles[method])
+        line_with_interval(axes, x, over(smooth, share_over_seeds), method, styles[method], of=len(runs))
     axes.set_xlabel("iterations")
     axes.set_ylabel("success of sampled episodes")
     _within_probabilities(axes)
@@ -88,8 +100,10 @@ def success_figure(runs: Runs, styles: Styles) -> Figure:
 
 
 def _within_probabilities(axes: Axes) -> None:
+    """No axis goes beyond 0 and 1, or makes much of differences that are nearly none."""
     low, high = axes.get_ylim()
-    axes.set_ylim(max(low, -0.02), min(high, 1.02))
+    high = min(high, 1.02)
+    axes.set_ylim(max(min(low, high - NARROWEST), -0.02), high)
 
 
 def axis_picture(runs: Runs, axis: Axis) -> Picture:
@@ -121,7 +135,7 @@ def axis_figure(runs: Runs, axis: Axis) -> Figure:
     axes.set_xlabel(axis.key)
     axes.set_ylabel("after fine-tuning")
     _within_probabilities(axes)
-    axes.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    legend(axes, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 

@@ -54,7 +54,7 @@ def position_figure(lines: Mapping[str, Sequence[Sequence[Part]]], styles: Style
     for name, runs in lines.items():
         x = [50 * (part.start + part.end) for part in runs[0]]
         found = over([[part.kl for part in parts] for parts in runs], over_seeds)
-        line_with_interval(axes, x, found, name, styles[name], markers=True)
+        line_with_interval(axes, x, found, name, styles[name], markers=True, of=len(lines))
     spread_out(axes)
     axes.set_xlabel("place in the completion, %")
     axes.set_ylabel("nats per character")

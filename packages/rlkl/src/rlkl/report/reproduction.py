@@ -26,6 +26,7 @@ COMMAS_TEXT = (
     "that before digit N+1, in the second that before digit N, in the third that before digit N-1; measured on the same "
     "problems throughout, with the right text before it."
 )
+BANDS_TEXT = "Means over seeds. Bands are 95% intervals; where they would hide each other, of many methods, they are left out."
 ADVICE = "remove it, and give the command of the reproduction again"
 
 
@@ -114,7 +115,7 @@ def _methods(summary: Summary, styles: Mapping[str, Style], output: Path) -> tup
     weighing = {method: styles[method] for method in with_weights(runs)}
     return first, [
         Section("Methods compared", findings(runs, pairs), [table for table in tables if table.rows]),
-        Section("During fine-tuning", [], [], drawn, legend=styles),
+        Section("During fine-tuning", [BANDS_TEXT], [], drawn, legend=styles),
         Section("How far the policy moved", DRIFT_TEXT, [drift_table(runs)], list(drifts.values()), True, styles),
         Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values()), True, styles),
         Section("The weights", weights_text(runs), [], list(weights.values()), True, weighing),

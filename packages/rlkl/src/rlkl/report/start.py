@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from rlkl.report.records import Start
 from rlkl.report.scratchpad_view import to_html
-from rlkl_htc_common.report.figures import line, new_figure, picture
+from rlkl_htc_common.report.figures import legend, line, new_figure, picture
 from rlkl_htc_common.report.page import Picture, Section, Table
 from rlkl_htc_common.report.styles import styles_of
 
@@ -53,7 +53,7 @@ def digits_figure(starts: dict[str, Start]) -> Figure:
     axes.set_xticks(ticks, [_beyond(digits) for digits in ticks])
     axes.set_xlabel("digits")
     axes.set_ylabel("accuracy")
-    axes.legend(fontsize=9)
+    legend(axes)
     return figure
 
 

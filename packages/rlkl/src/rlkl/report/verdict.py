@@ -62,11 +62,11 @@ def of_analysis(result: Analysis) -> str:
     said = []
     group = next(iter(result.counterfactual.groups), None)
     if group is not None:
-        lost = "" if group.lost is None else f", {group.lost:.0%} of them"
+        lost = "" if group.lost is None else f", which is {group.lost:.0%} of them"
         worth = group.importance
         said.append(
-            f"One wrong character at a place of group '{group.group}' costs {worth.mean:.2f} right answers{lost} "
-            f"(95% interval {worth.low:.2f} to {worth.high:.2f})."
+            f"One wrong character ({group.group}) lowers the share of right answers by {worth.mean:.2f} "
+            f"({worth.low:.2f} to {worth.high:.2f}){lost}."
         )
     found = max(result.detection.get("critical", {}).items(), key=lambda item: item[1].average_precision, default=None)
     if found is not None:
