@@ -39,8 +39,9 @@ def draw(folder: Path) -> None:
         module = import_module(f"{_package(folder / GRID)}.commands.reproduce")
         print_result(f"report: {module.draw(folder)}")
     elif (folder / SUMMARY).exists():
-        module = import_module(f"{_package(folder / SUMMARY)}.report.reproduction")
-        print_result(f"report: {module.redraw(folder)}")
+        package = _package(folder / (GRID if (folder / GRID).exists() else SUMMARY))
+        file = import_module(f"{package}.report.reproduction").redraw(folder)
+        print_result(f"report: {file} (from {SUMMARY}, for no run directory is there)")
     elif (folder / ANALYSIS).exists():
         print_result(f"report: {import_module('rlkl.report.analysis').redraw(folder)}")
     elif any(folder.glob(f"*/{RECORD}")):
@@ -52,7 +53,7 @@ def draw(folder: Path) -> None:
 def _runs_are_gone(folder: Path) -> bool:
     """Whether nothing is left of the runs of a grid, whose summary is there."""
     runs = read_json(folder / GRID, ADVICE).get("runs", [])
-    return (folder / SUMMARY).exists() and not any(Path(run["run_dir"]).exists() for run in runs)
+    return bool(runs) and (folder / SUMMARY).exists() and not any(Path(run["run_dir"]).exists() for run in runs)
 
 
 def _package(file: Path) -> str:
