@@ -110,7 +110,7 @@ def dots(figure_of: Mapping[str, tuple[Interval, Sequence[float]]], styles: Mapp
         axes.plot([interval.mean], [row], marker=style.marker, color=style.color, markersize=6, linestyle="none")
         note(axes, interval.mean, row, f"{name}: {interval}")
     axes.set_yticks(range(len(figure_of)), list(figure_of), parse_math=False)
-    axes.invert_yaxis()
+    axes.set_ylim(len(figure_of) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(x_label)
     return figure

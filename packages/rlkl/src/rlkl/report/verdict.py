@@ -11,6 +11,12 @@ CAVEAT = (
     "for itself: of twenty, one is expected to miss by chance."
 )
 INTERVALS = "Intervals are over problems, of one model each; of another one trained alike nothing is known."
+ENDS = {
+    "above": "ends above the second",
+    "below": "ends below it",
+    "not significantly different from": "is not significantly different",
+    "compared with": "is compared with too few seeds",
+}
 LONGER = COLUMNS[1][0]
 
 
@@ -41,9 +47,9 @@ def _counted(runs: Runs, pairs: Pairs, name: str) -> str:
         return f"{len(pairs)} comparisons of {name}, of one seed each."
     one, other, largest = max(found, key=lambda each: abs(each[2].mean))
     counts = Counter(interval.verdict for *_, interval in found)
-    parts = ", ".join(f"{count} times {verdict}" for verdict, count in counts.most_common())
-    most = f"{one} and {other} differ most ({_difference(largest)})."
-    return f"{name}: in {len(found)} comparisons the first method is {parts} the other; {most}"
+    said = ", ".join(f"{ENDS[verdict]} in {count}" for verdict, count in counts.most_common())
+    largest_of = f"Largest difference: {one} and {other} ({_difference(largest)})."
+    return f"{name}: of {len(found)} comparisons the first method {said}. {largest_of}"
 
 
 def of_starts(starts: dict[str, Start]) -> str:
