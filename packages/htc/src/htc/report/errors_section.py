@@ -19,7 +19,6 @@ from rlkl_htc_common.report.figures import legend, line, new_figure, picture
 from rlkl_htc_common.report.page import Picture, Section, Table
 from rlkl_htc_common.report.styles import SOFT, Style, ordered
 
-NARROWEST = 0.0  # of the width: what has no test document has no place
 FEWEST_CELLS = 10  # of a bin of probability that is drawn
 
 
@@ -73,7 +72,7 @@ def _nodes(hierarchy: Hierarchy, targets: Tensor, f1: Tensor) -> list[Node]:
         Node(hierarchy.names[n], depth, float(left[n]) / total, float(weight[n]) / total, float(f1[n]))
         for depth, level in enumerate(hierarchy.levels, start=1)
         for n in range(level.start, level.stop)
-        if float(weight[n]) > NARROWEST * total
+        if float(weight[n]) > 0
     ]
 
 

@@ -102,7 +102,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A label in the drawn hierarchy: its depth from 1, where it begins and how wide it is, both in [0, 1], and its F1."""
+    """A label with test documents: its depth from 1, where it begins and how wide it is, both in [0, 1], and its F1."""
 
     name: str
     depth: int
