@@ -70,7 +70,7 @@ def test_the_steps_lead_to_a_report(place, tmp_path):
     arguments += ["experiment=hwv", "seeds=[0]", "jobs=1", f"output={tmp_path / 'report'}", f"runs={tmp_path / 'runs'}"]
     arguments += [f"~methods.{name}" for name in ("bce_prior_bias", "leaf_softmax", "conditional_softmax")]
     assert "| deeper counts more |" in called("reproduce", *arguments, "training.epochs=1", methods)
-    assert "Inference: sure part of the best leaf." in (tmp_path / "report/report.html").read_text()
+    assert "sure part of the best leaf,hF1 micro,deeper counts more," in (tmp_path / "report/metrics.csv").read_text()
     losses = json.loads((tmp_path / "report/summary.json").read_text())["losses"]
     assert list(losses) == ["bce", "conditional_softmax_la", "deeper_counts_more"]
     assert all("sure_part" in run["rules"] for runs in losses.values() for run in runs)

@@ -265,7 +265,8 @@ def test_analysis_of_a_model_against_itself(pretrained, tmp_path, monkeypatch, c
     code, printed, err = call(analyze_app, arguments, monkeypatch, capsys)
     assert code == 0, err
     result = json.loads((output / "analysis.json").read_text())
-    assert (output / "report.html").read_text().count("<svg") == 3
+    assert (output / "report.html").read_text().count('role="img"') == 3
+    assert result.pop("command").startswith("rlkl-analyze model=")
     assert {key: value for key, value in result.items() if alone[key] != value}.keys() == {
         "reference",
         "reference_fingerprint",
@@ -331,7 +332,7 @@ def test_another_task_from_pretraining_to_its_report(task, sign, tokens, small, 
     }
     rest = {"wall_seconds": 1.0, "compare": [], "steps": None, "pools": None, "axis": None}
     summary = summarize({"starts": {folder: evaluation}, "runs": [left], **rest})
-    page = write_rl_report(tmp_path, "a title", summary, "a command").read_text()
+    page = write_rl_report(tmp_path, summary).read_text()
     assert f"Pre-trained on {task.NAME}s of up to N = 1 digits" in page
     assert "addition" not in page
 
@@ -458,7 +459,7 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(pretrained, tm
     assert code == 0, err
     assert "| ours |" in out
     page = (tmp_path / "output" / "report.html").read_text()
-    assert page.count("<svg") == 13
+    assert page.count('role="img"') == 14
     assert "<h2>The 4 runs</h2>" in page
     assert f"<code>rlkl-finetune penalty=none model={pretrained / 'model'}" in page
     assert page.count("<pre") == 3

@@ -21,9 +21,10 @@ from htc.datasets import load_custom, load_published
 from htc.experiment.saved_model import load_model
 from htc.labels.hierarchy import Hierarchy
 from htc.report.documents import worst_table
-from htc.report.errors_section import errors_section
+from htc.report.errors_section import errors_sections, look_at
 from rlkl.model.language_model import load_model as load_language_model
 from rlkl.report.analysis import write_analysis_report
+from rlkl.report.records import Summary
 from rlkl.report.reproduction import write_rl_report
 from rlkl.report.scratchpad_view import to_html, to_terminal
 from rlkl_htc_common.commands.application import print_as_is, print_result, run_application
@@ -33,6 +34,7 @@ from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.report import page as report
 from rlkl_htc_common.report import sweep as sweep_report
 from rlkl_htc_common.report.page import Section, Table, markdown_table, write_report
+from rlkl_htc_common.report.records import read_record
 from rlkl_htc_common.runs.sweeps import _output_to
 from rlkl_htc_common.terminal import UNSAFE, printable
 
@@ -339,11 +341,11 @@ def dataset(tmp_path):
 def test_documents_and_labels_in_the_report_of_htc(dataset, tmp_path):
     test = dataset.splits["test"]
     probabilities = torch.rand(len(test), dataset.hierarchy.num_nodes, generator=torch.Generator().manual_seed(0))
-    section = errors_section(EVIL, dataset, probabilities, "threshold", 0.5)
-    write_report(tmp_path / "report.html", EVIL, dataset.describe(), [section], [("command", EVIL)])
+    sections = errors_sections(look_at(EVIL, dataset, probabilities, "threshold", 0.5))
+    write_report(tmp_path / "report.html", EVIL, dataset.describe(), sections, [("command", EVIL)])
     page = (tmp_path / "report.html").read_text()
     check(page, count=8)
-    assert "<text" in section.pictures[0].svg, "the labels are in the figure"
+    assert "<text" in sections[0].pictures[0].svg, "the labels are in the figure"
 
 
 def test_documents_in_a_table_of_wandb(dataset):
@@ -421,7 +423,8 @@ def test_the_report_of_rlkl(tmp_path):
         "pools": None,
     }
     summary |= {"git_commit": EVIL, "versions": {EVIL: EVIL}, "wall_seconds": 1.0, "runs": []}
-    page = write_rl_report(tmp_path, EVIL, summary, EVIL).read_text()
+    summary |= {"title": EVIL, "command": EVIL}
+    page = write_rl_report(tmp_path, read_record(Summary, summary, "x")).read_text()
     check(page, count=10)
     lines = (tmp_path / "table.md").read_text().strip().splitlines()
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
@@ -447,7 +450,7 @@ def test_the_report_of_an_analysis(tmp_path):
         "git_commit": EVIL,
         "versions": {EVIL: EVIL},
     }
-    check(write_analysis_report(tmp_path, result, EVIL).read_text(), count=9)
+    check(write_analysis_report(tmp_path, result | {"command": EVIL}).read_text(), count=9)
 
 
 def test_a_hierarchy_is_saved_as_text(tmp_path):

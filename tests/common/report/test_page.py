@@ -7,7 +7,7 @@ TABLE = Table(["name", "score"], [["a <b>", "0.1"], ["c", "0.2"]], best={(1, 1)}
 
 def test_a_report_is_one_file_and_escapes_text(tmp_path):
     figure, axes = new_figure()
-    line_with_band(axes, [0, 1], [[0, 1], [1, 2]], "curve", "#000000")
+    line_with_band(axes, [0, 1], [[0, 1], [1, 2]], "curve")
     svg = to_svg(figure)
     section = Section("Part", ["<script>alert(1)</script>"], [TABLE], [Picture(svg, "what it shows")])
     write_report(tmp_path / "report.html", "Title", "lead", [section], [("seed", "0")])
@@ -32,7 +32,9 @@ def test_the_list_of_runs_shows_what_differs(tmp_path):
     assert section.tables[0].rows[1][2:4] == ["–", "–"]
     write_report(tmp_path / "report.html", "Title", "lead", [section], [])
     page = (tmp_path / "report.html").read_text()
-    assert "<details><summary><h2>The 2 runs</h2></summary>" in page
+    assert '<details class="part" id="the-2-runs"><summary><h2>The 2 runs</h2></summary>' in page
+    assert '<a href="runs.csv">The rows as CSV</a>' in page
+    assert (tmp_path / "runs.csv").read_text().splitlines()[1] == "a,0,1.0,0.500,runs/1,train seed=0"
     assert "<code>train &#39;x=&lt;i&gt;&#39;</code>" in page
 
 

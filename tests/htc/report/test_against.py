@@ -5,20 +5,26 @@ import pytest
 
 from htc.report.against import against_section, load_other
 from htc.report.labels import label
+from htc.report.records import Facts, Scores
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.errors import InputError as CommonInputError
 
-DATASET = {"train": 7, "dev": 1, "test": 2, "hierarchy_fingerprint": "f", "fingerprint": "d"}
+FACTS = {"train": 7, "dev": 1, "test": 2, "hierarchy_fingerprint": "f", "fingerprint": "d"}
+DATASET = Facts(**FACTS)
 
 
 def summary(hf1, losses=("bce", "conditional_softmax"), **facts):
     """hf1: of each seed, under every rule."""
     runs = [{"hf1_auc": v, "rules": {"threshold": {"hf1_micro": v, "hf1_samples": v}}} for v in hf1]
-    return {"dataset": DATASET | facts, "seeds": [0, 1, 2], "losses": dict.fromkeys(losses, runs)}
+    return {"dataset": FACTS | facts, "seeds": [0, 1, 2], "losses": dict.fromkeys(losses, runs)}
+
+
+def losses(hf1, names=("bce", "conditional_softmax")):
+    return {name: [Scores(**run) for run in runs] for name, runs in summary(hf1, names)["losses"].items()}
 
 
 def test_differences_are_paired_over_seeds():
-    section = against_section(summary([0.6, 0.7, 0.8]), summary([0.5, 0.59, 0.71], losses=("bce", "focal")), "runs/other")
+    section = against_section(losses([0.6, 0.7, 0.8]), losses([0.5, 0.59, 0.71], ("bce", "focal")), "runs/other")
     assert section.title == "Against other"
     table = section.tables[0]
     assert [row[0] for row in table.rows] == [label("bce")]  # the only one that both have
@@ -28,7 +34,7 @@ def test_differences_are_paired_over_seeds():
 
 
 def test_a_difference_that_may_be_none_is_not_stressed():
-    assert against_section(summary([0.6, 0.7, 0.8]), summary([0.5, 0.8, 0.8]), "other").tables[0].best == set()
+    assert against_section(losses([0.6, 0.7, 0.8]), losses([0.5, 0.8, 0.8]), "other").tables[0].best == set()
 
 
 @pytest.mark.parametrize(
@@ -55,4 +61,4 @@ def test_a_reproduction_is_read_and_one_that_is_not_there_refused(tmp_path):
         with pytest.raises(InputError, match="of no reproduction by htc"):
             load_other(str(tmp_path), DATASET, ["bce"], [0, 1, 2])
     (tmp_path / "summary.json").write_text(json.dumps(summary([0.5] * 3)))
-    assert load_other(str(tmp_path), DATASET, ["bce"], [0, 1, 2])["seeds"] == [0, 1, 2]
+    assert load_other(str(tmp_path), DATASET, ["bce"], [0, 1, 2]).seeds == [0, 1, 2]

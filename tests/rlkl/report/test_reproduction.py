@@ -1,9 +1,11 @@
 """The sentences and tables of the report, on numbers that are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from rlkl.report.curves import CURVES, axis_figure, pictures_of, weights_figure, weights_pictures
+from rlkl.report.curves import axis_figure, weights_figure, weights_pictures
 from rlkl.report.drift import drift_pictures, drift_table
 from rlkl.report.methods import (
     COLUMNS,
@@ -17,8 +19,10 @@ from rlkl.report.methods import (
     steps_table,
 )
 from rlkl.report.pools import pools_table
+from rlkl.report.records import Axis, Evaluation, Run, Start
 from rlkl.report.start import certainty_levels_table, digits_figure, levels_table
-from rlkl_htc_common.report.figures import new_figure
+from rlkl_htc_common.report.records import read_record
+from rlkl_htc_common.report.styles import styles_of
 
 LONGER = "eval/accuracy_longer"
 GREEDY = {"operands": "varying", "temperature": 0.0, "examples": 100}
@@ -32,7 +36,7 @@ def run(longer, success=0.5, shares=(0.0, 1.0), kl=0.002):
     last = {"step": 2, **{key: 0.9 for key, _ in COLUMNS}, LONGER: longer, "rollout/success": success, **weights}
     drift = {name: {"kl": kl, "changed": 0.01, "positions": POSITIONS} for name in ("N", "N+2")}
     facts = {"trained_digits": 5, "digits": 7, "model": "m", "evaluation": GREEDY}
-    return {"history": [first, middle, last], "drift": drift, **facts}
+    return read_record(Run, {"history": [first, middle, last], "drift": drift, **facts}, "a run")
 
 
 RUNS = {
@@ -60,9 +64,10 @@ def test_findings_say_what_is_significant():
 def test_every_difference_is_in_the_table():
     table = comparison_table(RUNS, PAIRS)
     assert len(table.rows) == 2 * len(COLUMNS)
-    assert ["N+2 accuracy", "prioritized KL", "above", "standard KL", "+0.403", "+0.365 to +0.441"] in table.rows
-    same = ["N accuracy", "prioritized KL", "not significantly different from", "standard KL", "+0.000", "+0.000 to +0.000"]
+    assert ["prioritized KL", "above", "standard KL", "+0.403", "+0.365 to +0.441", "N+2 accuracy"] in table.rows
+    same = ["prioritized KL", "not significantly different from", "standard KL", "+0.000", "+0.000 to +0.000", "N accuracy"]
     assert same in table.rows
+    assert [table.rows[row][-1] for row in table.shown] == ["N+2 accuracy"] * 2
 
 
 def test_the_table_holds_the_means_and_marks_the_best():
@@ -79,58 +84,42 @@ def test_the_table_holds_the_means_and_marks_the_best():
 
 def test_what_was_before_was_measured_on_what_comes_after():
     assert before_finetuning(RUNS) == {"before": pytest.approx([0.1] * 4)}
-    others = {"another": [run(0.2) | {"model": "n"}], **RUNS}
+    others = {"another": [replace(run(0.2), model="n")], **RUNS}
     assert list(before_finetuning(others)) == ["before: n", "before: m"]
-    sampled = {"operands": "training_mix", "temperature": 2.0, "examples": 100}
-    changed = [run(0.2) | {"evaluation": sampled}, run(0.2) | {"evaluation": sampled}]
-    changed[0]["history"][0][LONGER] = 0.3
+    sampled = Evaluation("training_mix", 2.0, 100)
+    changed = [replace(run(0.2), evaluation=sampled), replace(run(0.2), evaluation=sampled)]
+    changed[0].history[0][LONGER] = 0.3
     found = before_finetuning({"sampled": changed, **RUNS})
     assert list(found) == ["before: sampled", "before: standard KL | prioritized KL | matched mean"]
     assert found["before: sampled"] == pytest.approx([0.1, 0.2, 0.1, 0.1])
-    farther = {"farther": [run(0.2) | {"digits": 8}], "near": [run(0.2)]}
+    farther = {"farther": [replace(run(0.2), digits=8)], "near": [run(0.2)]}
     assert list(before_finetuning(farther)) == ["before: farther", "before: near"]
     both = "accuracy at temperature 2 on the training mix or greedy accuracy on varying operands"
     assert measured({"sampled": changed, **RUNS}).split(" or ") == both.split(" or ")
 
 
 def test_the_histogram_is_of_a_method_whose_weights_differ():
-    assert weights_pictures(RUNS) == {}
-    pictures = weights_pictures(RUNS | {"shuffled": [run(0.2, shares=(0.25, 0.75))]})
-    assert ">shuffled<" in pictures["weights"].svg
-    assert not any(f">{name}<" in pictures["weights"].svg for name in RUNS)
-    (outline,) = weights_figure({"shuffled": [run(0.2, shares=(0.25, 0.75))]}).axes[0].patches
+    assert weights_pictures(RUNS, styles_of(RUNS)) == {}
+    runs = RUNS | {"shuffled": [run(0.2, shares=(0.25, 0.75))]}
+    pictures = weights_pictures(runs, styles_of(runs))
+    assert "shuffled: 25.00%" in pictures["weights"].svg
+    assert not any(f"{name}: " in pictures["weights"].svg for name in RUNS)
+    (outline,) = weights_figure({"shuffled": runs["shuffled"]}, styles_of(runs)).axes[0].patches
     assert outline.get_data().values.tolist() == [0.25, 0.75]
 
 
 def test_against_an_axis_a_line_goes_through_methods_by_their_value():
     runs = {"b": [run(0.4), run(0.6)], "a": [run(0.2), run(0.3)], "c": [run(0.8), run(0.8)], "d": [run(0.1), run(0.1)]}
-    curves = axis_figure(runs, "penalty.alpha", {"b": {"b": 5.0, "a": 1.0}}).axes[0].lines
+    curves = axis_figure(runs, Axis("penalty.alpha", {"b": {"b": 5.0, "a": 1.0}})).axes[0].lines
     assert len(curves) == len(COLUMNS)
     assert curves[1].get_xydata() == pytest.approx(np.array([[1.0, 0.25], [5.0, 0.5]]))
-    axes = axis_figure(runs, "penalty.alpha", {"one": {"b": 5.0, "a": 1.0}, "other": {"c": 0.02, "d": 0.5}}).axes[0]
+    axes = axis_figure(runs, Axis("penalty.alpha", {"one": {"b": 5.0, "a": 1.0}, "other": {"c": 0.02, "d": 0.5}})).axes[0]
     known, longer, _, longer_of_other = axes.lines
     assert known.get_ydata().tolist() == pytest.approx([0.9, 0.9])
     assert longer.get_xydata() == pytest.approx(np.array([[1.0, 0.25], [5.0, 0.5]]))
     assert longer_of_other.get_xydata() == pytest.approx(np.array([[0.02, 0.8], [0.5, 0.1]]))
     assert [text.get_text() for text in axes.get_legend().get_texts()][1::2] == ["one: N+2 accuracy", "other: N+2 accuracy"]
     assert axes.get_xscale() == "symlog"
-
-
-def test_every_method_is_in_some_figure_and_the_first_in_each():
-    lines = {f"method {number}": number for number in range(2 * CURVES)}
-    seen = []
-
-    def draw(part):
-        seen.append(list(part))
-        return new_figure()[0]
-
-    pictures = pictures_of(lines, "kl", draw, "KL")
-    assert list(pictures) == ["kl", "kl_part2", "kl_part3"]
-    assert pictures["kl_part2"].caption == "KL (2 of 3)"
-    assert {name for part in seen for name in part} == set(lines)
-    assert max(map(len, seen)) == CURVES
-    assert all(part[0] == "method 0" for part in seen)
-    assert list(pictures_of({"alone": 1}, "kl", draw, "KL")) == ["kl"]
 
 
 def test_pools_put_the_seeds_of_all_models_together():
@@ -161,9 +150,9 @@ def test_drift_by_method():
     assert [name.split(":")[0] for name in table.columns[1:]] == ["N", "N", "N+2", "N+2"]
     assert table.rows[0][1] == "1.000, 3.000"
     assert table.rows[1][1:] == ["4.000", "1.000", "4.000", "1.000"]
-    pictures = drift_pictures(runs)
+    pictures = drift_pictures(runs, styles_of(runs))
     assert list(pictures) == ["drift_price", "drift_N", "drift_N_2"]
-    assert ">another<" in pictures["drift_price"].svg
+    assert "another, run 0: 0.20 at 4 nats" in pictures["drift_price"].svg
 
 
 def test_findings_of_many_comparisons_are_gathered():
@@ -171,30 +160,24 @@ def test_findings_of_many_comparisons_are_gathered():
     runs |= {f"other {i}": [run(i / 10), run(i / 10 + 0.02), run(i / 10 - 0.01)] for i in range(9)}
     said = findings(runs, [["ours", f"other {i}"] for i in range(9)])
     assert said[0].endswith("ours is above other 0 | other 1 | other 2 | other 3 | other 4.")
-    assert [sentence.split(" other ")[0].rpartition(": ")[2] for sentence in said[1:-1]] == [
+    assert [sentence.split(" other ")[0].rpartition(": ")[2] for sentence in said[1:]] == [
         "ours is not significantly different from",
         "ours is below",
     ]
-    assert len(findings(runs, [["ours", "other 1"]])) == 2
+    assert len(findings(runs, [["ours", "other 1"]])) == 1
 
 
 def test_starting_models_side_by_side():
-    def start(model, trained, accuracies):
+    def start(model, trained, accuracies, task="addition"):
         rows = [
             {"operands": "varying", "digits": trained + k, "accuracy": a, "low": a - 0.05, "high": a + 0.05}
             for k, a in enumerate(accuracies)
         ]
         gaps = {"critical": {"mean": -0.2, "deviation": 0.1}}
-        return {
-            "model": model,
-            "task": "addition",
-            "trained_digits": trained,
-            "examples": 50,
-            "rows": rows,
-            "certainty": {"gaps": gaps},
-        }
+        facts = {"model": model, "task": task, "trained_digits": trained, "examples": 50}
+        return read_record(Start, {**facts, "rows": rows, "certainty": {"gaps": gaps}}, model)
 
-    starts = {"a": start("a", 3, [0.9, 0.5]), "b": start("b", 5, [0.8, 0.4, 0.1]) | {"task": "subtraction"}}
+    starts = {"a": start("a", 3, [0.9, 0.5]), "b": start("b", 5, [0.8, 0.4, 0.1], "subtraction")}
     table = levels_table(starts)
     assert table.columns == ["model", "operands", "N", "N+1", "N+2"]
     assert table.rows[0] == ["N = 3 (a)", "varying", "0.900 (0.850 to 0.950)", "0.500 (0.450 to 0.550)", "–"]

@@ -1,6 +1,6 @@
-"""make report: draw a report again from the files of its runs.
+"""make report: draw a report again from the files of its runs, or from its summary if these are gone.
 
-python -m rlkl_htc_common.commands.report FOLDER    the folder of a reproduction or a multirun
+python -m rlkl_htc_common.commands.report FOLDER    the folder of a reproduction, an analysis or a multirun
 """
 
 if __name__ == "__main__":  # before the slow imports
@@ -17,32 +17,50 @@ from rlkl_htc_common.cli.interruption import stoppable
 from rlkl_htc_common.cli.program import program_name
 from rlkl_htc_common.commands.application import BAD_INPUT, print_result
 from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.report.records import SUMMARY
 from rlkl_htc_common.report.run_list import GRID
 from rlkl_htc_common.report.sweep import finish
 from rlkl_htc_common.runs.directory import read_json
 from rlkl_htc_common.runs.sweeps import RECORD
 from rlkl_htc_common.terminal import printable
 
-PACKAGES = ("rlkl", "htc")  # whose `commands.reproduce.draw` draws the report of a grid
+PACKAGES = ("rlkl", "htc")  # whose `commands.reproduce.draw` draws the report of a grid, `report.reproduction.redraw` again
+ANALYSIS = "analysis.json"
+ADVICE = "give the command of the reproduction again"
 
 
 def draw(folder: Path) -> None:
     """Draw the report in a folder again.
 
     Raises:
-        InputError: if the folder is of neither kind, or a run is missing or damaged.
+        InputError: if the folder is of no such kind, or a run is missing or damaged.
     """
-    if (folder / GRID).exists():
-        package = read_json(folder / GRID, "give the command of the reproduction again").get("package")
-        if package not in PACKAGES:
-            raise InputError(
-                f"{folder / GRID} is of none of {', '.join(PACKAGES)}; give the command of the reproduction again."
-            )
-        print_result(f"report: {import_module(f'{package}.commands.reproduce').draw(folder)}")
+    if (folder / GRID).exists() and not _runs_are_gone(folder):
+        module = import_module(f"{_package(folder / GRID)}.commands.reproduce")
+        print_result(f"report: {module.draw(folder)}")
+    elif (folder / SUMMARY).exists():
+        package = _package(folder / (GRID if (folder / GRID).exists() else SUMMARY))
+        file = import_module(f"{package}.report.reproduction").redraw(folder)
+        print_result(f"report: {file} (from {SUMMARY}, for no run directory is there)")
+    elif (folder / ANALYSIS).exists():
+        print_result(f"report: {import_module('rlkl.report.analysis').redraw(folder)}")
     elif any(folder.glob(f"*/{RECORD}")):
         finish(program_name(), folder)
     else:
-        raise InputError(f"{folder} holds neither {GRID} of a reproduction nor */{RECORD} of a multirun.")
+        raise InputError(f"{folder} holds neither {GRID} or {SUMMARY} of a reproduction nor */{RECORD} of a multirun.")
+
+
+def _runs_are_gone(folder: Path) -> bool:
+    """Whether nothing is left of the runs of a grid, whose summary is there."""
+    runs = read_json(folder / GRID, ADVICE).get("runs", [])
+    return bool(runs) and (folder / SUMMARY).exists() and not any(Path(run["run_dir"]).exists() for run in runs)
+
+
+def _package(file: Path) -> str:
+    package = read_json(file, ADVICE).get("package")
+    if package not in PACKAGES:
+        raise InputError(f"{file} is of none of {', '.join(PACKAGES)}; {ADVICE}.")
+    return str(package)
 
 
 def main() -> None:

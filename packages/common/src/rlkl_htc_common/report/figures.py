@@ -1,7 +1,6 @@
-"""Figures in one style, as SVG text: colours that colour-blind readers can tell apart, bands for intervals."""
+"""Figures in one style: each method as `styles` has it, bands for intervals, axes that no outlier stretches."""
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -9,58 +8,150 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlkl_htc_common.report.statistics import over_seeds
+from rlkl_htc_common.report.page import Picture
+from rlkl_htc_common.report.statistics import Interval, over_seeds
+from rlkl_htc_common.report.styles import SOFT, Style, category
+from rlkl_htc_common.report.svg import STYLE, Drawing, to_svg
 
-# Okabe and Ito's palette without its yellow, which is hard to see on white, a grey and a brown.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F", "#8C510A")
-
-STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text: small files, searchable
-    "svg.hashsalt": "figures",  # the same figure gives the same file
-}
+COLORS = tuple(category(number) for number in range(8))
+PLAIN = Style(COLORS[0])
+MOST_BANDS = 8  # in one figure; more of them hide each other and the lines
+STRETCHED = 12  # times the median: a value that a linear axis would be stretched by
 
 
 def new_figure(width: float = 6.0, height: float = 3.6) -> tuple[Figure, Axes]:
     """A figure with one set of axes; sizes in inches."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Drawing(width, height)
         return figure, figure.add_subplot()
 
 
-def to_svg(figure: Figure) -> str:
-    """The figure as an `<svg>` element, to be put into a page or a file."""
-    legends = [*figure.legends, *(legend for axes in figure.axes if (legend := axes.get_legend()) is not None)]
-    for name in (name for legend in legends for name in legend.get_texts()):
-        name.set_parse_math(False)  # it may hold dollars and backslashes
-    buffer = io.StringIO()
+def note(axes: Axes, x: float, y: float, text: str) -> None:
+    """Tell a text where a pointer rests near a point of a figure of `new_figure`."""
+    if isinstance(axes.figure, Drawing):
+        axes.figure.notes.append((axes, x, y, text))
+
+
+def picture(figure: Figure, title: str, caption: str, *, wide: bool = False) -> Picture:
+    """A figure for a page, whose legend is the section's, and for a file of its own, with a legend."""
+    (axes, *_), shown = figure.axes, None
+    svg = to_svg(figure, title, caption)
+    names = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    if len(names) > 1 and axes.get_legend() is None:
+        with mpl.rc_context(STYLE):
+            shown = figure.legend(names.values(), names, loc="outside upper center", ncols=min(3, len(names)), fontsize=8)
+        figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(names) // 3))
+    file = to_svg(figure, title, caption, alone=True)
+    if shown is not None:
+        shown.remove()
+    return Picture(svg, caption, wide, file)
+
+
+def legend(axes: Axes, **how: Any) -> None:
+    """A legend inside a figure, where its names are not those of methods."""
     with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        axes.legend(fontsize=8, **how)
+
+
+def line(axes: Axes, x: Sequence[float], y: Sequence[float], name: str, style: Style, *, markers: bool = False) -> None:
+    """A line, with a note at each of its points."""
+    axes.plot(
+        x, y, label=name, color=style.color, linestyle=style.dash, marker=style.marker if markers else None, markersize=4,
+        linewidth=1.8,
+    )  # fmt: skip
+    for each, value in zip(x, y, strict=True):
+        note(axes, each, value, f"{name}: {value:.3g} at {each:g}")
+
+
+def band(axes: Axes, x: Sequence[float], low: Sequence[float], high: Sequence[float], style: Style) -> None:
+    """A faint area between two curves."""
+    axes.fill_between(x, low, high, color=style.color, alpha=0.13, linewidth=0)
 
 
 def line_with_interval(
-    axes: Axes, x: Sequence[float], curves: Sequence[Sequence[float]], label: str, color: str, marker: str | None = None
+    axes: Axes,
+    x: Sequence[float],
+    intervals: Sequence[Interval],
+    name: str,
+    style: Style = PLAIN,
+    *,
+    markers: bool = False,
+    of: int = 1,
 ) -> None:
-    """The mean of several curves over the same x, with its 95% interval over them as a band, from three on."""
-    intervals = [over_seeds(values) for values in zip(*curves, strict=True)]
-    axes.plot(x, [i.mean for i in intervals], label=label, color=color, marker=marker, markersize=4, linewidth=1.6)
-    low, high = [i.low for i in intervals], [i.high for i in intervals]
-    axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+    """Means over the same x, with their intervals as a band, from three values on. Args: of: how many lines there are."""
+    line(axes, x, [each.mean for each in intervals], name, style, markers=markers)
+    if of <= MOST_BANDS:
+        band(axes, x, [each.low for each in intervals], [each.high for each in intervals], style)
 
 
 def line_with_band(
-    axes: Axes, x: Sequence[float], curves: Sequence[Sequence[float]], label: str, color: str, marker: str | None = None
+    axes: Axes, x: Sequence[float], curves: Sequence[Sequence[float]], name: str, style: Style = PLAIN, *, markers: bool = False
 ) -> None:
     """The mean of several curves over the same x, with the range from the lowest to the highest as a band."""
     values = np.asarray(curves, dtype=float)  # (curves, points)
-    axes.plot(x, np.nanmean(values, axis=0), label=label, color=color, marker=marker, markersize=4, linewidth=1.6)
-    axes.fill_between(x, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=color, alpha=0.18, linewidth=0)
+    line(axes, x, np.nanmean(values, axis=0).tolist(), name, style, markers=markers)
+    band(axes, x, np.nanmin(values, axis=0).tolist(), np.nanmax(values, axis=0).tolist(), style)
+
+
+def over(curves: Sequence[Sequence[float]], average: object = over_seeds) -> list[Interval]:
+    """The interval over several curves at each of their points."""
+    assert callable(average)
+    return [average(values) for values in zip(*curves, strict=True)]
+
+
+def dots(figure_of: Mapping[str, tuple[Interval, Sequence[float]]], styles: Mapping[str, Style], x_label: str) -> Figure:
+    """A row for each name: its values as faint dots, their mean with its interval. Args: figure_of: by name mean and values."""
+    figure, axes = new_figure(6.0, 0.8 + 0.27 * len(figure_of))
+    for row, (name, (interval, values)) in enumerate(figure_of.items()):
+        style = styles.get(name, PLAIN)
+        if not interval.few:
+            axes.plot([interval.low, interval.high], [row, row], color=style.color, linewidth=2.2, solid_capstyle="butt")
+        axes.scatter(values, [row] * len(values), s=14, color=style.color, alpha=0.35, linewidths=0)
+        axes.plot([interval.mean], [row], marker=style.marker, color=style.color, markersize=6, linestyle="none")
+        note(axes, interval.mean, row, f"{name}: {interval}")
+    axes.set_yticks(range(len(figure_of)), list(figure_of), parse_math=False)
+    axes.set_ylim(len(figure_of) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(x_label)
+    return figure
+
+
+def without_outliers(axes: Axes, points: Sequence[tuple[float, Interval, str, Style]]) -> None:
+    """Let the y axis fit most points with their intervals, and put arrows with values at its edges for those far outside.
+
+    Far is three times the distance of the quartiles from them (Tukey's outer fences).
+
+    Args:
+        points: x, interval, name and style.
+    """
+    values = np.array([interval.mean for _, interval, _, _ in points])
+    first, third = np.quantile(values, [0.25, 0.75])
+    reach = 3 * max(third - first, 0.02 * np.ptp(values))
+    is_far = (values < first - reach) | (values > third + reach)
+    if not is_far.any():
+        return
+    near = [interval for (_, interval, _, _), far in zip(points, is_far, strict=True) if not far]
+    ends = [end for interval in near for end in (interval.mean, interval.low, interval.high)]
+    room = 0.08 * max(np.nanmax(ends) - np.nanmin(ends), 0.01)
+    low, high = np.nanmin(ends) - 2.5 * room, np.nanmax(ends) + room
+    axes.set_ylim(low, high)
+    for x, interval, name, style in (point for point, far in zip(points, is_far, strict=True) if far):
+        edge, arrow, above = (low, "v", 6) if interval.mean < low else (high, "^", -12)
+        axes.plot([x], [edge], marker=arrow, color=style.color, markersize=6, clip_on=False)
+        text = f"{interval.mean:.2f}"
+        axes.annotate(text, (x, edge), (0, above), textcoords="offset points", ha="center", fontsize=7, color=SOFT)
+        note(axes, x, edge, f"{name}: {interval}")
+
+
+def spread_out(axes: Axes) -> None:
+    """A logarithmic y axis where a line would stretch a linear one: where the largest value is far above most.
+
+    Bands of few seeds may reach to 0 and below, where such an axis does not.
+    """
+    values = np.concatenate([np.asarray(each.get_ydata(), dtype=float) for each in axes.get_lines()])
+    positive = values[values > 0]
+    if len(positive) and positive.max() > STRETCHED * np.median(positive):
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_ylim(np.quantile(positive, 0.02) / 2, positive.max() * 2)
+    else:
+        axes.set_ylim(bottom=min(0.0, values.min()))

@@ -1,15 +1,18 @@
 """The runs behind a report: how their configs differ, what they reached, and the command that runs each again."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from dataclasses import dataclass, field
+from typing import Any
 
 from rlkl_htc_common.report.page import Section, Table
 from rlkl_htc_common.runs.directory import NOT_HASHED, flatten
 
+SHOWN = 40  # rows that a page shows
 GRID = "grid.json"  # of a grid: where its runs are, and what its report is to compare
 
 
-class ListedRun(TypedDict):
+@dataclass(frozen=True, slots=True)
+class ListedRun:
     """A run of a reproduction or a sweep.
 
     Attributes:
@@ -20,11 +23,11 @@ class ListedRun(TypedDict):
         where: its folder, or why there is none.
     """
 
-    name: str
-    settings: dict[str, Any]
-    metrics: dict[str, float]
-    command: str
-    where: str
+    name: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    command: str = ""
+    where: str = ""
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -56,28 +59,28 @@ def list_runs(
 
 
 def runs_section(runs: Sequence[ListedRun]) -> Section:
-    """One row for each run, folded up, for there may be hundreds."""
-    keys = differences([run["settings"] for run in runs])
-    metrics = metric_names([run["metrics"] for run in runs])
-    names = ["name"] if any(run["name"] for run in runs) else []
+    """The runs, folded up: on the page the first of each name, and in `runs.csv` all, for there may be hundreds."""
+    keys = differences([run.settings for run in runs])
+    metrics = metric_names([run.metrics for run in runs])
+    names = ["name"] if any(run.name for run in runs) else []
     rows = [
         [
-            *([run["name"]] if names else []),
-            *(_cell(run["settings"].get(key)) for key in keys),
-            *(f"{run['metrics'][name]:.3f}" if name in run["metrics"] else "–" for name in metrics),
-            run["where"],
-            run["command"],
+            *([run.name] if names else []),
+            *(_cell(run.settings.get(key)) for key in keys),
+            *(f"{run.metrics[name]:.3f}" if name in run.metrics else "–" for name in metrics),
+            run.where,
+            run.command,
         ]
         for run in runs
     ]
     columns = [*names, *keys, *metrics, "run", "command"]
-    table = Table(columns, rows, codes={len(columns) - 2, len(columns) - 1})
-    return Section(
-        f"The {len(runs)} runs",
-        ["What differs between their configs, what came out, and how to run each again."],
-        [table],
-        folded=True,
-    )
+    first = {run.name: place for place, run in reversed(list(enumerate(runs)))} if names else range(len(runs))
+    shown = sorted(first.values() if isinstance(first, dict) else first)[:SHOWN]
+    said = "What differs between their configs, what came out, and how to run each again"
+    if len(shown) < len(rows):
+        said += "; here the first run of each name" if names else f"; here the first {SHOWN}"
+    table = Table(columns, rows, codes={len(columns) - 2, len(columns) - 1}, csv="runs.csv", shown=shown)
+    return Section(f"The {len(runs)} runs", [f"{said}."], [table], folded=True)
 
 
 def _cell(value: Any) -> str:

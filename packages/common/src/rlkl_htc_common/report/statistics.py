@@ -10,27 +10,51 @@ FEWEST = 3  # values that an interval says more about than they say themselves
 
 
 class Interval(NamedTuple):
-    """A mean with a confidence interval, how many values are behind it, and these themselves where they are few."""
+    """A mean with a confidence interval, how many values are behind it, and these themselves where they are few.
+
+    Attributes:
+        lopsided: whether its halves differ, so that its bounds are shown.
+    """
 
     mean: float
     low: float
     high: float
     values: int
     few: tuple[float, ...] = ()
+    lopsided: bool = False
 
     def __str__(self) -> str:
         return self.shown(".3f")
 
     def shown(self, form: str) -> str:
-        """The mean and half the width of the interval, or the values, in a format such as `+.3f`."""
+        """The mean with half the width of the interval, its bounds where it is lopsided, or the values; `form`: `+.3f`."""
         if self.few:
             return ", ".join(format(value, form) for value in self.few)
+        if self.lopsided:
+            return f"{self.mean:{form}} ({self.low:{form}} to {self.high:{form}})"
         return f"{self.mean:{form}} ± {self.half_width:.3f}"
 
     @property
     def half_width(self) -> float:
         """Half the width of the interval."""
         return (self.high - self.low) / 2
+
+    @property
+    def is_sure(self) -> bool:
+        """Of a difference: whether the interval leaves out 0; never for few values."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def range(self) -> str:
+        """Of a difference: the interval, or the values where they are few."""
+        return self.shown("+.3f") if self.few else f"{self.low:+.3f} to {self.high:+.3f}"
+
+    @property
+    def verdict(self) -> str:
+        """Of a difference: what its interval says; nothing, where there is none."""
+        if self.few:
+            return "compared with"
+        return "above" if self.low > 0 else "below" if self.high < 0 else "not significantly different from"
 
 
 def told_over_seeds(count: int) -> str:
@@ -75,3 +99,14 @@ def bootstrap(values: Sequence[float], confidence: float = 0.95, resamples: int 
     )
     low, high = result.confidence_interval
     return Interval(float(data.mean()), float(low), float(high), data.size)
+
+
+def share_over_seeds(values: Sequence[float]) -> Interval:
+    """`over_seeds` for accuracies and other numbers from 0 to 1: where Student's interval leaves that range, the bootstrap's.
+
+    With fewer than ten values the bootstrap's interval is rather narrow; it is never wider than what was seen.
+    """
+    interval = over_seeds(values)
+    if interval.few or (interval.low >= 0 and interval.high <= 1):
+        return interval
+    return bootstrap(values)._replace(lopsided=True)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlkl_htc_common.report.page import Section, Table, markdown_table, write_report
+from rlkl_htc_common.report.page import First, Table, markdown_table, write_report
 from rlkl_htc_common.report.run_list import ListedRun, differences, metric_names, runs_section
 from rlkl_htc_common.report.statistics import over_seeds
 from rlkl_htc_common.runs.directory import read_json, write_atomically
@@ -38,6 +38,20 @@ def sweep_table(records: Sequence[Record]) -> Table:
     return Table(columns, rows, CAPTION, texts=set(range(len(keys))))
 
 
+def _verdict(records: Sequence[Record]) -> str:
+    """The setting with the highest mean score."""
+    keys = [key for key in differences([record["overrides"] for record in records]) if key != "seed"]
+    scores: dict[str, list[float]] = {}
+    for record in records:
+        setting = ", ".join(f"{key}={record['overrides'].get(key, '')}" for key in keys) or "the one setting"
+        if (score := record.get("score")) is not None:
+            scores.setdefault(setting, []).append(score)
+    if not scores:
+        return f"{len(records)} jobs done; they have no score to compare."
+    best = max(scores, key=lambda setting: sum(scores[setting]) / len(scores[setting]))
+    return f"The best score has {best}: {over_seeds(scores[best])}, of {len(scores)} settings."
+
+
 def finish(program: str, folder: Path) -> int:
     """Write the table and the report of the sweep that ran, and tell which jobs failed.
 
@@ -47,14 +61,14 @@ def finish(program: str, folder: Path) -> int:
     done = [record for record in records if record["error"] is None]
     failed = [record for record in records if record["error"] is not None]
     if records:
-        sections = [runs_section([_listed(record) for record in records])]
+        sections, first = [runs_section([_listed(record) for record in records])], None
         if done:
             table = sweep_table(done)
             write_atomically(folder / "table.md", markdown_table(table) + "\n")
-            sections.insert(0, Section("The result", [], [table]))
+            first = First(_verdict(done), f"A score is what the sweep looks for. {CAPTION}", None, table)
             print(printable(f"{markdown_table(table)}\n\nreport: {folder / 'report.html'}"))
         lead = f"{len(done)} of {len(records)} jobs done" + (f", {len(failed)} failed." if failed else ".")
-        write_report(folder / "report.html", f"Sweep: {folder.name}", lead, sections, [("folder", str(folder))])
+        write_report(folder / "report.html", f"Sweep: {folder.name}", lead, sections, [("folder", str(folder))], first)
     for record in failed:
         where = folder / str(record["number"]) / LOG
         told = f"{program}: job {record['number']} failed: {record['error']} ({record['command']}; {where})"

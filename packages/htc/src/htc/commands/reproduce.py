@@ -35,17 +35,18 @@ from htc.experiment.build import load_dataset, make_objective
 from htc.experiment.config import DatasetConfig, DrawnConfig, ReproduceConfig, TrainConfig, train_config
 from htc.experiment.identity import identity_of, plainest_config
 from htc.experiment.saved_model import load_model
-from htc.report.against import against_section, load_other
-from htc.report.comparison_section import Documents
-from htc.report.errors_section import errors_section
-from htc.report.labels import label
+from htc.report.against import load_other
+from htc.report.comparison import Documents, best_two_by_rule
+from htc.report.errors_section import look_at
+from htc.report.labels import MAIN_RULES, label
+from htc.report.records import Errors, Facts, Summary
 from htc.report.reproduction import summarize, write_htc_report
 from htc.settings import AUTO
 from rlkl_htc_common.commands import grid
 from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import cached_features, load_encoder
-from rlkl_htc_common.report.page import Section
+from rlkl_htc_common.report.records import read_record
 from rlkl_htc_common.report.run_list import GRID, list_runs
 from rlkl_htc_common.runs.commands import commands_of, given_overrides
 from rlkl_htc_common.runs.directory import make_folder, read_config, read_json, write_json
@@ -132,7 +133,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     warn_if_slow(configs[0], len(configs))
     dataset = prepare(configs)
     if config.against is not None:
-        load_other(config.against, dataset.facts(), list(runs), config.seeds)
+        load_other(config.against, read_record(Facts, dataset.facts(), dataset.name), list(runs), config.seeds)
     overrides = [[*method.overrides, f"seed={seed}"] for method, seed in jobs]
     records = grid.launch(job, "reproduce", overrides, output / "jobs", "training runs", config.jobs)
     commands = commands_of("htc-train", "train", configs, [method.choices for method, _ in jobs])
@@ -175,22 +176,17 @@ def draw(folder: Path) -> Path:
         for run in left["runs"]
     ]
     documents = documents_of(runs, results)
-    summary = summarize(results)
-    summary["runs"] = list_runs(
-        [label(run["method"]) for run in left["runs"]],
-        [read_config(Path(run["run_dir"])) for run in left["runs"]],
-        [headline(result["test"]) for result in results],
-        [run["command"] for run in left["runs"]],
-        [run["run_dir"] for run in left["runs"]],
+    names, commands, folders = ([run[key] for run in left["runs"]] for key in ("method", "command", "run_dir"))
+    configs, metrics = [read_config(Path(folder)) for folder in folders], [headline(result["test"]) for result in results]
+    summary = read_record(Summary, {**left, **summarize(results), "runs": []}, "the results")
+    summary = replace(
+        summary,
+        runs=list_runs(list(map(label, names)), configs, metrics, commands, folders),
+        best_two=None if documents is None else best_two_by_rule(documents, MAIN_RULES),
+        errors=errors_of(runs, results),
     )
-    summary["wall_seconds"] = left["wall_seconds"]
-    write_json(folder / "summary.json", summary)
-    more = [errors_of(runs, results)]
-    if left["against"] is not None:
-        facts = load_dataset(runs[0].dataset).facts()
-        other = load_other(left["against"], facts, list(summary["losses"]), summary["seeds"])
-        more.insert(0, against_section(summary, other, left["against"]))
-    return write_htc_report(folder, left["title"], summary, left["command"], documents, more)
+    summary.save(folder)
+    return write_htc_report(folder, summary)
 
 
 def documents_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Documents | None:
@@ -216,7 +212,7 @@ def documents_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Docu
     return Documents(found, hashes)
 
 
-def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Section:
+def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Errors:
     """What the method with the best dev HF1-AUC over seeds gets wrong, looked at in its first run."""
     by_method: dict[str, list[float]] = {}
     for result in results:
@@ -233,7 +229,7 @@ def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Section
         texts = [dataset.texts[i] for i in test.tolist()]
         probabilities = model.probabilities_of(texts, run.encoder.batch_size, progress="encoding texts")
     name = f"The model with the best dev HF1-AUC ({label(best)})"
-    return errors_section(name, dataset, probabilities, model.decoder, model.tuned_threshold)
+    return look_at(name, dataset, probabilities, model.decoder, model.tuned_threshold)
 
 
 def task(config: DictConfig) -> None:

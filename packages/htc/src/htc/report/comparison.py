@@ -5,21 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlkl_htc_common.report.statistics import Interval, bootstrap, over_seeds
-
-
-class Difference(NamedTuple):
-    """How much better one method is than another, in hF1 per document."""
-
-    better: str
-    worse: str
-    over_documents: Interval  # bootstrap, pairs of the same document
-    over_seeds: Interval  # Student t, pairs of the same seed
-
-    @property
-    def sure(self) -> bool:
-        """Whether neither interval holds zero; from one seed, never."""
-        return self.over_documents.low > 0 and self.over_seeds.low > 0
+from htc.report.records import BestTwo
+from rlkl_htc_common.report.statistics import bootstrap, over_seeds
 
 
 def winners(scores: Mapping[str, Mapping[str, float]], lower_is_better: bool) -> dict[str, list[str]]:
@@ -39,8 +26,8 @@ def ranks(scores: Mapping[str, float], lower_is_better: bool) -> dict[str, int]:
 
 
 def paired_difference(
-    better: str, worse: str, documents: Mapping[str, Sequence[np.ndarray]], identities: Sequence[np.ndarray]
-) -> Difference:
+    better: str, worse: str, documents: Mapping[str, Sequence[np.ndarray]], identities: Sequence[np.ndarray], rule: str = ""
+) -> BestTwo:
     """The difference between two methods.
 
     A document counts once, however many seeds had it in their test split: with its mean over them.
@@ -49,11 +36,13 @@ def paired_difference(
         better, worse: two of the methods.
         documents: method -> for each seed the scores of its test documents, (D,).
         identities: for each seed which documents these are, (D,) numbers.
+        rule: that gave the scores.
     """
     pairs = [a - b for a, b in zip(documents[better], documents[worse], strict=True)]
     _, which = np.unique(np.concatenate(identities), return_inverse=True)
     of_document = np.bincount(which, np.concatenate(pairs)) / np.bincount(which)
-    return Difference(better, worse, bootstrap(of_document.tolist()), over_seeds([float(pair.mean()) for pair in pairs]))
+    over = bootstrap(of_document.tolist()), over_seeds([float(pair.mean()) for pair in pairs])
+    return BestTwo(rule, better, worse, *over)
 
 
 def best_two(documents: Mapping[str, Sequence[np.ndarray]]) -> tuple[str, str]:
@@ -61,3 +50,27 @@ def best_two(documents: Mapping[str, Sequence[np.ndarray]]) -> tuple[str, str]:
     means = {method: float(np.mean([scores.mean() for scores in seeds])) for method, seeds in documents.items()}
     first, second = sorted(means, key=means.__getitem__, reverse=True)[:2]
     return first, second
+
+
+class Documents(NamedTuple):
+    """The scores of the test documents.
+
+    Attributes:
+        scores: for each loss, for each seed: rule -> hF1 of each document.
+        identities: for each seed which documents these are.
+    """
+
+    scores: Mapping[str, Sequence[Mapping[str, np.ndarray]]]
+    identities: Sequence[np.ndarray]
+
+
+def best_two_by_rule(documents: Documents, rules: Sequence[str]) -> list[BestTwo]:
+    """The best two methods under each rule that two or more have."""
+    found = []
+    for rule in rules:
+        scores = {
+            loss: [seed[rule] for seed in seeds] for loss, seeds in documents.scores.items() if all(rule in s for s in seeds)
+        }
+        if len(scores) > 1:
+            found.append(paired_difference(*best_two(scores), scores, documents.identities, rule))
+    return found

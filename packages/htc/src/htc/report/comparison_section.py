@@ -1,99 +1,68 @@
 """The part of the report that holds objectives against each other: who wins where, how surely, on which labels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from htc.report.comparison import best_two, paired_difference, ranks, winners
+from htc.report.comparison import ranks, winners
 from htc.report.labels import (
     ERRORS,
     MAIN_RULES,
     METRICS,
-    SET_METRICS,
-    Losses,
     label,
     of_own_rule,
-    over_seeds_of,
     own_rules,
     rule_label,
 )
-from rlkl_htc_common.report.figures import COLORS, new_figure, to_svg
-from rlkl_htc_common.report.page import Picture, Section, Table
-from rlkl_htc_common.report.statistics import Interval
+from htc.report.records import BestTwo, Losses
+from htc.report.verdict import mean_scores, metrics_of, wins
+from rlkl_htc_common.report.figures import line, new_figure, picture
+from rlkl_htc_common.report.page import Section, Table
+from rlkl_htc_common.report.styles import Style
+from rlkl_htc_common.report.tables import MISSING
 
+RANKED = ("hf1_micro", "hf1_macro", "hf1_samples", "f1_macro", "lca_f1_samples", "icm_norm", "exact_match", "tree_distance")
 ONE_LABEL = ("wu_palmer", "tree_distance", "mistake_severity")
 
 
-class Documents(NamedTuple):
-    """The scores of the test documents.
-
-    Attributes:
-        scores: for each loss, for each seed: rule -> hF1 of each document.
-        identities: for each seed which documents these are.
-    """
-
-    scores: Mapping[str, Sequence[Mapping[str, np.ndarray]]]
-    identities: Sequence[np.ndarray]
-
-
-def comparison_section(losses: Losses, documents: Documents | None) -> Section:
+def comparison_section(losses: Losses, best_two: Sequence[BestTwo] | None) -> Section:
     """Winners and ranks by metric and rule, and paired differences between the best two under each rule."""
     tables = [_winner_table(losses), _rank_table(losses)]
-    if documents is not None:
-        tables.append(_difference_table(documents))
-    return Section("Who wins, and where the winner changes", _winner_changes(losses), tables)
-
-
-def _mean_scores(losses: Losses, metric: str) -> dict[str, dict[str, float]]:
-    """rule -> objective -> mean over seeds."""
-    found = {rule: {loss: over_seeds_of(runs, rule, metric) for loss, runs in losses.items()} for rule in MAIN_RULES}
-    return {rule: {loss: i.mean for loss, i in by_loss.items() if i is not None} for rule, by_loss in found.items()}
-
-
-def _metrics_of(losses: Losses) -> list[str]:
-    """The metrics that some runs have; not incoherence, which most rules make impossible."""
-    compared = [metric for metric in (*SET_METRICS, *ERRORS) if metric != "incoherence_rate"]
-    return [metric for metric in compared if any(_mean_scores(losses, metric).values())]
+    if best_two is not None:
+        tables.insert(0, _difference_table(best_two))
+    count, combinations = wins(losses)
+    parts = ", ".join(f"{label(objective)} {times} times" for objective, times in count.most_common())
+    said = f"Of {combinations} combinations of metric and inference rule, first are: {parts} (ties count for each)."
+    return Section("Who wins, and where the winner changes", [said], tables)
 
 
 def _winner_table(losses: Losses) -> Table:
     rows = []
-    for metric in _metrics_of(losses):
-        best = winners(_mean_scores(losses, metric), metric in ERRORS)
-        rows.append([METRICS[metric], *(" and ".join(map(label, best[rule])) if rule in best else "–" for rule in MAIN_RULES)])
+    for metric in metrics_of(losses):
+        best = winners(mean_scores(losses, metric), metric in ERRORS)
+        rows.append(
+            [METRICS[metric], *(" and ".join(map(label, best[rule])) if rule in best else MISSING for rule in MAIN_RULES)]
+        )
     return Table(
         columns=["metric", *(rule_label(rule) for rule in MAIN_RULES)],
         rows=rows,
         caption="The objective with the best mean over seeds, by metric and inference rule. Metrics of one label per document "
         f"({', '.join(METRICS[metric] for metric in ONE_LABEL)}) compare only objectives that predict one path everywhere.",
         texts=set(range(1, len(MAIN_RULES) + 1)),
+        csv="winners.csv",
+        shown=[number for number, metric in enumerate(metrics_of(losses)) if metric in RANKED],
     )
 
 
-def _winner_changes(losses: Losses) -> list[str]:
-    """Which objectives win anywhere, and how often."""
-    wins: dict[str, int] = {}
-    cells = 0
-    for metric in _metrics_of(losses):
-        for objectives in winners(_mean_scores(losses, metric), metric in ERRORS).values():
-            cells += 1
-            for objective in objectives:
-                wins[objective] = wins.get(objective, 0) + 1
-    ordered = sorted(wins, key=wins.__getitem__, reverse=True)
-    parts = [f"{label(objective)} {wins[objective]} times" for objective in ordered]
-    return [f"Of {cells} combinations of metric and inference rule, first are: {', '.join(parts)} (ties count for each)."]
-
-
 def _rank_table(losses: Losses) -> Table:
-    chosen = [m for m in _metrics_of(losses) if m in ("hf1_micro", "hf1_macro", "hf1_samples", "f1_macro", "lca_f1_samples")]
-    chosen += [m for m in _metrics_of(losses) if m in ("icm_norm", "exact_match", "tree_distance")]
+    chosen = [metric for metric in metrics_of(losses) if metric in RANKED]
     rows = []
     for loss in losses:
         cells = []
         for metric in chosen:
-            each = [ranks(scores, metric in ERRORS).get(loss) for scores in _mean_scores(losses, metric).values() if scores]
+            each = [ranks(scores, metric in ERRORS).get(loss) for scores in mean_scores(losses, metric).values() if scores]
             found = [rank for rank in each if rank is not None]
             cells.append(f"{min(found)}" if min(found) == max(found) else f"{min(found)} to {max(found)}")
         rows.append([label(loss), *cells])
@@ -104,25 +73,18 @@ def _rank_table(losses: Losses) -> Table:
     )
 
 
-def _difference_table(documents: Documents) -> Table:
-    rows = []
-    for rule in MAIN_RULES:
-        scores = {
-            loss: [seed[rule] for seed in seeds] for loss, seeds in documents.scores.items() if all(rule in s for s in seeds)
-        }
-        if len(scores) < 2:
-            continue
-        found = paired_difference(*best_two(scores), scores, documents.identities)
-        rows.append(
-            [
-                rule_label(rule),
-                label(found.better),
-                label(found.worse),
-                f"{found.over_documents.mean:+.3f}",
-                _interval(found.over_documents),
-                _interval(found.over_seeds),
-            ]
-        )
+def _difference_table(best_two: Sequence[BestTwo]) -> Table:
+    rows = [
+        [
+            rule_label(found.rule),
+            label(found.better),
+            label(found.worse),
+            f"{found.over_documents.mean:+.3f}",
+            found.over_documents.range,
+            found.over_seeds.range,
+        ]
+        for found in best_two
+    ]
     return Table(
         columns=["rule", "best", "next", "difference in hF1 samples", "95% over documents", "95% over seeds"],
         rows=rows,
@@ -132,31 +94,25 @@ def _difference_table(documents: Documents) -> Table:
     )
 
 
-def _interval(interval: Interval) -> str:
-    return interval.shown("+.3f") if interval.few else f"{interval.low:+.3f} to {interval.high:+.3f}"
-
-
-def labels_section(losses: Losses) -> Section | None:
+def labels_section(losses: Losses, styles: Mapping[str, Style]) -> Section | None:
     """Rare labels and deep ones; None for results from before these were kept."""
     first = of_own_rule(next(iter(losses.values()))[0])
     if "f1_by_frequency" not in first or "hf1_macro_per_depth" not in first:
         return None
     ranges = first["f1_by_frequency"]
+    names, counted = _frequency_names(ranges), ", ".join(f"{row['labels']} labels" for row in ranges)
+    by_frequency = _lines(losses, "f1_by_frequency", names, ("training documents of a label", "macro F1"), styles)
+    by_depth = _lines(losses, "hf1_macro_per_depth", None, ("depth", "hF1, macro by class"), styles)
     pictures = [
-        Picture(
-            to_svg(_lines(losses, "f1_by_frequency", _frequency_names(ranges), "training documents of a label", "macro F1")),
-            "Macro F1 of the labels that occur in test, by how often training saw them ("
-            + ", ".join(f"{row['labels']} labels" for row in ranges)
-            + " in the first split), each objective under its own rule ("
-            + own_rules(losses)
-            + "); mean over seeds.",
+        picture(
+            by_frequency,
+            "Macro F1 by frequency of labels",
+            f"Macro F1 of the labels that occur in test, by how often training saw them ({counted} in the first split), each "
+            f"objective under its own rule ({own_rules(losses)}); mean over seeds.",
         ),
-        Picture(
-            to_svg(_lines(losses, "hf1_macro_per_depth", None, "depth", "hF1, macro by class")),
-            "Hierarchical F1 by class at each depth, by the same rules; mean over seeds.",
-        ),
+        picture(by_depth, "hF1 by depth", "Hierarchical F1 by class at each depth, by the same rules; mean over seeds."),
     ]
-    return Section("Rare labels and deep ones", [], [], pictures)
+    return Section("Rare labels and deep ones", [], [], pictures, True, styles)
 
 
 def _frequency_names(ranges: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -168,17 +124,19 @@ def _frequency_names(ranges: Sequence[Mapping[str, Any]]) -> list[str]:
     return names
 
 
-def _lines(losses: Losses, key: str, names: list[str] | None, x_label: str, y_label: str) -> Figure:
+def _lines(
+    losses: Losses, key: str, names: list[str] | None, axis_labels: tuple[str, str], styles: Mapping[str, Style]
+) -> Figure:
     figure, axes = new_figure()
-    for i, (loss, runs) in enumerate(losses.items()):
+    for loss, runs in losses.items():
         of_seeds = [[v["f1"] if isinstance(v, dict) else v for v in of_own_rule(run)[key]] for run in runs]
         values = np.array(of_seeds, dtype=float)  # (seeds, points), NaN where no label is
         shown = ~np.isnan(values).all(0)
         points = np.arange(1, values.shape[1] + 1)[shown]
-        axes.plot(points, np.nanmean(values[:, shown], axis=0), marker="o", markersize=4, color=COLORS[i], label=label(loss))
+        means = np.nanmean(values[:, shown], axis=0)
+        line(axes, points.tolist(), means.tolist(), label(loss), styles[label(loss)], markers=True)
     ticks = np.arange(1, len(names) + 1) if names else points
     axes.set_xticks(ticks, names)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.legend(fontsize=8)
+    axes.set_xlabel(axis_labels[0])
+    axes.set_ylabel(axis_labels[1])
     return figure

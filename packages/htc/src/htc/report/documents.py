@@ -7,29 +7,40 @@ from torch import Tensor
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.taxonomy import PATH_SEPARATOR
 from htc.metrics import hierarchical_f_per_document
+from htc.report.records import Wrong
 from htc.scoring.error_analysis import worst_documents
 from rlkl_htc_common.report.page import Table
 
 LONGEST_TEXT = 240  # characters of a document that are shown
 
 
-def worst_table(hierarchy: Hierarchy, texts: Sequence[str], targets: Tensor, predicted: Tensor, probabilities: Tensor) -> Table:
+def worst(hierarchy: Hierarchy, texts: Sequence[str], targets: Tensor, predicted: Tensor, probabilities: Tensor) -> list[Wrong]:
     """The documents that went most wrong, with true and predicted paths.
 
     Args: texts: of D documents; targets, predicted (D, N) bool; probabilities (D, N).
     """
     f = hierarchical_f_per_document(targets, predicted, hierarchy)
-    rows = []
+    found = []
     for i in worst_documents(f, probabilities, predicted):
         text = " ".join(texts[i].split())
         shown = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT].rsplit(" ", 1)[0] + " …"
-        rows.append([shown, _paths(hierarchy, targets[i]), _paths(hierarchy, predicted[i]), f"{float(f[i]):.2f}"])
+        found.append(Wrong(shown, _paths(hierarchy, targets[i]), _paths(hierarchy, predicted[i]), float(f[i])))
+    return found
+
+
+def table_of(found: Sequence[Wrong]) -> Table:
+    """These documents as a table."""
     return Table(
         columns=["document", "true", "predicted", "hF1"],
-        rows=rows,
+        rows=[[each.text, each.true, each.predicted, f"{each.hf1:.2f}"] for each in found],
         caption="The documents with the lowest hF1; of equal ones those of which the model was surest.",
         texts={0, 1, 2},
     )
+
+
+def worst_table(hierarchy: Hierarchy, texts: Sequence[str], targets: Tensor, predicted: Tensor, probabilities: Tensor) -> Table:
+    """`worst` as a table."""
+    return table_of(worst(hierarchy, texts, targets, predicted, probabilities))
 
 
 def _paths(hierarchy: Hierarchy, sets: Tensor) -> str:

@@ -1,9 +1,8 @@
 """The part of the report that looks at what one model gets wrong."""
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
-from matplotlib import colormaps
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -11,19 +10,20 @@ from htc.datasets import Dataset
 from htc.decoding.by_name import decode
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.taxonomy import PATH_SEPARATOR
-from htc.report.documents import worst_table
+from htc.report.documents import table_of, worst
+from htc.report.icicle import icicle
 from htc.report.labels import rule_label
-from htc.scoring.error_analysis import Calibration, calibration_per_level, confused_siblings, f1_per_node
-from rlkl_htc_common.report.figures import COLORS, new_figure, to_svg
+from htc.report.records import Confused, Errors, Level, Node
+from htc.scoring.error_analysis import Calibration, Confusion, calibration_per_level, confused_siblings, f1_per_node
+from rlkl_htc_common.report.figures import legend, line, new_figure, picture
 from rlkl_htc_common.report.page import Picture, Section, Table
-from rlkl_htc_common.terminal import printable
+from rlkl_htc_common.report.styles import SOFT, Style, ordered
 
-NARROWEST = 0.0005  # of the figure's width: what is narrower is not drawn
-MAP = colormaps["cividis"]
+FEWEST_CELLS = 10  # of a bin of probability that is drawn
 
 
-def errors_section(name: str, dataset: Dataset, probabilities: Tensor, decoder: str, tuned_threshold: float) -> Section:
-    """Confused siblings, the worst documents, calibration, and the hierarchy coloured by F1.
+def look_at(name: str, dataset: Dataset, probabilities: Tensor, decoder: str, tuned_threshold: float) -> Errors:
+    """What a model gets wrong.
 
     Args:
         name: what to call the model.
@@ -36,72 +36,30 @@ def errors_section(name: str, dataset: Dataset, probabilities: Tensor, decoder: 
     targets = dataset.targets[documents]
     predicted = decode(decoder, probabilities, hierarchy, tuned_threshold)
     texts = [dataset.texts[i] for i in documents.tolist()]
-    calibration = calibration_per_level(probabilities, targets, hierarchy)
-    errors = ", ".join(f"{level.error:.3f}" for level in calibration)
-    pictures = [
-        Picture(
-            to_svg(_icicle(hierarchy, targets, f1_per_node(targets, predicted))),
-            "The hierarchy, one row for each level, a label as wide as it has test documents, coloured by its F1.",
-            wide=True,
-        ),
-        Picture(
-            to_svg(_reliability(calibration)),
-            "How often labels are true that are held for so probable, level by level (probabilities below 0.01 left out). "
-            f"Expected calibration errors: {errors}.",
-        ),
-    ]
-    return Section(
-        "What a model gets wrong",
-        [f"{name}, first seed, test split, inference: {rule_label(decoder)}."],
-        [_confusion_table(hierarchy, targets, predicted), worst_table(hierarchy, texts, targets, predicted, probabilities)],
-        pictures,
+    pairs = confused_siblings(targets, predicted, hierarchy) if hierarchy.is_tree else []
+    return Errors(
+        model=name,
+        rule=decoder,
+        confused=[_confused(hierarchy, pair) for pair in pairs],
+        worst=worst(hierarchy, texts, targets, predicted, probabilities),
+        calibration=[_level(found) for found in calibration_per_level(probabilities, targets, hierarchy)],
+        hierarchy=_nodes(hierarchy, targets, f1_per_node(targets, predicted)),
     )
 
 
-def _confusion_table(hierarchy: Hierarchy, targets: Tensor, predicted: Tensor) -> Table:
-    rows = []
-    for pair in confused_siblings(targets, predicted, hierarchy) if hierarchy.is_tree else []:
-        above = hierarchy.paths[pair.true][:-1]
-        rows.append(
-            [
-                PATH_SEPARATOR.join(above) or "(top)",
-                hierarchy.names[pair.true],
-                hierarchy.names[pair.predicted],
-                f"{pair.documents} of {pair.of}",
-            ]
-        )
-    return Table(
-        columns=["below", "true", "predicted in its place", "documents"],
-        rows=rows,
-        caption="The siblings that are taken for each other most often.",
-        texts={0, 1, 2},
-    )
+def _confused(hierarchy: Hierarchy, pair: Confusion) -> Confused:
+    below = PATH_SEPARATOR.join(hierarchy.paths[pair.true][:-1]) or "(top)"
+    return Confused(below, hierarchy.names[pair.true], hierarchy.names[pair.predicted], pair.documents, pair.of)
 
 
-def _reliability(levels: list[Calibration]) -> Figure:
-    figure, axes = new_figure()
-    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--")
-    for depth, level in enumerate(levels, start=1):
-        shown = level.cells >= 10
-        axes.plot(
-            level.confidence[shown],
-            level.frequency[shown],
-            marker="o",
-            markersize=4,
-            color=COLORS[(depth - 1) % len(COLORS)],
-            label=f"level {depth}",
-        )
-    axes.set_xlabel("probability")
-    axes.set_ylabel("share that is true")
-    axes.legend(fontsize=9)
-    return figure
+def _level(found: Calibration) -> Level:
+    often = found.cells >= FEWEST_CELLS
+    return Level(found.confidence[often].tolist(), found.frequency[often].tolist(), found.error)
 
 
-def _icicle(hierarchy: Hierarchy, targets: Tensor, f1: Tensor) -> Figure:
-    """Rectangles from the top level down, each child below its (in a DAG, first) parent."""
-    figure, axes = new_figure(11.0, 0.9 + 0.55 * hierarchy.max_depth)
-    ends = hierarchy.most_specific(targets).sum(0).double()
-    weight = _weights(hierarchy, ends)
+def _nodes(hierarchy: Hierarchy, targets: Tensor, f1: Tensor) -> list[Node]:
+    """Places from the top level down, each child below its (in a DAG, first) parent."""
+    weight = _weights(hierarchy, hierarchy.most_specific(targets).sum(0).double())
     total = float(weight[hierarchy.levels[0]].sum())
     left = torch.zeros(hierarchy.num_nodes, dtype=torch.double)
     next_free = torch.zeros(hierarchy.num_nodes + 1, dtype=torch.double)  # the last one is the root's
@@ -110,32 +68,12 @@ def _icicle(hierarchy: Hierarchy, targets: Tensor, f1: Tensor) -> Figure:
         left[node] = next_free[parent]
         next_free[parent] += weight[node]
         next_free[node] = left[node]
-    for depth, level in enumerate(hierarchy.levels, start=1):
-        nodes = [n for n in range(level.start, level.stop) if float(weight[n]) > NARROWEST * total]
-        colors = [MAP(float(f1[n])) if not np.isnan(float(f1[n])) else (0.85, 0.85, 0.85, 1.0) for n in nodes]
-        spans = [(float(left[n]) / total, float(weight[n]) / total) for n in nodes]
-        axes.broken_barh(spans, (-depth, 0.94), facecolors=colors, edgecolor="white", linewidth=0.3)
-        for n, (start, width), color in zip(nodes, spans, colors, strict=True):
-            if width > 0.05:
-                name = printable(hierarchy.names[n], keep="")
-                fits = max(3, int(150 * width))
-                shown = name if len(name) <= fits else name[: fits - 1] + "…"
-                ink = "black" if sum(color[:3]) > 1.5 else "white"
-                axes.text(
-                    start + width / 2,
-                    0.47 - depth,
-                    shown,
-                    ha="center",
-                    va="center",
-                    fontsize=6,
-                    parse_math=False,
-                    color=ink,
-                )
-    axes.set_xlim(0, 1)
-    axes.set_ylim(-hierarchy.max_depth - 0.1, 0)
-    axes.axis("off")
-    figure.colorbar(ScalarMappable(cmap=MAP), ax=axes, label="F1", fraction=0.03, pad=0.01)
-    return figure
+    return [
+        Node(hierarchy.names[n], depth, float(left[n]) / total, float(weight[n]) / total, float(f1[n]))
+        for depth, level in enumerate(hierarchy.levels, start=1)
+        for n in range(level.start, level.stop)
+        if float(weight[n]) > 0
+    ]
 
 
 def _weights(hierarchy: Hierarchy, ends: Tensor) -> Tensor:
@@ -145,3 +83,42 @@ def _weights(hierarchy: Hierarchy, ends: Tensor) -> Tensor:
         if hierarchy.parents[node]:
             weight[hierarchy.parents[node][0]] += weight[node]
     return weight
+
+
+def errors_sections(errors: Errors) -> list[Section]:
+    """The hierarchy coloured by F1; then confused siblings, the worst documents, and calibration."""
+    which = f"{errors.model}, first seed, test split, inference: {rule_label(errors.rule)}."
+    wide = (
+        "One row for each level, a label as wide as it has test documents, coloured by its F1; a click shows what is below it."
+    )
+    found = [Section("The hierarchy by F1", [which], [], [Picture(icicle(errors.hierarchy, "Labels by F1", wide), wide, True)])]
+    said = ", ".join(f"{level.error:.3f}" for level in errors.calibration)
+    calibration = picture(
+        _reliability(errors.calibration),
+        "Calibration by level",
+        "How often labels are true that are held for so probable, level by level (probabilities below 0.01 left out). "
+        f"Expected calibration errors: {said}.",
+    )
+    tables = [_confusion_table(errors.confused), table_of(errors.worst)]
+    wrong = Section("What a model gets wrong", [which], tables, [calibration], folded=True)
+    return [*(found if errors.hierarchy else []), wrong]
+
+
+def _confusion_table(confused: Sequence[Confused]) -> Table:
+    return Table(
+        columns=["below", "true", "predicted in its place", "documents"],
+        rows=[[pair.below, pair.true, pair.predicted, f"{pair.documents} of {pair.of}"] for pair in confused],
+        caption="The siblings that are taken for each other most often.",
+        texts={0, 1, 2},
+    )
+
+
+def _reliability(levels: Sequence[Level]) -> Figure:
+    figure, axes = new_figure()
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle="--")
+    for depth, (level, color) in enumerate(zip(levels, ordered(len(levels)), strict=True), start=1):
+        line(axes, level.confidence, level.frequency, f"level {depth}", Style(color), markers=True)
+    axes.set_xlabel("probability")
+    axes.set_ylabel("share that is true")
+    legend(axes)
+    return figure

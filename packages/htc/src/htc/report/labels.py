@@ -4,7 +4,8 @@ from typing import Any
 
 from htc import settings
 from htc.decoding.by_name import ALL_RULES
-from rlkl_htc_common.report.statistics import Interval, over_seeds
+from htc.report.records import Losses, Scores
+from rlkl_htc_common.report.statistics import Interval, over_seeds, share_over_seeds
 
 METRICS = {
     "hf1_micro": "hF1 micro",
@@ -46,9 +47,7 @@ SET_METRICS = (
     "exact_match",
 )
 ERRORS = ("hamming_loss", "incoherence_rate", "tree_distance", "mistake_severity")  # lower is better
-
-Losses = dict[str, list[dict[str, Any]]]
-"""For each method, most often called like its objective, the test scores of its seeds."""
+UNBOUNDED = ("tree_distance", "mistake_severity")  # all others are from 0 to 1
 
 
 def label(loss: str) -> str:
@@ -62,18 +61,19 @@ def rule_label(rule: str) -> str:
     return ALL_RULES[rule].title if rule in ALL_RULES else rule
 
 
-def over_seeds_of(runs: list[dict[str, Any]], rule: str, metric: str) -> Interval | None:
+def over_seeds_of(runs: list[Scores], rule: str, metric: str) -> Interval | None:
     """None where the rule is not defined for the objective, or the metric not for the label sets."""
-    if not all(metric in run["rules"].get(rule, {}) for run in runs):
+    if not all(metric in run.rules.get(rule, {}) for run in runs):
         return None
-    return over_seeds([run["rules"][rule][metric] for run in runs])
+    average = over_seeds if metric in UNBOUNDED else share_over_seeds
+    return average([run.rules[rule][metric] for run in runs])
 
 
-def of_own_rule(run: dict[str, Any]) -> dict[str, Any]:
+def of_own_rule(run: Scores) -> dict[str, Any]:
     """The scores of a run under the rule that suits its objective and documents."""
-    return run["rules"][run["decoder"]]
+    return run.rules[run.decoder]
 
 
 def own_rules(losses: Losses) -> str:
     """Which rules these are."""
-    return ", ".join(dict.fromkeys(rule_label(run["decoder"]) for runs in losses.values() for run in runs))
+    return ", ".join(dict.fromkeys(rule_label(run.decoder) for runs in losses.values() for run in runs))

@@ -1,32 +1,28 @@
 """The report on a reproduction: objectives x inference rules x metrics, over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-
 from htc.decoding.by_name import ALL_RULES
-from htc.report.comparison_section import Documents, comparison_section, labels_section
-from htc.report.labels import (
-    ERRORS,
-    MAIN_RULES,
-    METRICS,
-    SET_METRICS,
-    Losses,
-    label,
-    of_own_rule,
-    over_seeds_of,
-    own_rules,
-    rule_label,
-)
-from rlkl_htc_common.report.figures import COLORS, line_with_band, new_figure, to_svg
-from rlkl_htc_common.report.page import Picture, Section, Table, markdown_table, write_report
+from htc.report.against import against_section, load_other
+from htc.report.comparison_figures import comparison_pictures
+from htc.report.comparison_section import comparison_section, labels_section
+from htc.report.errors_section import errors_sections
+from htc.report.labels import ERRORS, MAIN_RULES, METRICS, SET_METRICS, label, over_seeds_of, own_rules, rule_label
+from htc.report.records import Losses, Summary
+from htc.report.verdict import caveat, verdict
+from rlkl_htc_common.report.page import First, Section, Table, markdown_table, write_pictures, write_report
 from rlkl_htc_common.report.run_list import runs_section
-from rlkl_htc_common.report.statistics import FEWEST, Interval, over_seeds, told_over_seeds
+from rlkl_htc_common.report.statistics import Interval, over_seeds, share_over_seeds, told_over_seeds
+from rlkl_htc_common.report.styles import Style, styles_of
+from rlkl_htc_common.report.tables import best_of, cell, interval_table
 from rlkl_htc_common.runs.directory import write_atomically
 
+MEANINGS = (
+    "hF1: F1 of label sets with all their ancestors added; hF1-AUC: the area under the hierarchical precision-recall curve "
+    "of a document."
+)
 EXPECTED_HF = (
     "The rule 'expected hF1' gives each document the label set with the largest expected hF1 under the model's own "
     "probabilities: it aims at hF1 samples, not at hF1 micro, and needs the probabilities of one path."
@@ -38,6 +34,11 @@ SCALES = (
 )
 
 
+def redraw(folder: Path) -> Path:
+    """Draw the report again from its summary.json. Returns: the report. Raises InputError where that is missing or damaged."""
+    return write_htc_report(folder, Summary.load(folder, "give the command of the reproduction again"))
+
+
 def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Gather the test scores of all runs, seeds side by side.
 
@@ -45,9 +46,9 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
         results: result.json of each run, with the name of its `method`; each with the same seeds in the same order.
 
     Returns:
-        `dataset`, `seeds`, and `losses`: for each method the list over seeds of its test scores.
+        What `Summary` needs of them: the test scores by method, and where they come from.
     """
-    losses: Losses = {}
+    losses: dict[str, list[Any]] = {}
     seeds: dict[str, list[int]] = {}
     for result in results:
         losses.setdefault(result["method"], []).append(result["test"])
@@ -61,149 +62,104 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def write_htc_report(
-    output: Path,
-    title: str,
-    summary: dict[str, Any],
-    command: str,
-    documents: Documents | None,
-    more: Sequence[Section] = (),
-) -> Path:
-    """Write report.html, table.md and one SVG per figure into a folder.
-
-    Args:
-        summary: what `summarize` gave, `runs` of `rlkl_htc_common.report.run_list`, and `wall_seconds`.
-        documents: the scores of the test documents, if available.
-        more: sections between those on objectives and the full tables.
+def write_htc_report(output: Path, summary: Summary) -> Path:
+    """Write report.html, table.md, one SVG per figure and metrics.csv into a folder.
 
     Returns:
         The report.
+
+    Raises:
+        InputError: where it is to compare with a reproduction that is not there, or of other documents.
     """
-    losses = summary["losses"]
-    pictures = _pictures(losses)
-    for name, picture in pictures.items():
-        write_atomically(output / f"{name}.svg", picture.svg)
-    main_table = _main_table(losses, "hf1_micro")
-    write_atomically(output / "table.md", markdown_table(main_table) + "\n")
-    labels = labels_section(losses)
+    losses, styles = summary.losses, styles_of(map(label, summary.losses))
+    pictures = comparison_pictures(losses, styles)
+    write_pictures(output, pictures)
+    first = First(verdict(losses), caveat(losses), pictures["objectives_and_rules"], _main_table(losses, "hf1_micro"), styles)
+    write_atomically(output / "table.md", markdown_table(first.table) + "\n")
+    thresholds = [pictures["hf1_by_threshold"], pictures["precision_recall"]] if "precision_recall" in pictures else []
     sections = [
-        Section(
-            "The result",
-            [*_findings(losses), EXPECTED_HF],
-            [main_table, _main_table(losses, "hf1_samples")],
-            [pictures["objectives_and_rules"]],
-        ),
-        Section(
-            "Thresholds", [SCALES], [_threshold_table(losses)], [pictures["hf1_by_threshold"], pictures["precision_recall"]]
-        ),
-        comparison_section(losses, documents),
-        Section("Levels", [], [], [pictures["accuracy_per_level"]]),
-        *([] if labels is None else [labels]),
-        *more,
-        Section("Every metric of every rule", [], _full_tables(losses)),
-        runs_section(summary["runs"]),
-    ]
-    facts = [
-        ("command", command),
-        ("commit", str(summary["git_commit"])),
-        ("versions", ", ".join(f"{name} {version}" for name, version in summary["versions"].items())),
-        ("seeds", ", ".join(map(str, summary["seeds"]))),
-        ("time", f"{summary['wall_seconds'] / 60:.1f} minutes, without runs that were finished before"),
+        *([] if summary.errors is None else errors_sections(summary.errors)),
+        Section("Expected and found", [*_findings(losses), EXPECTED_HF], [_main_table(losses, "hf1_samples")]),
+        Section("Thresholds", [SCALES], [_threshold_table(losses)], thresholds, legend=styles),
+        comparison_section(losses, summary.best_two),
+        Section("Levels", [], [], [pictures["accuracy_per_level"]], True, styles),
+        *_further_sections(summary, styles),
+        Section("Every metric", [], [_own_rule_table(losses), _metrics_table(losses)], folded=True),
+        runs_section(summary.runs),
     ]
     file = output / "report.html"
-    write_report(file, title, _lead(summary), sections, facts)
+    write_report(file, summary.title, _lead(summary), sections, summary.facts(), first, styles)
     return file
 
 
-def _pictures(losses: Losses) -> dict[str, Picture]:
-    figures = {
-        "objectives_and_rules": (
-            _rules_figure(losses),
-            "Micro hF1 of each objective under each inference rule, with 95% intervals over seeds.",
-        ),
-        "hf1_by_threshold": (
-            _threshold_figure(losses),
-            "Micro hF1 against the threshold. Lines: mean over seeds; bands: lowest to highest.",
-        ),
-        "precision_recall": (
-            _precision_recall_figure(losses),
-            "Micro hierarchical precision against recall over all thresholds, mean over seeds.",
-        ),
-        "accuracy_per_level": (
-            _level_figure(losses),
-            f"Accuracy at each level of the hierarchy, each objective under its own rule ({own_rules(losses)}).",
-        ),
-    }
-    return {name: Picture(to_svg(figure), caption) for name, (figure, caption) in figures.items()}
+def _further_sections(summary: Summary, styles: Mapping[str, Style]) -> list[Section]:
+    """What not every reproduction has: labels by frequency and depth, another reproduction."""
+    sections = [labels_section(summary.losses, styles)]
+    if summary.against is not None:
+        other = load_other(summary.against, summary.dataset, list(summary.losses), summary.seeds)
+        sections.append(against_section(summary.losses, other.losses, summary.against))
+    return [section for section in sections if section is not None]
 
 
-def _lead(summary: dict[str, Any]) -> str:
-    data, count = summary["dataset"], len(summary["seeds"])
-    numbers = told_over_seeds(count)
+def _lead(summary: Summary) -> str:
+    data, numbers = summary.dataset, told_over_seeds(len(summary.seeds))
     return (
-        f"{data['train']:,} training, {data['dev']:,} dev and {data['test']:,} test documents; {data['nodes']:,} labels, "
-        f"{data['leaves']:,} of them leaves, on {len(data['levels'])} levels. Every number is {numbers}, on the test split."
+        f"{data.train:,} training, {data.dev:,} dev and {data.test:,} test documents; {data.nodes:,} labels, "
+        f"{data.leaves:,} of them leaves, on {len(data.levels)} levels. Every number is {numbers}, on the test split. "
+        f"{MEANINGS}"
     )
-
-
-def _cell(interval: Interval | None) -> str:
-    return "–" if interval is None else str(interval)
-
-
-def _best(intervals: list[Interval | None], lowest: bool = False) -> list[int]:
-    """Where the best mean is."""
-    means = [interval.mean for interval in intervals if interval is not None]
-    top = (min(means) if lowest else max(means)) if means else None
-    return [place for place, interval in enumerate(intervals) if interval is not None and interval.mean == top]
 
 
 def _main_table(losses: Losses, metric: str) -> Table:
-    columns: list[list[Interval | None]] = [[over_seeds([run["hf1_auc"] for run in runs]) for runs in losses.values()]]
-    columns += [[over_seeds_of(runs, rule, metric) for runs in losses.values()] for rule in MAIN_RULES]
-    return Table(
-        columns=["objective", "hF1-AUC", *(rule_label(rule) for rule in MAIN_RULES)],
-        rows=[[label(loss), *(_cell(column[row]) for column in columns)] for row, loss in enumerate(losses)],
-        caption=f"HF1-AUC, and {METRICS[metric]} under each inference rule; the best of each column is in bold.",
-        best={(row, number) for number, column in enumerate(columns, start=1) for row in _best(column)},
-    )
+    columns: dict[str, list[Interval | None]] = {
+        "hF1-AUC": [share_over_seeds([run.hf1_auc for run in runs]) for runs in losses.values()],
+        **{rule_label(rule): [over_seeds_of(runs, rule, metric) for runs in losses.values()] for rule in MAIN_RULES},
+    }
+    caption = f"HF1-AUC, and {METRICS[metric]} under each inference rule; the best of each column is in bold."
+    return interval_table("objective", list(map(label, losses)), columns, caption)
 
 
 def _threshold_table(losses: Losses) -> Table:
-    tuned = [over_seeds([run["tuned_threshold"] for run in runs]) for runs in losses.values()]
-    return Table(
-        columns=["objective", "tuned threshold", "hF1 micro at 0.5", "hF1 micro at the tuned one"],
-        rows=[
-            [
-                label(loss),
-                _cell(tuned[row]),
-                _cell(over_seeds_of(runs, "threshold", "hf1_micro")),
-                _cell(over_seeds_of(runs, "tuned_threshold", "hf1_micro")),
-            ]
-            for row, (loss, runs) in enumerate(losses.items())
-        ],
-        caption="The threshold is tuned on the dev split for micro hF1.",
-    )
+    columns: dict[str, list[Interval | None]] = {
+        "tuned threshold": [share_over_seeds([run.tuned_threshold for run in runs]) for runs in losses.values()],
+        "hF1 micro at 0.5": [over_seeds_of(runs, "threshold", "hf1_micro") for runs in losses.values()],
+        "hF1 micro at the tuned one": [over_seeds_of(runs, "tuned_threshold", "hf1_micro") for runs in losses.values()],
+    }
+    caption = "The threshold is tuned on the dev split for micro hF1."
+    return interval_table("objective", list(map(label, losses)), columns, caption, bold=False)
 
 
-def _full_tables(losses: Losses) -> list[Table]:
-    rules = [rule for rule in ALL_RULES if any(rule in runs[0]["rules"] for runs in losses.values())]
-    return [_full_table({loss: runs for loss, runs in losses.items() if rule in runs[0]["rules"]}, rule) for rule in rules]
-
-
-def _full_table(losses: Losses, rule: str) -> Table:
-    found = {metric: [over_seeds_of(runs, rule, metric) for runs in losses.values()] for metric in (*SET_METRICS, *ERRORS)}
+def _own_rule_table(losses: Losses) -> Table:
+    """Every metric of each objective under the rule that suits it."""
+    found = {
+        metric: [over_seeds_of(runs, runs[0].decoder, metric) for runs in losses.values()] for metric in (*SET_METRICS, *ERRORS)
+    }
     rows = {metric: intervals for metric, intervals in found.items() if any(intervals)}
+    lower = ", ".join(METRICS[name] for name in ERRORS if name in rows)
     return Table(
         columns=["metric", *(label(loss) for loss in losses)],
-        rows=[[METRICS[metric], *map(_cell, intervals)] for metric, intervals in rows.items()],
-        caption=f"Inference: {rule_label(rule)}. Lower is better in "
-        f"{', '.join(METRICS[name] for name in ERRORS if name in rows)}.",
+        rows=[[METRICS[metric], *map(cell, intervals)] for metric, intervals in rows.items()],
+        caption=f"Each objective under its own rule ({own_rules(losses)}). Lower is better in {lower}.",
         best={
             (row, column + 1)
             for row, (metric, intervals) in enumerate(rows.items())
-            for column in _best(intervals, lowest=metric in ERRORS)
+            for column in best_of(intervals, lowest=metric in ERRORS)
         },
     )
+
+
+def _metrics_table(losses: Losses) -> Table:
+    """Every metric of every rule and objective, for a file."""
+    rows = []
+    for rule in (rule for rule in ALL_RULES if any(rule in runs[0].rules for runs in losses.values())):
+        for metric in (*SET_METRICS, *ERRORS):
+            for loss, runs in losses.items():
+                found = over_seeds_of(runs, rule, metric)
+                if found is not None:
+                    numbers = [f"{value:.5f}" for value in (found.mean, found.low, found.high)]
+                    rows.append([rule_label(rule), METRICS[metric], label(loss), *numbers, str(found.values)])
+    columns = ["inference rule", "metric", "objective", "mean", "low", "high", "seeds"]
+    return Table(columns, rows, "Every metric under every inference rule, with 95% intervals.", csv="metrics.csv", shown=[])
 
 
 def _findings(losses: Losses) -> list[str]:
@@ -218,78 +174,13 @@ def _findings(losses: Losses) -> list[str]:
         if better not in losses or worse not in losses or len(losses[better]) < 2:
             continue
         pairs = zip(losses[better], losses[worse], strict=True)
-        difference = over_seeds([a["rules"]["threshold"]["hf1_micro"] - b["rules"]["threshold"]["hf1_micro"] for a, b in pairs])
+        difference = over_seeds([a.rules["threshold"]["hf1_micro"] - b.rules["threshold"]["hf1_micro"] for a, b in pairs])
         expectation = f"Expected: {label(better)} above {label(worse)} on micro hF1 at 0.5."
         if difference.few:
             sentences.append(f"{expectation} Found: {difference.shown('+.3f')}, the differences of {difference.values} seeds.")
             continue
-        verdict = "above" if difference.low > 0 else "below" if difference.high < 0 else "not significantly different from"
         sentences.append(
-            f"{expectation} Found: {verdict} it, by {difference.mean:+.3f} (95% interval {difference.low:+.3f} to "
+            f"{expectation} Found: {difference.verdict} it, by {difference.mean:+.3f} (95% interval {difference.low:+.3f} to "
             f"{difference.high:+.3f}, paired over {difference.values} seeds)."
         )
     return sentences
-
-
-def _rules_figure(losses: Losses) -> Figure:
-    figure, axes = new_figure(7.0, 3.6)
-    for i, (loss, runs) in enumerate(losses.items()):
-        found = {x: over_seeds_of(runs, rule, "hf1_micro") for x, rule in enumerate(MAIN_RULES)}
-        intervals = {x: interval for x, interval in found.items() if interval is not None}
-        shift = (i - (len(losses) - 1) / 2) * 0.8 / len(losses)
-        axes.errorbar(
-            np.array(list(intervals)) + shift,
-            [interval.mean for interval in intervals.values()],
-            None if len(runs) < FEWEST else [interval.half_width for interval in intervals.values()],
-            fmt="o",
-            markersize=5,
-            capsize=3,
-            color=COLORS[i],
-            label=label(loss),
-        )
-    axes.set_xticks(np.arange(len(MAIN_RULES)), [rule_label(rule) for rule in MAIN_RULES])
-    axes.set_ylabel("micro hF1")
-    axes.grid(axis="x", visible=False)
-    figure.legend(loc="outside upper center", ncols=2, fontsize=9)
-    return figure
-
-
-def _threshold_figure(losses: Losses) -> Figure:
-    figure, axes = new_figure()
-    for i, (loss, runs) in enumerate(losses.items()):
-        line_with_band(
-            axes,
-            runs[0]["curve"]["thresholds"],
-            [run["curve"]["f1"] for run in runs],
-            label(loss),
-            COLORS[i],
-        )
-    axes.set_xlabel("threshold")
-    axes.set_ylabel("micro hF1")
-    axes.legend(fontsize=9)
-    return figure
-
-
-def _precision_recall_figure(losses: Losses) -> Figure:
-    figure, axes = new_figure()
-    for i, (loss, runs) in enumerate(losses.items()):
-        recall = np.mean([run["curve"]["recall"] for run in runs], axis=0)
-        precision = np.mean([run["curve"]["precision"] for run in runs], axis=0)
-        axes.plot(recall, precision, color=COLORS[i], label=label(loss), linewidth=1.6)
-    axes.set_xlabel("hierarchical recall")
-    axes.set_ylabel("hierarchical precision")
-    axes.legend(fontsize=9)
-    return figure
-
-
-def _level_figure(losses: Losses) -> Figure:
-    figure, axes = new_figure()
-    for i, (loss, runs) in enumerate(losses.items()):
-        accuracies = [of_own_rule(run)["accuracy_per_level"] for run in runs]
-        levels = list(range(1, len(accuracies[0]) + 1))
-        line_with_band(axes, levels, accuracies, label(loss), COLORS[i], marker="o")
-    axes.set_xticks(levels)
-    axes.set_xlabel("level (1 is the top)")
-    axes.set_ylabel("accuracy")
-    axes.legend(fontsize=9)
-    return figure

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
@@ -100,9 +100,20 @@ def errors(task: Task, operands: Sequence[Operands], texts: Sequence[str], train
     }
 
 
+class Scratchpad(TypedDict):
+    """What a model wrote, with its certainty at each character; critical tokens by their positions."""
+
+    prompt: str
+    text: str
+    certainty: list[float]
+    right: bool
+    first_error: int | None
+    critical: list[int]
+
+
 def scratchpads(
     model: "GPT2LMHeadModel", operands: Sequence[Operands], texts: Sequence[str], trained_digits: int
-) -> list[dict[str, Any]]:
+) -> list[Scratchpad]:
     """Completions with the model's certainty at each character, for `rlkl.report.scratchpad_view`."""
     task = task_of(model)
     sequences = from_tokens(encode(map(task.prompt, operands)), encode(texts), END_TOKEN)

@@ -30,7 +30,7 @@ from rlkl.analysis.drift import drift_by_digits
 from rlkl.commands.config import AnalyzeConfig
 from rlkl.model.completion import check_positions, complete, sample
 from rlkl.model.language_model import check_reference, fingerprint, load_on_device, task_of
-from rlkl.report.analysis import QUESTIONS, write_analysis_report
+from rlkl.report.analysis import ANALYSIS, QUESTIONS, write_analysis_report
 from rlkl.settings import OPERANDS
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task, task_named
@@ -196,6 +196,7 @@ def task(config: DictConfig) -> None:
     print_result(summary(result))
     if typed.output is not None:
         folder = Path(typed.output)
-        write_json(folder / "analysis.json", result)
-        report = write_analysis_report(folder, result, shlex.join(["python", "-m", "rlkl.commands.analyze", *sys.argv[1:]]))
+        result["command"] = shlex.join(["rlkl-analyze", *sys.argv[1:]])
+        write_json(folder / ANALYSIS, result)
+        report = write_analysis_report(folder, result)
         print_result(f"\nreport: {report}")

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 from transformers import GPT2LMHeadModel
 
-from rlkl.analysis.certainty_gaps import certainty_gaps, errors, scratchpads
+from rlkl.analysis.certainty_gaps import Scratchpad, certainty_gaps, errors, scratchpads
 from rlkl.commands.config import EvaluateConfig
 from rlkl.model.completion import check_positions, complete, grades, sample
 from rlkl.model.language_model import fingerprint, load_on_device, task_of
@@ -172,7 +172,7 @@ def summary(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _shown(scratchpads: Sequence[dict[str, Any]]) -> str:
+def _shown(scratchpads: Sequence[Scratchpad]) -> str:
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     return "\n".join(f"{'right' if pad['right'] else 'WRONG'}\n{to_terminal(pad, color)}" for pad in scratchpads)
 

@@ -32,7 +32,6 @@ from rlkl.commands.evaluate import Setting, evaluate_setting, gather, row_direct
 from rlkl.commands.finetune import check, check_models, finetune, identity, metrics_of, settings_of
 from rlkl.model.language_model import fingerprint, load_on_device, packaged_models
 from rlkl.report.reproduction import draw
-from rlkl.report.start import Start
 from rlkl_htc_common.cli.grammar import as_config
 from rlkl_htc_common.commands import grid
 from rlkl_htc_common.commands.application import print_result
@@ -166,7 +165,7 @@ def _differ_only_in(key: str, one: DictConfig, other: DictConfig) -> bool:
     return bool(changed == other)
 
 
-def evaluation_before(config: ReproduceConfig, model: GPT2LMHeadModel, name: str) -> Start:
+def evaluation_before(config: ReproduceConfig, model: GPT2LMHeadModel, name: str) -> dict[str, Any]:
     """How well a model that runs start from does before."""
     told = {"model": name, "examples": config.examples, "show": 3}
     (whole,) = grid.compose_methods("evaluate", {"evaluation": told}, given=[])

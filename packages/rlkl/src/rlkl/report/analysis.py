@@ -7,11 +7,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rlkl.report.drift import position_figure
+from rlkl.report.records import Analysis, Drift, Found, Group, Mean
+from rlkl.report.verdict import of_analysis
 from rlkl.tasks.registry import task_named
-from rlkl_htc_common.report.figures import COLORS, new_figure, to_svg
-from rlkl_htc_common.report.page import Picture, Section, Table, write_report
-from rlkl_htc_common.runs.directory import write_atomically
+from rlkl_htc_common.report.figures import COLORS, legend, line, new_figure, note, picture
+from rlkl_htc_common.report.page import First, Section, Table, write_pictures, write_report
+from rlkl_htc_common.report.records import provenance, read_record
+from rlkl_htc_common.report.styles import INK, styles_of
+from rlkl_htc_common.runs.directory import read_json
 
+ANALYSIS = "analysis.json"
 QUESTIONS = {
     "critical": "critical tokens",
     "untrained": "characters beyond trained lists",
@@ -24,98 +29,105 @@ DETECTION_TEXT = (
 )
 COUNTERFACTUAL_TEXT = (
     "At some places, after a right text, the right character is forced, or the likeliest wrong one; the model goes on from "
-    "there. What a character is worth is the difference in right answers at the end.",
+    "there. What a character is worth is the difference in right answers at the end."
 )
 
 
-def write_analysis_report(folder: Path, result: dict[str, Any], command: str) -> Path:
+def redraw(folder: Path) -> Path:
+    """Draw the report again from its analysis.json. Returns: the report. Raises InputError where that is missing or damaged."""
+    return write_analysis_report(folder, read_json(folder / ANALYSIS, "give the command of the analysis again"))
+
+
+def write_analysis_report(folder: Path, plain: dict[str, Any]) -> Path:
     """Write report.html and one SVG per figure into a folder.
 
-    Args: result: what `rlkl.commands.analyze.analyze` gave; command: what was typed. Returns: the report.
+    Args: plain: what `rlkl.commands.analyze.analyze` gave, and its `command`. Returns: the report.
     """
-    beyond, kind = f"{result['trained_digits'] + 1} digits", task_named(result["task"]).PLURAL
-    pictures = {
-        "detection": Picture(to_svg(detection_figure(result["detection"])), "Precision by recall, at best for each recall."),
-        "counterfactual": Picture(
-            to_svg(counterfactual_figure(result["counterfactual"]["groups"])),
-            "Right answers after the right and the wrong character: means over problems, with 95% bootstrap intervals.",
-        ),
-    }
-    sections = [
-        Section("What uncertainty finds", DETECTION_TEXT, [_detection_table(result)], [pictures["detection"]]),
-        Section(
-            "What a character is worth", COUNTERFACTUAL_TEXT, [_counterfactual_table(result)], [pictures["counterfactual"]]
-        ),
-    ]
-    if result["drift"] is not None:
+    result = read_record(Analysis, plain, "the analysis")
+    beyond, kind = f"{result.trained_digits + 1} digits", task_named(result.task).PLURAL
+    caption = "Right answers after the right and the wrong character: means over problems, with 95% bootstrap intervals."
+    worth = picture(counterfactual_figure(result.counterfactual.groups), "What a character is worth", caption)
+    found = picture(detection_figure(result.detection), "Precision by recall", "Precision by recall, at best for each recall.")
+    pictures = {"detection": found, "counterfactual": worth}
+    sections = [Section("What uncertainty finds", DETECTION_TEXT, [_detection_table(result)], [found])]
+    if result.drift is not None:
         caption = "KL per character to the reference, by how far into the completion it is."
-        lines = {f"{digits} digits": [found["positions"]] for digits, found in result["drift"].items()}
-        pictures["drift"] = Picture(to_svg(position_figure(lines)), caption)
-        text = f"On right completions of {result['examples']} problems, by teacher forcing, against {result['reference']}."
-        sections.append(Section("What has moved", [text], [_drift_table(result["drift"])], [pictures["drift"]]))
-    for name, picture in pictures.items():
-        write_atomically(folder / f"{name}.svg", picture.svg)
-    facts = [
-        ("command", command),
-        ("model", f"{result['model']} ({result['fingerprint']})"),
-        ("commit", str(result["git_commit"])),
-        ("versions", ", ".join(f"{name} {version}" for name, version in result["versions"].items())),
-    ]
-    lead = f"{result['model']} on {kind} of {beyond}, one more than it was pre-trained on."
-    write_report(folder / "report.html", f"Where {result['model']} fails, and why", lead, sections, facts)
+        lines = {f"{digits} digits": [moved.positions] for digits, moved in result.drift.items()}
+        pictures["drift"] = picture(position_figure(lines, styles_of(lines)), "Drift by place", caption)
+        text = f"On right completions of {result.examples} problems, by teacher forcing, against {result.reference}."
+        drift = _drift_table(result.drift)
+        sections.append(Section("What has moved", [text], [drift], [pictures["drift"]], legend=styles_of(lines)))
+    write_pictures(folder, pictures)
+    facts = provenance(result.command, result.git_commit, result.versions, ("model", f"{result.model} ({result.fingerprint})"))
+    lead = f"{result.model} on {kind} of {beyond}, one more than it was pre-trained on."
+    first = First(of_analysis(result), COUNTERFACTUAL_TEXT, worth, _counterfactual_table(result))
+    write_report(folder / "report.html", f"Where {result.model} fails, and why", lead, sections, facts, first)
     return folder / "report.html"
 
 
-def detection_figure(detection: dict[str, Any]) -> Figure:
+def detection_figure(detection: dict[str, dict[str, Found]]) -> Figure:
     """Precision by recall of each certainty, for each question; dotted: what guessing would reach."""
     figure, axes = new_figure()
-    for color, (question, title) in zip(COLORS, QUESTIONS.items(), strict=False):
-        for style, (name, found) in zip(("-", "--", ":"), detection.get(question, {}).items(), strict=False):
-            recall = [point["recall"] for point in found["curve"]]
-            precision = [point["precision"] for point in found["curve"]]
-            axes.plot(recall, precision, style, color=color, label=f"{title}, {name.replace('_', ' ')}")
-            axes.axhline(found["base_rate"], color=color, linewidth=0.6, alpha=0.6, linestyle=":")
+    asked = {question: title for question, title in QUESTIONS.items() if question in detection}
+    names = {
+        (question, name): f"{title}, {name.replace('_', ' ')}"
+        for question, title in asked.items()
+        for name in detection[question]
+    }
+    for ((question, name), label), style in zip(names.items(), styles_of(names.values()).values(), strict=True):
+        found = detection[question][name]
+        line(axes, [point.recall for point in found.curve], [point.precision for point in found.curve], label, style)
+        axes.axhline(found.base_rate, color=style.color, linewidth=0.6, alpha=0.6, linestyle=":")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    axes.legend(fontsize=8)
+    legend(axes)
     return figure
 
 
-def counterfactual_figure(groups: list[dict[str, Any]]) -> Figure:
+def counterfactual_figure(groups: list[Group]) -> Figure:
     """Right answers after the right and after the wrong character, by group of places."""
     figure, axes = new_figure()
     x = np.arange(len(groups))
     for offset, (key, color) in enumerate((("right", COLORS[0]), ("wrong", COLORS[1]))):
-        means = np.array([group[key]["mean"] for group in groups])
-        bars = [means - [group[key]["low"] for group in groups], [group[key]["high"] for group in groups] - means]
-        axes.bar(x + 0.4 * offset - 0.2, means, 0.38, yerr=bars, capsize=3, color=color, label=f"{key} character")
-    axes.set_xticks(x, [group["group"] for group in groups])
+        found: list[Mean] = [getattr(group, key) for group in groups]
+        means = np.array([mean.mean for mean in found])
+        bars = [means - [mean.low for mean in found], [mean.high for mean in found] - means]
+        places = x + 0.4 * offset - 0.2
+        axes.bar(places, means, 0.38, color=color, label=f"{key} character")
+        axes.errorbar(places, means, bars, fmt="none", capsize=3, ecolor=INK)
+        for place, mean, group in zip(places.tolist(), found, groups, strict=True):
+            note(axes, place, mean.mean, f"{group.group}, {key} character: {mean.mean:.3f} ({mean.low:.3f} to {mean.high:.3f})")
+    axes.set_xticks(x, [group.group for group in groups], parse_math=False)
     axes.set_ylabel("right answers")
     axes.set_ylim(0, 1.2)  # room for the legend
-    axes.legend(fontsize=8, ncols=2, loc="upper right")
+    legend(axes, ncols=2, loc="upper right")
     return figure
 
 
-def _detection_table(result: dict[str, Any]) -> Table:
+def _detection_table(result: Analysis) -> Table:
     rows = [
-        [title, name.replace("_", " "), *(f"{found[key]:.4f}" for key in ("base_rate", "average_precision", "r_precision"))]
+        [
+            title,
+            name.replace("_", " "),
+            *(f"{score:.4f}" for score in (found.base_rate, found.average_precision, found.r_precision)),
+        ]
         for question, title in QUESTIONS.items()
-        for name, found in result["detection"].get(question, {}).items()
+        for name, found in result.detection.get(question, {}).items()
     ]
     columns = ["to be found", "certainty", "share of characters", "average precision", "R-precision"]
-    return Table(columns, rows, f"On {result['examples']} problems.", texts={1})
+    return Table(columns, rows, f"On {result.examples} problems.", texts={1})
 
 
-def _counterfactual_table(result: dict[str, Any]) -> Table:
+def _counterfactual_table(result: Analysis) -> Table:
     rows = []
-    for group in result["counterfactual"]["groups"]:
-        worth = group["importance"]
-        difference = f"{worth['mean']:+.3f} ({worth['low']:+.3f} to {worth['high']:+.3f})"
-        lost = "–" if group["lost"] is None else f"{group['lost']:.0%}"
-        means = [f"{group[key]['mean']:.3f}" for key in ("right", "wrong")]
-        rows.append([group["group"], str(group["places"]), *means, difference, lost])
+    for group in result.counterfactual.groups:
+        worth = group.importance
+        difference = f"{worth.mean:+.3f} ({worth.low:+.3f} to {worth.high:+.3f})"
+        lost = "–" if group.lost is None else f"{group.lost:.0%}"
+        means = [f"{mean.mean:.3f}" for mean in (group.right, group.wrong)]
+        rows.append([group.group, str(group.places), *means, difference, lost])
     columns = [
         "characters",
         "places",
@@ -124,12 +136,12 @@ def _counterfactual_table(result: dict[str, Any]) -> Table:
         "difference (95% interval)",
         "successes lost",
     ]
-    return Table(columns, rows, f"{result['samples']} continuations each, in {result['problems']} problems.")
+    return Table(columns, rows, f"{result.samples} continuations each, in {result.problems} problems.")
 
 
-def _drift_table(drift: dict[str, Any]) -> Table:
+def _drift_table(drift: dict[str, Drift]) -> Table:
     rows = []
     for digits, found in drift.items():
-        for field, scores in {"all": found, **found["fields"]}.items():
-            rows.append([digits, field, f"{1000 * scores['kl']:.2f}", f"{scores['changed']:.2%}"])
+        for field, scores in {"all": found, **found.fields}.items():
+            rows.append([digits, field, f"{1000 * scores.kl:.2f}", f"{scores.changed:.2%}"])
     return Table(["digits", "characters", "KL per 1,000, nats", "likeliest changed"], rows, texts={1})

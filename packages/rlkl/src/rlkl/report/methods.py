@@ -1,11 +1,12 @@
 """The part of the report on what fine-tuning makes of a model, by method and seed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
+from rlkl.report.records import Evaluation, Pairs, Run, Runs
 from rlkl_htc_common.report.aggregates import (
     area_under_curve,
     interquartile_mean,
@@ -14,7 +15,8 @@ from rlkl_htc_common.report.aggregates import (
     times_to_threshold,
 )
 from rlkl_htc_common.report.page import Table
-from rlkl_htc_common.report.statistics import FEWEST, Interval, over_seeds
+from rlkl_htc_common.report.statistics import FEWEST, Interval, over_seeds, share_over_seeds
+from rlkl_htc_common.report.tables import MISSING, interval_table
 
 COLUMNS = (
     ("eval/accuracy_N", "N accuracy"),
@@ -22,39 +24,37 @@ COLUMNS = (
     ("critical/comma", "probability on critical commas"),
     ("critical/lists", "probability of copying all operand lists"),
 )
+LONGER_FIRST = (1, 0, 2, 3)  # places of COLUMNS, in the order of interest
 THRESHOLD = 0.5  # of accuracy on more digits, to be reached soon
 OPERANDS = {"identical": "identical operands", "varying": "varying operands", "training_mix": "the training mix"}
 SMOOTHED = 5  # iterations that successes are averaged over
 TOLD = 6  # comparisons that have a sentence each
 
-Run = dict[str, Any]
-"""What is kept of a run: `history`, one dict of what was logged for each iteration, `digits`, `trained_digits`, `model`,
-`evaluation`, ..."""
-Runs = dict[str, list[Run]]
-"""By method, the runs of its seeds."""
-Pairs = Sequence[Sequence[str]]
-"""Methods to compare."""
-
 
 def column_names(runs: Runs) -> list[str]:
     """What the columns are called: N+1, where all methods are on one digit more."""
-    extras = {run["digits"] - run["trained_digits"] for seeds in runs.values() for run in seeds}
+    extras = {run.digits - run.trained_digits for seeds in runs.values() for run in seeds}
     return [name.format(extra=extras.copy().pop() if len(extras) == 1 else "k") for _, name in COLUMNS]
 
 
 def logged(run: Run, key: str) -> list[tuple[int, float]]:
     """When something was logged, and its value."""
-    return [(line["step"], line[key]) for line in run["history"] if line.get(key) is not None]
+    return [(int(line["step"] or 0), value) for line in run.history if (value := line.get(key)) is not None]
+
+
+def last(run: Run, key: str) -> float:
+    """The last value that was logged."""
+    return logged(run, key)[-1][1]
 
 
 def final(runs: Sequence[Run], key: str) -> Interval:
     """The last value, over seeds."""
-    return over_seeds([logged(run, key)[-1][1] for run in runs])
+    return share_over_seeds([last(run, key) for run in runs])
 
 
 def measured(runs: Runs) -> str:
     """How the accuracies of all runs were measured."""
-    hows = {(run["evaluation"]["operands"], run["evaluation"]["temperature"]) for seeds in runs.values() for run in seeds}
+    hows = {(run.evaluation.operands, run.evaluation.temperature) for seeds in runs.values() for run in seeds}
     return " or ".join(
         f"{'greedy accuracy' if temperature == 0 else f'accuracy at temperature {temperature:g}'} on {OPERANDS[operands]}"
         for operands, temperature in sorted(hows)
@@ -66,15 +66,15 @@ def before_finetuning(runs: Runs) -> dict[str, list[float]]:
 
     There is a row for each model and way to measure, named after the model, or after its methods where one has several.
     """
-    alike: dict[tuple[Any, ...], list[str]] = {}
+    alike: dict[tuple[str, int, Evaluation], list[str]] = {}
     for method, (run, *_) in runs.items():
-        alike.setdefault((run["model"], run["digits"], *run["evaluation"].values()), []).append(method)
-    models = [model for model, *_ in alike]
+        alike.setdefault((run.model, run.digits, run.evaluation), []).append(method)
+    models = [model for model, _, _ in alike]
     rows = {}
-    for (model, *_), methods in alike.items():
+    for (model, _, _), methods in alike.items():
         name = model if models.count(model) == 1 else " | ".join(methods)
-        first = [run["history"][0] for method in methods for run in runs[method]]
-        columns = [float(np.mean([line[key] for line in first])) for key, _ in COLUMNS]
+        first = [run.history[0] for method in methods for run in runs[method]]
+        columns = [float(np.mean([line[key] or 0.0 for line in first])) for key, _ in COLUMNS]
         rows["before" if len(alike) == 1 else f"before: {name}"] = columns
     return rows
 
@@ -82,27 +82,17 @@ def before_finetuning(runs: Runs) -> dict[str, list[float]]:
 def result_table(runs: Runs) -> Table:
     """Method x what it reaches, after rows for the models that it starts from."""
     before = before_finetuning(runs)
-    rows = [[name, *(f"{value:.3f}" for value in values), "–"] for name, values in before.items()]
-    means = []
-    for method, seeds in runs.items():
-        columns = [final(seeds, key) for key, _ in COLUMNS]
-        columns.append(over_seeds([_last_successes(run) for run in seeds]))
-        rows.append([method, *map(str, columns)])
-        means.append([interval.mean for interval in columns])
-    best = {
-        (len(before) + row, 1 + index)
-        for index, column in enumerate(zip(*means, strict=True))
-        for row, value in enumerate(column)
-        if value == max(column)
-    }
-    examples = " or ".join(sorted({str(run["evaluation"]["examples"]) for seeds in runs.values() for run in seeds}))
-    return Table(
-        columns=["method", *column_names(runs), "success of sampled episodes"],
-        rows=rows,
-        caption=f"Before the first iteration and after the last, on the same {examples} problems: {measured(runs)}; successes "
-        "over the last five iterations. The best is in bold.",
-        best=best,
+    names = [*column_names(runs), "success of sampled episodes"]
+    of_keys = [[final(seeds, key) for seeds in runs.values()] for key, _ in COLUMNS]
+    columns = [*of_keys, [share_over_seeds([_last_successes(run) for run in seeds]) for seeds in runs.values()]]
+    examples = " or ".join(sorted({str(run.evaluation.examples) for seeds in runs.values() for run in seeds}))
+    caption = (
+        f"Before the first iteration and after the last, on the same {examples} problems: {measured(runs)}; successes over the "
+        "last five iterations. The best is in bold."
     )
+    table = interval_table("method", list(runs), dict(zip(names, columns, strict=True)), caption, above=len(before))
+    above = [[name, *(f"{value:.3f}" for value in values), MISSING] for name, values in before.items()]
+    return replace(table, rows=[*above, *table.rows])
 
 
 def _last_successes(run: Run) -> float:
@@ -114,14 +104,7 @@ def difference(runs: Runs, one: str, other: str, key: str) -> Interval | None:
     if len(runs[one]) < 2:
         return None
     pairs = zip(runs[one], runs[other], strict=True)
-    return over_seeds([logged(a, key)[-1][1] - logged(b, key)[-1][1] for a, b in pairs])
-
-
-def verdict(difference: Interval) -> str:
-    """What a difference's interval tells; nothing, where there is none."""
-    if difference.few:
-        return "compared with"
-    return "above" if difference.low > 0 else "below" if difference.high < 0 else "not significantly different from"
+    return over_seeds([last(a, key) - last(b, key) for a, b in pairs])
 
 
 def findings(runs: Runs, pairs: Pairs) -> list[str]:
@@ -135,33 +118,30 @@ def findings(runs: Runs, pairs: Pairs) -> list[str]:
             for one, other, interval in known[:TOLD]
         ]
     sentences = [
-        f"{name}: {one} is {verdict(interval)} {other}, by {interval.mean:+.3f} (95% interval {_range(interval)}, paired over "
+        f"{name}: {one} is {interval.verdict} {other}, by {interval.mean:+.3f} (95% interval {interval.range}, paired over "
         f"{interval.values} seeds)."
         for one, other, interval in known
     ]
     if len(known) > TOLD:
         others: dict[str, list[str]] = {}
         for one, other, interval in known:
-            others.setdefault(f"{one} is {verdict(interval)}", []).append(other)
+            others.setdefault(f"{one} is {interval.verdict}", []).append(other)
         sentences = [f"{name}: {said} {' | '.join(names)}." for said, names in others.items()]
-    if sentences:
-        sentences.append(
-            "Intervals hold the variance over seeds, of one pre-trained model and on one set of test problems. Each stands for "
-            "itself: of twenty comparisons one is expected to miss by chance."
-        )
     return sentences
 
 
 def comparison_table(runs: Runs, pairs: Pairs) -> Table:
-    """How methods differ, in everything that the result's table shows."""
+    """How methods differ, in everything that the result's table shows; the page shows accuracy on more digits."""
     rows = []
-    for (key, _), name in zip(COLUMNS, column_names(runs), strict=True):
+    names = column_names(runs)
+    for place in LONGER_FIRST:
         for one, other in pairs:
-            interval = difference(runs, one, other, key)
+            interval = difference(runs, one, other, COLUMNS[place][0])
             if interval is not None:
-                rows.append([name, one, verdict(interval), other, f"{interval.mean:+.3f}", _range(interval)])
-    columns = ["", "method", "is", "the other", "difference", "95% interval"]
-    return Table(columns, rows, "Methods against each other, paired over seeds.", texts={1, 2, 3})
+                rows.append([one, interval.verdict, other, f"{interval.mean:+.3f}", interval.range, names[place]])
+    shown = [number for number, row in enumerate(rows) if row[-1] == names[1]]
+    columns = ["method", "is", "the other", "difference", "95% interval", "in"]
+    return Table(columns, rows, "Methods compared, paired over seeds.", texts={1, 2}, csv="comparisons.csv", shown=shown)
 
 
 def steps_table(runs: Runs, chain: Sequence[str]) -> Table:
@@ -173,7 +153,7 @@ def steps_table(runs: Runs, chain: Sequence[str]) -> Table:
         gain = difference(runs, one, other, key)
         if gain is not None and whole is not None:
             share = f"{gain.mean / whole.mean:.0%}" if whole.low > 0 else "–"
-            rows.append([f"{other} → {one}", f"{gain.mean:+.3f}", _range(gain), share])
+            rows.append([f"{other} → {one}", f"{gain.mean:+.3f}", gain.range, share])
     return Table(
         columns=["step", f"gain in {longer}", "95% interval", "share of the whole"],
         rows=rows,
@@ -190,10 +170,6 @@ def _enumerated(steps: Sequence[int]) -> str:
     )
 
 
-def _range(interval: Interval) -> str:
-    return interval.shown("+.3f") if interval.few else f"{interval.low:+.3f} to {interval.high:+.3f}"
-
-
 def curves_table(runs: Runs) -> Table:
     """Learning curves as numbers (`aggregates`): where they end, their mean, and when they reach the threshold."""
     key, longer = COLUMNS[1][0], column_names(runs)[1]
@@ -202,11 +178,11 @@ def curves_table(runs: Runs) -> Table:
         curves = [tuple(zip(*logged(run, key), strict=True)) for run in seeds]  # (steps, values) of each seed
         ends = [values[-1] for _, values in curves]
         last = stratified_bootstrap({longer: ends}, interquartile_mean)
-        area = over_seeds([area_under_curve(steps, values) for steps, values in curves])
+        area = share_over_seeds([area_under_curve(steps, values) for steps, values in curves])
         reached = times_to_threshold([time_to_threshold(steps, values, THRESHOLD) for steps, values in curves])
         when = "never" if reached.median is None else f"{reached.median:.1f}"
         few = len(seeds) < FEWEST
-        end = str(over_seeds(ends)) if few else f"{last.value:.3f} ({last.low:.3f} to {last.high:.3f})"
+        end = str(share_over_seeds(ends)) if few else f"{last.value:.3f} ({last.low:.3f} to {last.high:.3f})"
         rows.append([method, end, str(area), when, f"{reached.share:.0%}"])
     measured = sorted({step for seeds in runs.values() for run in seeds for step, _ in logged(run, key)})
     return Table(

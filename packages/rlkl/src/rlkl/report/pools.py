@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rlkl.report.methods import COLUMNS, Runs, column_names, logged
+from rlkl.report.methods import COLUMNS, column_names, last
+from rlkl.report.records import Runs
 from rlkl_htc_common.report.aggregates import Estimate, interquartile_mean, probability_of_improvement, stratified_bootstrap
 from rlkl_htc_common.report.page import Table
 
@@ -17,7 +18,7 @@ def pools_table(runs: Runs, pools: Mapping[str, Sequence[str]]) -> Table:
     """
     key, longer = COLUMNS[1][0], column_names(runs)[1]
     scores = {
-        name: {str(place): [logged(run, key)[-1][1] for run in runs[method]] for place, method in enumerate(methods)}
+        name: {str(place): [last(run, key) for run in runs[method]] for place, method in enumerate(methods)}
         for name, methods in pools.items()
     }
     first, *_ = scores

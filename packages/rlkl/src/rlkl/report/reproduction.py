@@ -1,28 +1,32 @@
 """The report on a reproduction: where models start, and what fine-tuning by several methods makes of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlkl.report.curves import axis_picture, comma_pictures, curve_pictures, weights_pictures
+from rlkl.report.curves import axis_picture, comma_pictures, curve_pictures, result_picture, weights_pictures, with_weights
 from rlkl.report.drift import DRIFT_TEXT, drift_pictures, drift_table
-from rlkl.report.methods import Runs, comparison_table, curves_table, findings, result_table, steps_table, weights_text
+from rlkl.report.methods import comparison_table, curves_table, findings, result_table, steps_table, weights_text
 from rlkl.report.pools import pools_table
-from rlkl.report.start import certainty_levels_table, digits_figure, levels_table, start_sections
+from rlkl.report.records import Summary
+from rlkl.report.start import certainty_levels_table, digits_picture, levels_table, scratchpads_section, start_section
+from rlkl.report.verdict import CAVEAT, INTERVALS, of_methods, of_starts
 from rlkl.tasks.registry import task_named
-from rlkl_htc_common.report.figures import to_svg
-from rlkl_htc_common.report.page import Picture, Section, Table, markdown_table, write_report
+from rlkl_htc_common.report.page import First, Section, markdown_table, write_pictures, write_report
+from rlkl_htc_common.report.records import as_plain, read_record
 from rlkl_htc_common.report.run_list import GRID, list_runs, runs_section
 from rlkl_htc_common.report.statistics import told_over_seeds
-from rlkl_htc_common.runs.directory import read_config, read_json, write_atomically, write_json
+from rlkl_htc_common.report.styles import Style, styles_of
+from rlkl_htc_common.runs.directory import read_config, read_json, write_atomically
 
 COMMAS_TEXT = (
     "The probability of the right character at the first critical comma of a list (figure 7): in the first scratchpad line "
     "that before digit N+1, in the second that before digit N, in the third that before digit N-1; measured on the same "
     "problems throughout, with the right text before it."
 )
-KEPT = ("history", "wall_seconds", "model", "reference", "evaluation", "trained_digits", "digits")
+BANDS_TEXT = "Means over seeds. Bands are 95% intervals; where they would hide each other, of many methods, they are left out."
 ADVICE = "remove it, and give the command of the reproduction again"
 
 
@@ -32,105 +36,101 @@ def draw(folder: Path) -> Path:
     Raises:
         InputError: where a part of it is missing or damaged.
     """
-    grid = read_json(folder / GRID, ADVICE)
-    summary = summarize(grid)
-    write_json(folder / "summary.json", summary)
-    return write_rl_report(folder, grid["title"], summary, grid["command"])
+    summary = summarize(read_json(folder / GRID, ADVICE))
+    summary.save(folder)
+    return write_rl_report(folder, summary)
 
 
-def summarize(grid: dict[str, Any]) -> dict[str, Any]:
+def redraw(folder: Path) -> Path:
+    """Draw the report again from its summary.json. Returns: the report. Raises InputError where that is missing or damaged."""
+    return write_rl_report(folder, Summary.load(folder, ADVICE))
+
+
+def summarize(grid: dict[str, Any]) -> Summary:
     """Gather what the report shows.
 
     Args:
         grid: what `rlkl.commands.reproduce` left: `starts`, what is known of each model that runs start from; `runs`, of each
-            its method, seed, folder, metrics and command; and what the report is to compare.
-
-    Returns:
-        `starts`, `seeds`, `methods`: by method the list over seeds of what was logged; `runs`, listed; and the rest of `grid`.
+            its method, seed, folder, metrics and command; and the fields of `Summary` on what to compare.
     """
-    methods: Runs = {}
+    methods: dict[str, list[Any]] = {}
     results, configs = [], []
     for run in grid["runs"]:
         folder = Path(run["run_dir"])
         result = read_json(folder / "result.json", ADVICE)
         drift = read_json(folder / f"drift-{result['history'][-1]['step']}.json", ADVICE)
-        kept = {key: result[key] for key in KEPT} | {"drift": drift, "run_dir": run["run_dir"]}
-        methods.setdefault(run["method"], []).append(kept)
+        methods.setdefault(run["method"], []).append(result | {"drift": drift})
         results.append(result)
         configs.append(read_config(folder) | {"model": result["model"], "reference": result["reference"]})
-    facts = (results or list(grid["starts"].values()))[0]
-    listed = list_runs(
-        [run["method"] for run in grid["runs"]],
-        configs,
-        [run["metrics"] for run in grid["runs"]],
-        [run["command"] for run in grid["runs"]],
-        [run["run_dir"] for run in grid["runs"]],
+    names, metrics, commands, folders = (
+        [run[key] for run in grid["runs"]] for key in ("method", "metrics", "command", "run_dir")
     )
-    told = {key: grid[key] for key in ("starts", "compare", "steps", "pools", "axis", "wall_seconds")}
-    seeds = list(dict.fromkeys(run["seed"] for run in grid["runs"]))
-    return told | {"seeds": seeds, "methods": methods, "runs": listed, **{f: facts[f] for f in ("git_commit", "versions")}}
+    first = (results or list(grid["starts"].values()))[0]
+    found = {
+        "package": "rlkl",
+        "seeds": list(dict.fromkeys(run["seed"] for run in grid["runs"])),
+        "methods": methods,
+        "runs": [as_plain(run) for run in list_runs(names, configs, metrics, commands, folders)],
+        "git_commit": first["git_commit"],
+        "versions": first["versions"],
+    }
+    return read_record(Summary, grid | found, "the results")
 
 
-def write_rl_report(output: Path, title: str, summary: dict[str, Any], command: str) -> Path:
-    """Write report.html, table.md and one SVG per figure into a folder.
-
-    Args:
-        summary: what `summarize` gave.
-
-    Returns:
-        The report.
-    """
-    starts = summary["starts"]
-    main_table, sections = _method_sections(summary, output) if summary["methods"] else (levels_table(starts), [])
-    write_atomically(output / "table.md", markdown_table(main_table) + "\n")
-    digits = digits_figure(starts)
-    write_atomically(output / "accuracy_by_digits.svg", to_svg(digits))
+def write_rl_report(output: Path, summary: Summary) -> Path:
+    """Write report.html, table.md, one SVG per figure and CSV files into a folder. Returns: the report."""
+    starts, styles = summary.starts, styles_of(summary.methods)
+    digits = digits_picture(starts)
+    write_pictures(output, {"accuracy_by_digits": digits})
+    if summary.methods:
+        first, sections = _methods(summary, styles, output)
+    else:
+        first, sections = First(of_starts(starts), INTERVALS, digits, levels_table(starts)), []
+    write_atomically(output / "table.md", markdown_table(first.table) + "\n")
+    pads = [scratchpads_section(start, folded=number > 0) for number, start in enumerate(starts.values()) if start.scratchpads]
+    before = [start_section(start) for start in starts.values()]
     if len(starts) > 1:
-        tables = [levels_table(starts), certainty_levels_table(starts)]
-        caption = "Accuracy before fine-tuning by digits beyond those of training (figure 2), with 95% bootstrap intervals."
-        sections.append(Section("The models before", [], tables, [Picture(to_svg(digits), caption)]))
-    sections += [section for start in starts.values() for section in start_sections(start)]
-    if summary["runs"]:
-        sections.append(runs_section(summary["runs"]))
+        tables = [certainty_levels_table(starts), *([levels_table(starts)] if summary.methods else [])]
+        before.insert(0, Section("The models before", [], tables, [digits], folded=True))
+    runs = [runs_section(summary.runs)] if summary.runs else []
     file = output / "report.html"
-    write_report(file, title, _lead(summary), sections, _facts(summary, command))
+    write_report(file, summary.title, _lead(summary), [*pads, *sections, *before, *runs], _facts(summary), first, styles)
     return file
 
 
-def _method_sections(summary: dict[str, Any], output: Path) -> tuple[Table, list[Section]]:
-    """What fine-tuning made of the models: the result, and the sections; writes the figures."""
-    runs, pairs = summary["methods"], summary["compare"]
-    main_table = result_table(runs)
-    pictures, commas, drifts = curve_pictures(runs), comma_pictures(runs), drift_pictures(runs)
-    first = list(pictures.values())
-    if summary["axis"] is not None:
-        pictures["axis"] = axis_picture(runs, summary["axis"]["key"], summary["axis"]["lines"])
-        first.insert(0, pictures["axis"])
-    tables = [main_table, comparison_table(runs, pairs), curves_table(runs)]
-    if summary["steps"] is not None:
-        tables.insert(1, steps_table(runs, summary["steps"]))
-    if summary["pools"]:
-        tables.insert(1, pools_table(runs, summary["pools"]))
-    weights = weights_pictures(runs)
-    for name, picture in (pictures | commas | drifts | weights).items():
-        write_atomically(output / f"{name}.svg", picture.svg)
-    return main_table, [
-        Section("The result", findings(runs, pairs), tables, first),
-        Section("How far the policy moved", DRIFT_TEXT, [drift_table(runs)], list(drifts.values())),
-        Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values())),
-        Section("The weights", weights_text(runs), [], list(weights.values())),
+def _methods(summary: Summary, styles: Mapping[str, Style], output: Path) -> tuple[First, list[Section]]:
+    """What fine-tuning made of the models: the finding, and the sections on it; writes the figures."""
+    runs, pairs = summary.methods, summary.compare
+    pictures, commas = curve_pictures(runs, styles), comma_pictures(runs, styles)
+    drifts, weights, result = drift_pictures(runs, styles), weights_pictures(runs, styles), result_picture(runs, styles)
+    along = {} if summary.axis is None else {"axis": axis_picture(runs, summary.axis)}
+    write_pictures(output, {"result": result} | along | pictures | commas | drifts | weights)
+    tables = [comparison_table(runs, pairs), curves_table(runs)]
+    if summary.steps is not None:
+        tables.insert(0, steps_table(runs, summary.steps))
+    if summary.pools:
+        tables.insert(0, pools_table(runs, summary.pools))
+    first = First(of_methods(runs, pairs), CAVEAT, along.get("axis", result), result_table(runs))
+    drawn = list(pictures.values()) if not along else [result, *pictures.values()]
+    weighing = {method: styles[method] for method in with_weights(runs)}
+    return first, [
+        Section("Methods compared", findings(runs, pairs), [table for table in tables if table.rows]),
+        Section("During fine-tuning", [BANDS_TEXT], [], drawn, legend=styles),
+        Section("How far the policy moved", DRIFT_TEXT, [drift_table(runs)], list(drifts.values()), True, styles),
+        Section("Critical commas, one by one", [COMMAS_TEXT], [], list(commas.values()), True, styles),
+        Section("The weights", weights_text(runs), [], list(weights.values()), True, weighing),
     ]
 
 
-def _lead(summary: dict[str, Any]) -> str:
-    plurals = {task_named(start["task"]).PLURAL for start in summary["starts"].values()}
+def _lead(summary: Summary) -> str:
+    plurals = {task_named(start.task).PLURAL for start in summary.starts.values()}
     kinds = " or ".join(sorted(plurals))
-    if not summary["methods"]:
+    if not summary.methods:
         return f"Models pre-trained on {kinds} of up to N digits, on N digits and more, before any fine-tuning."
-    count = len(summary["seeds"])
-    first = next(iter(summary["methods"].values()))[0]
-    trained, digits = f"up to N = {first['trained_digits']} digits", f"{first['digits']} digits"
-    if len(summary["starts"]) > 1:
+    count = len(summary.seeds)
+    first = next(iter(summary.methods.values()))[0]
+    trained, digits = f"up to N = {first.trained_digits} digits", f"{first.digits} digits"
+    if len(summary.starts) > 1:
         trained, digits = "up to N digits", "more"
     return (
         f"Pre-trained on {kinds} of {trained}, fine-tuned by reinforcement learning on {digits}, by several methods. Numbers "
@@ -138,15 +138,8 @@ def _lead(summary: dict[str, Any]) -> str:
     )
 
 
-def _facts(summary: dict[str, Any], command: str) -> list[tuple[str, str]]:
-    seconds = [run["wall_seconds"] for runs in summary["methods"].values() for run in runs]
-    a_run = f"; a run takes {np.mean(seconds):.0f} s" if seconds else ""
-    models = ", ".join(f"{start['model']} ({start['fingerprint']})" for start in summary["starts"].values())
-    return [
-        ("command", command),
-        ("starting from", models),
-        ("commit", str(summary["git_commit"])),
-        ("versions", ", ".join(f"{name} {version}" for name, version in summary["versions"].items())),
-        *([("seeds", ", ".join(map(str, summary["seeds"])))] if seconds else []),
-        ("time", f"{summary['wall_seconds'] / 60:.1f} minutes, without what was done before{a_run}"),
-    ]
+def _facts(summary: Summary) -> list[tuple[str, str]]:
+    models = ", ".join(f"{start.model} ({start.fingerprint})" for start in summary.starts.values())
+    seconds = [run.wall_seconds for runs in summary.methods.values() for run in runs]
+    a_run = [("time of a run", f"{np.mean(seconds):.0f} s")] if seconds else []
+    return [*summary.facts(("starting from", models)), *a_run]

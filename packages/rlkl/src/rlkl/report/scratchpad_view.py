@@ -1,7 +1,8 @@
 """A completion, each character coloured by how certain the model was of it: HTML, and for a terminal (figures 1 and 5)."""
 
 from html import escape
-from typing import Any
+
+from rlkl.analysis.certainty_gaps import Scratchpad
 
 UNSURE = (213, 94, 0)  # red-orange, in the palette that colour-blind readers can tell apart
 
@@ -11,7 +12,7 @@ def strength(certainty: float) -> float:
     return max(0.0, 1.0 - certainty) ** 0.5
 
 
-def to_html(scratchpad: dict[str, Any]) -> str:
+def to_html(scratchpad: Scratchpad) -> str:
     """A `<pre>` element: colour for doubt, a box around critical tokens, a wavy line under the first wrong character.
 
     Args:
@@ -34,7 +35,7 @@ def to_html(scratchpad: dict[str, Any]) -> str:
     return f'<pre style="overflow-x:auto;line-height:1.7">{"".join(parts)}</pre>'
 
 
-def to_terminal(scratchpad: dict[str, Any], color: bool = True) -> str:
+def to_terminal(scratchpad: Scratchpad, color: bool = True) -> str:
     """The same with ANSI colours; the first wrong character is underlined.
 
     Args:
@@ -45,7 +46,7 @@ def to_terminal(scratchpad: dict[str, Any], color: bool = True) -> str:
     from rlkl_htc_common.terminal import printable  # here, for the library loads without common
 
     if not color:
-        return printable(str(scratchpad["prompt"]) + str(scratchpad["text"]))
+        return printable(scratchpad["prompt"] + scratchpad["text"])
     first = _first_error(scratchpad)
     parts = [printable(scratchpad["prompt"])]
     for position, (character, certainty) in enumerate(zip(scratchpad["text"], scratchpad["certainty"], strict=True)):
@@ -61,6 +62,6 @@ def to_terminal(scratchpad: dict[str, Any], color: bool = True) -> str:
     return "".join(parts)
 
 
-def _first_error(scratchpad: dict[str, Any]) -> int:
+def _first_error(scratchpad: Scratchpad) -> int:
     found = scratchpad["first_error"]
-    return len(scratchpad["text"]) if found is None else int(found)
+    return len(scratchpad["text"]) if found is None else found
