@@ -178,6 +178,7 @@ def test_a_terminal_that_is_closed_takes_no_checkpoint_with_it(tmp_path):
     terminal, mine = pty.openpty()
 
     def on_this_terminal():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         os.setsid()
         import fcntl
         import termios
