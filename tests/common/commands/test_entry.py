@@ -157,7 +157,10 @@ REPORT = "rlkl_htc_common.commands.report"
         (["--folder=x"], "report: expected one folder: python -m rlkl_htc_common.commands.report FOLDER"),
         (["missing"], "report: missing is no folder."),
         ([__file__], f"report: {__file__} is no folder."),
-        (["."], "report: . holds neither grid.json of a reproduction nor */job.json of a multirun."),
+        (
+            ["."],
+            "report: . holds none of these: grid.json or summary.json of a reproduction, analysis.json, */job.json of a multirun.",
+        ),
     ],
 )
 def test_a_report_of_what_is_no_folder_of_runs_is_refused(arguments, message, tmp_path):

@@ -47,7 +47,9 @@ def draw(folder: Path) -> None:
     elif any(folder.glob(f"*/{RECORD}")):
         finish(program_name(), folder)
     else:
-        raise InputError(f"{folder} holds neither {GRID} or {SUMMARY} of a reproduction nor */{RECORD} of a multirun.")
+        raise InputError(
+            f"{folder} holds none of these: {GRID} or {SUMMARY} of a reproduction, {ANALYSIS}, */{RECORD} of a multirun."
+        )
 
 
 def _runs_are_gone(folder: Path) -> bool:
