@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 import htc.experiment.config
 import rlkl.commands.config
 import rlkl.settings
+from htc.decoding.by_name import ALL_RULES
 from htc.settings import LossSettings, ModelSettings
 from rlkl_htc_common.cli.plain_text import as_override, text_keys
 from rlkl_htc_common.commands.repository import texts_are_no_groups
@@ -98,6 +99,11 @@ def test_every_choice_is_described():
     for group, package, choices in rows:
         files = {file.stem for file in (ROOT / "conf" / package / group).glob("*.yaml")}
         assert set(re.findall(r"`(\w+)`", choices)) == files, group
+
+
+def test_every_inference_rule_is_described():
+    table = TEXTS["explanation/hierarchies.md"].partition("## Inference rules")[2]
+    assert set(re.findall(r"^\| `(\w+)` \| ", table, flags=re.MULTILINE)) == set(ALL_RULES)
 
 
 def write_files(folder):

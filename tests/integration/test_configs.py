@@ -284,3 +284,10 @@ def test_typos_are_refused(package, application, override):
 def test_a_value_that_must_be_given_is_missing():
     with pytest.raises(MissingMandatoryValue, match="dir"):
         OmegaConf.to_object(composed("htc", "train", "dataset=custom"))
+
+
+def test_the_published_results_rest_on_these_settings():
+    """A change of one of these makes results/ and `adaptive`'s target_kl another experiment's."""
+    penalty = typed(composed("rlkl", "finetune")).penalty
+    assert (penalty.weighting, penalty.alpha, penalty.beta, penalty.certainty) == ("prioritized", 5.0, 150.0, "negentropy")
+    assert (penalty.estimator, penalty.placement, penalty.anchor) == ("k2", "loss", "reference")

@@ -11,10 +11,11 @@ from rlkl_htc_common.errors import InputError
 
 if TYPE_CHECKING:
     from htc.labels.hierarchy import Hierarchy
+    from htc.predictor import load
 
     __version__: str
 
-__all__ = ["Hierarchy", "InputError"]
+__all__ = ["Hierarchy", "InputError", "load"]
 
 if not TYPE_CHECKING:
 
@@ -23,6 +24,8 @@ if not TYPE_CHECKING:
 
         if name == "__version__":
             return import_module("rlkl_htc_common.extras").version_of("htc")
+        if name == "load":
+            return import_module("htc.predictor").load
         if name not in ("Hierarchy", "hierarchy"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = import_module("htc.labels.hierarchy")

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from rlkl_htc_common.report.page import Picture
 from rlkl_htc_common.report.statistics import Interval, over_seeds
-from rlkl_htc_common.report.styles import SOFT, Style, category
+from rlkl_htc_common.report.styles import HUES, SOFT, Style, category
 from rlkl_htc_common.report.svg import STYLE, Drawing, to_svg
 
-COLORS = tuple(category(number) for number in range(8))
+COLORS = tuple(category(number) for number in range(len(HUES)))
 PLAIN = Style(COLORS[0])
 MOST_BANDS = 8  # in one figure; more of them hide each other and the lines
 STRETCHED = 12  # times the median: a value that a linear axis would be stretched by

@@ -20,19 +20,17 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from htc.datasets.texts import format_named, format_of, texts_in
-from htc.decoding.by_name import check_rule, decode
+from htc.decoding.by_name import check_rule
 from htc.experiment.config import PredictConfig
-from htc.experiment.saved_model import SavedModel, load_model
-from htc.labels.hierarchy import Hierarchy
+from htc.experiment.saved_model import load_model
 from htc.labels.taxonomy import PATH_SEPARATOR
+from htc.predictor import LabelPath, Predictor
 from rlkl_htc_common.commands.application import print_as_is, print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.terminal import csv_line, printable
@@ -43,21 +41,9 @@ FORMATS = ("text", "jsonl", "csv")
 CSV_COLUMNS = ("text", "labels", "probability")
 
 
-def predict(model: SavedModel, texts: list[str], decoder: str) -> Iterator[dict[str, Any]]:
-    """Label texts.
-
-    Yields `text` and `labels` for each text: coherent paths, each a list of `{"label", "probability"}` from the top down.
-    """
-    probabilities = model.probabilities_of(texts)
-    sets = model.hierarchy.close(decode(decoder, probabilities, model.hierarchy, model.tuned_threshold))
-    for text, row, nodes in zip(texts, probabilities, sets, strict=True):
-        yield {"text": text, "labels": list(_labelled_paths(model.hierarchy, row, nodes))}
-
-
-def _labelled_paths(hierarchy: Hierarchy, probabilities: Tensor, nodes: Tensor) -> Iterator[list[dict[str, Any]]]:
-    for path in hierarchy.decode(nodes[None])[0]:
-        steps = [hierarchy.node(path[: end + 1]) for end in range(len(path))]
-        yield [{"label": hierarchy.names[n], "probability": round(float(probabilities[n]), 4)} for n in steps]
+def record_of(text: str, paths: list[LabelPath]) -> dict[str, Any]:
+    """A prediction as JSON: `text`, and `labels`, its paths, each a list of `{"label", "probability"}` from the top down."""
+    return {"text": text, "labels": [[step._asdict() for step in path] for path in paths]}
 
 
 def last_model(runs: str | Path) -> Path:
@@ -135,25 +121,23 @@ def task(config: DictConfig) -> None:
     if typed.batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {typed.batch_size}.")
     folder = last_model(typed.runs) if typed.model is None else Path(typed.model)
-    model = load_model(folder)
-    decoder = typed.decoder or model.decoder
-    check_rule(decoder, model.objective.one_path)
+    model = Predictor(load_model(folder), typed.decoder, typed.batch_size)
     if typed.model is None:
         log.warning("model: %s", folder)
-    texts = read_texts(typed, str(model.dataset.get("text", "text")))
+    texts = read_texts(typed, str(model.model.dataset.get("text", "text")))
+    by_hand = typed.text is None and typed.input is None and sys.stdin.isatty()
     count = 0
-    while batch := list(islice(texts, typed.batch_size)):
+    for text, paths in model.stream(texts, at_once=1 if by_hand else None):
         if typed.format == "csv" and not count:
             print_as_is(csv_line(CSV_COLUMNS))
-        _print(model, batch, decoder, typed.format)
-        count += len(batch)
+        _print(record_of(text, paths), typed.format)
+        count += 1
     if not count:
         raise InputError(f"there is no text in {typed.input or 'standard input'}.")
 
 
-def _print(model: SavedModel, texts: list[str], decoder: str, output_format: str) -> None:
-    for prediction in predict(model, texts, decoder):
-        if output_format == "text":
-            print_result(as_text(prediction))
-        else:
-            print_as_is(as_csv(prediction) if output_format == "csv" else json.dumps(prediction, ensure_ascii=False))
+def _print(prediction: dict[str, Any], output_format: str) -> None:
+    if output_format == "text":
+        print_result(as_text(prediction))
+    else:
+        print_as_is(as_csv(prediction) if output_format == "csv" else json.dumps(prediction, ensure_ascii=False))

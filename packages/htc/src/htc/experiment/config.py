@@ -335,7 +335,7 @@ class PredictConfig:
         input: a file of texts; null with no `text` for standard input.
         input_format: how it is read; null for what its ending says, and of standard input, a text a line.
         text_column: of a table; null for that which the model was trained with, or `text`.
-        decoder: the inference rule; null for the one that suits the model.
+        decoder: the inference rule; null for the one that suits the model. An unknown name is answered with all of them.
         format: text, jsonl or csv.
         batch_size: texts at a time.
     """

@@ -15,6 +15,9 @@ Each objective is one class with
 | `ParameterSharingSoftmax` | one leaf | yes | tree |
 | `StopEvent` around one of the three | one path, ending anywhere | yes | tree |
 
+`htc.models.linear.parts_of` has the losses of BCE, ConditionalSigmoid, LeafSoftmax and ConditionalSoftmax a second time, by
+parts that share no weights; `tests/htc/models/test_linear.py` compares the two.
+
 They are torch modules only so that `.to(device)` moves their index tensors; they have no parameters.
 
 Source: Plaud, Labeau, Saillenfest and Bonald, "Revisiting Hierarchical Text Classification: Inference and Metrics", CoNLL 2024,

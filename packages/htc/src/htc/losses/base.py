@@ -23,7 +23,7 @@ class Objective(nn.Module):
         coherent: whether `probabilities` never gives a node more than its parent.
         one_path: whether they are those of one path: never more for the children of a node together than for the node. In a
             DAG never.
-        per_document: times `loss`, the mean over documents of the sum over their labels: N where that is a mean over all cells.
+        per_document: `loss` times this is a sum over labels, mean over documents: N for a mean over all B x N cells, else 1.
         initial_bias: (K,) where the bias of the head's output layer starts; None for where any layer's does.
     """
 

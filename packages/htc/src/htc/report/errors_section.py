@@ -29,7 +29,7 @@ def look_at(name: str, dataset: Dataset, probabilities: Tensor, decoder: str, tu
         name: what to call the model.
         dataset: whose test split is looked at.
         probabilities: (D, N) of the test documents.
-        decoder: the inference rule to look at, a name from `htc.scoring.evaluate_rules.ALL_RULES`.
+        decoder: the inference rule to look at, a name from `htc.decoding.by_name.ALL_RULES`.
         tuned_threshold: for the rule of that name.
     """
     hierarchy, documents = dataset.hierarchy, dataset.splits["test"]

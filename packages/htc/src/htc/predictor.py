@@ -1,0 +1,155 @@
+"""Label texts with a trained model, from Python.
+
+    import htc
+
+    model = htc.load("runs/htc/icd10cm/RUN/model")     # what htc-train has saved
+    model.predict(["Broken left wrist after a fall on the ice"])
+
+gives for each text its paths, each from the top label down: lists of `Step(label, probability)`. `htc-predict` is the same on
+the command line.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from htc.decoding.by_name import check_rule, decode
+from htc.experiment.saved_model import SavedModel, load_model
+from htc.labels.hierarchy import Hierarchy
+from rlkl_htc_common.errors import InputError
+
+FIRST, LARGEST = 32, 1024  # texts that are read at a time: few at first, so that answers come soon
+
+
+class Step(NamedTuple):
+    """A label on a path, and its probability."""
+
+    label: str
+    probability: float
+
+
+LabelPath = list[Step]
+
+
+class Predictor:
+    """A trained model that labels texts.
+
+    Args:
+        model: see `htc.experiment.saved_model`.
+        decoder: the inference rule, a name from `htc.decoding.by_name.ALL_RULES`; default: the rule that suits the model.
+        batch_size: texts that the encoder takes at a time.
+
+    Attributes:
+        hierarchy: the labels.
+        labels: their N names, in the order of the columns of `predict_proba`.
+        decoder: the inference rule.
+
+    Raises:
+        InputError: for a rule that does not exist or does not suit the model.
+    """
+
+    def __init__(self, model: SavedModel, decoder: str | None = None, batch_size: int = 32) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}.")
+        self.model = model
+        self.hierarchy: Hierarchy = model.hierarchy
+        self.labels: tuple[str, ...] = model.hierarchy.names
+        self.decoder = decoder or model.decoder
+        self.batch_size = batch_size
+        check_rule(self.decoder, model.objective.one_path)
+
+    def predict_proba(self, texts: Sequence[str], progress: bool = False) -> np.ndarray:
+        """The probability of each label. Returns: (n, N) float32."""
+        return self._probabilities(_checked(texts), progress).numpy()
+
+    def predict_sets(self, texts: Sequence[str], progress: bool = False) -> Tensor:
+        """The labels of each text, with all their ancestors. Returns: (n, N) bool."""
+        return self._sets(self._probabilities(_checked(texts), progress))
+
+    def predict(self, texts: Sequence[str], progress: bool = False) -> list[list[LabelPath]]:
+        """The paths of each text: no path where no label reaches the rule's threshold.
+
+        Args:
+            texts: n texts.
+            progress: whether to show a bar.
+
+        Returns:
+            For each text its paths, each a list of `Step(label, probability)` from the top down; probabilities have four
+            decimal places.
+
+        Raises:
+            InputError: for a single text in place of several, or a value that is no text or is empty.
+        """
+        probabilities = self._probabilities(_checked(texts), progress)
+        sets = self._sets(probabilities)
+        return [list(self._paths(row, nodes)) for row, nodes in zip(probabilities, sets, strict=True)]
+
+    def stream(self, texts: Iterable[str], at_once: int | None = None) -> Iterator[tuple[str, list[LabelPath]]]:
+        """Each text with its paths, for any number of texts: a part of them is in memory at a time.
+
+        Args:
+            at_once: texts that are read before the first of them is answered. Default: few at first, then up to 1,024, because
+                texts of similar length make faster batches.
+        """
+        unread = iter(texts)
+        size = at_once or FIRST
+        while part := list(islice(unread, size)):
+            yield from zip(part, self.predict(part), strict=True)
+            size = at_once or min(2 * size, LARGEST)
+
+    def _probabilities(self, texts: list[str], progress: bool) -> Tensor:
+        return self.model.probabilities_of(texts, self.batch_size, progress="labelling" if progress else None)
+
+    def _sets(self, probabilities: Tensor) -> Tensor:
+        return self.hierarchy.close(decode(self.decoder, probabilities, self.hierarchy, self.model.tuned_threshold))
+
+    def _paths(self, probabilities: Tensor, nodes: Tensor) -> Iterator[LabelPath]:
+        for path in self.hierarchy.decode(nodes[None])[0]:
+            on_it = [self.hierarchy.node(path[: end + 1]) for end in range(len(path))]
+            yield [Step(self.labels[node], round(float(probabilities[node]), 4)) for node in on_it]
+
+    def __repr__(self) -> str:
+        return f"Predictor({len(self.labels)} labels, decoder={self.decoder!r})"
+
+
+def load(
+    folder: str | Path, *, decoder: str | None = None, batch_size: int = 32, device: str | torch.device | None = None
+) -> Predictor:
+    """Load a trained model.
+
+    Args:
+        folder: what htc-train saved, RUN/model; or the run's directory, RUN.
+        decoder: the inference rule; default: the rule that suits the model.
+        batch_size: texts that the encoder takes at a time.
+        device: "cpu", "cuda", "mps"; default: the GPU if there is one.
+
+    Raises:
+        InputError: if the folder holds no model, or a damaged one; for a rule or a device that does not exist.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").exists() and (folder / "model" / "config.json").exists():
+        folder /= "model"
+    model = load_model(folder)
+    if device is not None:
+        try:
+            for part in (model.encoder, model.classifier, model.objective):
+                part.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"device {str(device)!r}: {str(error).partition(chr(10))[0]}") from error
+    return Predictor(model, decoder, batch_size)
+
+
+def _checked(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise InputError("texts must be a list of texts, not one text; give [text].")
+    for number, text in enumerate(given := list(texts)):
+        if not isinstance(text, str):
+            raise InputError(f"text {number} is {text!r:.60}, not a text.")
+        if not text.strip():
+            raise InputError(f"text {number} is empty.")
+    return given
