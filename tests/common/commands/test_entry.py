@@ -159,7 +159,8 @@ REPORT = "rlkl_htc_common.commands.report"
         ([__file__], f"report: {__file__} is no folder."),
         (
             ["."],
-            "report: . holds none of these: grid.json or summary.json of a reproduction, analysis.json, */job.json of a multirun.",
+            "report: . holds none of these: grid.json or summary.json of a reproduction, analysis.json, "
+            "*/job.json of a multirun.",
         ),
     ],
 )
