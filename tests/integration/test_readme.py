@@ -1,4 +1,4 @@
-"""What README.md, the packages' own READMEs and docs/how-to/python.md show is run, or read from the results, so that it stays true.
+"""What README.md, the packages' READMEs and docs/how-to/python.md show is run or compared with the results.
 
 tests/docs runs the README's `sh` blocks and composes its commands; tests/rlkl/integrations runs what needs TRL.
 """
