@@ -142,7 +142,8 @@ def check_base(place: Place) -> None:
     place.run("python", "-c", IMPORTS)
     for file in (ROOT / "README.md", *(ROOT / "packages").glob("*/README.md")):
         for block in re.findall(r"```python\n(.*?)```", file.read_text(encoding="utf-8"), flags=re.DOTALL):
-            place.run("python", "-c", block)
+            if "rlkl.integrations" not in block:
+                place.run("python", "-c", block)
     for package, scripts in SCRIPTS.items():
         place.run("python", "-c", f"import {package}; assert {package}.__version__[0].isdigit()")
         for script in scripts:

@@ -1,4 +1,7 @@
-"""The pages of docs/: links lead somewhere, what they name exists, commands compose, and Sphinx has nothing to complain of."""
+"""The pages of docs/: links lead somewhere, what they name exists, and Sphinx has nothing to complain of.
+
+Their commands, and those of the READMEs, compose.
+"""
 
 import dataclasses
 import re
@@ -35,7 +38,10 @@ ENTRY = (
     r"(?:(?:htc|rlkl)-(?:train|evaluate|predict|reproduce|pretrain|finetune|analyze|inspect)\b|python -m \w+\.\w+|torchrun )"
 )
 COMMAND = re.compile(rf"(?:^|\$ |`)((?:\w+=\w+ )?{ENTRY}[^`\n>|]*)", flags=re.MULTILINE)
-COMMANDS = sorted({command.strip() for text in TEXTS.values() for command in COMMAND.findall(re.sub(r"\\\n *", "", text))})
+READMES = [file.read_text(encoding="utf-8") for file in (ROOT / "README.md", *(ROOT / "packages").glob("*/README.md"))]
+COMMANDS = sorted(
+    {command.strip() for text in (*TEXTS.values(), *READMES) for command in COMMAND.findall(re.sub(r"\\\n *", "", text))}
+)
 SCHEMAS = {
     name: value
     for module in (htc.experiment.config, rlkl.commands.config)
