@@ -170,8 +170,8 @@ def test_a_choice_of_a_model_holds_just_what_it_reads():
 @pytest.mark.parametrize(
     ("given", "encoder", "training"),
     [
-        (["model=flat"], "minilm_frozen", "frozen_icd10cm"),
-        (["model=hitin"], "minilm_frozen", "frozen_icd10cm"),
+        (["model=flat"], "minilm_frozen", "frozen_many"),
+        (["model=hitin"], "minilm_frozen", "frozen_many"),
         (["model=hitin", "encoder=minilm"], "minilm", "finetune_hitin"),
         (["model=hgclr"], "minilm", "finetune_hgclr"),
         (["model=hbgl"], "minilm", "finetune_hbgl"),

@@ -278,7 +278,7 @@ def test_ctrl_c_stops_a_reproduction_soon_and_keeps_what_was_done(place):
     assert list((place / "stopped").glob("htc/hwv/*/checkpoints/step-*"))
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
