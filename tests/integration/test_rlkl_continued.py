@@ -24,8 +24,10 @@ from rlkl.model.completion import accuracy, sample
 from rlkl.model.language_model import load_model, task_of
 from rlkl.model.sequences import next_token_logits
 from rlkl.report.methods import result_table
+from rlkl.report.records import Run
 from rlkl.settings import AccuracySettings
 from rlkl_htc_common.errors import InputError
+from rlkl_htc_common.report.records import as_plain, read_record
 from rlkl_htc_common.runs.directory import RunDirectory
 from rlkl_htc_common.runs.tracking import TrackingConfig
 from rlkl_htc_common.training.checkpoints import Checkpoints
@@ -314,7 +316,7 @@ def test_a_model_that_does_not_change_is_the_same_before_and_after(small, change
     config = replace(small, **{"evaluation_examples": 9} | changes)
     still = replace(config, algorithm=replace(config.algorithm, iterations=1, learning_rate=1e-30))
     results = [run(replace(still, seed=seed)) for seed in (0, 1)]
-    rows = table_rows(result_table({"ours": results}).rows)
+    rows = table_rows(result_table({"ours": [read_record(Run, as_plain(result), "a result") for result in results]}).rows)
     assert rows["before"] == rows["ours"]
     first, last = (results[0]["history"][place] for place in (0, -1))
     assert {key: first[key] for key in first if key != "step"} == {key: last[key] for key in first if key != "step"}
