@@ -269,9 +269,13 @@ def test_ctrl_c_stops_a_reproduction_soon_and_keeps_what_was_done(place):
     process = subprocess.Popen(
         [sys.executable, "-m", "htc.commands.reproduce", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    wait_for(lambda: len(list((place / "stopped").glob("htc/hwv/*/checkpoints/step-*"))) >= 2)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    try:
+        wait_for(lambda: len(list((place / "stopped").glob("htc/hwv/*/checkpoints/step-*"))) >= 2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
