@@ -32,10 +32,11 @@ import rlkl.commands.reproduce
 import rlkl.model.language_model
 from fuzz import good
 from fuzz.source import Source
-from htc.commands.predict import predict, read_texts
+from htc.commands.predict import read_texts
 from htc.commands.reproduce import documents_of
 from htc.datasets import Dataset, load_custom, load_published, load_table
 from htc.labels.hierarchy import Hierarchy
+from htc.predictor import Predictor
 from rlkl_htc_common.commands.application import BAD_INPUT, run_application
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.models.encoders import TextEncoder, cached_features, load_encoder
@@ -132,7 +133,7 @@ def saved_classifier(folder: Path, source: Source) -> None:
     good.write(_one_broken(good.classifier_folder(), source), folder)
     with mock.patch.object(htc.experiment.saved_model, "load_encoder", _encoder_at_hand):
         model = htc.experiment.saved_model.load_model(folder)
-    list(predict(model, ["Text", "?"], model.decoder))
+    Predictor(model).predict(["Text", "?"])
 
 
 def _encoder_at_hand(config: EncoderConfig) -> TextEncoder:
