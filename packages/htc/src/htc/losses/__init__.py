@@ -26,7 +26,7 @@ section 3; the binary cross-entropy is the flat multi-label baseline of that pap
 
 from htc.losses.base import Objective
 from htc.losses.binary import BCE, CHAMP, BCEAtBaseRates, ConditionalSigmoid, Focal, base_rate_log_odds
-from htc.losses.by_name import AUTO, OBJECTIVES, SOFTMAX_OBJECTIVES, objective_by_name, suitable_objective
+from htc.losses.by_name import AUTO, OBJECTIVES, SOFTMAX_OBJECTIVES, Suitable, objective_by_name, suitable_objective
 from htc.losses.regularization import recursive_regularization
 from htc.losses.softmax import (
     ConditionalSoftmax,
@@ -52,6 +52,7 @@ __all__ = [
     "Objective",
     "ParameterSharingSoftmax",
     "StopEvent",
+    "Suitable",
     "base_rate_log_odds",
     "conditional_priors",
     "counted_priors",
