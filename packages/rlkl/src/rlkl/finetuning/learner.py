@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, set_seed
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
@@ -121,7 +121,7 @@ class Learner:
         self.trained_digits: int = start.config.trained_digits
         self.digits = self.trained_digits + extra_digits
         self.alpha = penalty.alpha
-        torch.manual_seed(seed)
+        set_seed(seed)  # Python's and NumPy's, too: a checkpoint holds the state of all
         self.model = ActorCritic(copy.deepcopy(start).requires_grad_(True)).to(accelerator.device)
         self._half: GPT2LMHeadModel | None = None  # the policy in bfloat16
         self.reference = move((start if reference is None else reference).requires_grad_(False), accelerator.device)
