@@ -27,7 +27,7 @@ setup: .venv/.installed ## build the environment in .venv (every other target do
 	@$(BIN)/python -m pip install --quiet --no-deps pyevall==$(PYEVALL)
 	@touch $@
 
-test: .venv/.installed ## run the tests (about 5 minutes on two cores)
+test: .venv/.installed ## run the tests (10 to 15 minutes on two cores)
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
 lint: .venv/.installed ## ruff and mypy

@@ -16,7 +16,7 @@ AUTO_READS = ("stop", "prior_smoothing", "recursive_regularization")  # what is 
 
 @dataclass(kw_only=True)
 class LossSettings:
-    """What an objective can be told.
+    """The settings of an objective.
 
     The numbers that a command takes are in the YAML of each choice, conf/htc/loss. The two below are not there: those who use
     the library without configs need them, too.
@@ -148,7 +148,7 @@ FLAT = "flat"  # the model that knows no hierarchy
 
 @dataclass(kw_only=True)
 class ModelSettings:
-    """What a model can be told. The numbers are in the YAML of each choice, conf/htc/model.
+    """The settings of a model. The numbers are in the YAML of each choice, conf/htc/model.
 
     Attributes:
         height: of HiTIN's coding tree: 2 for labels, groups of them, and a root.

@@ -17,7 +17,7 @@ class ListedRun:
 
     Attributes:
         name: what the report calls it; empty where its settings say it all.
-        settings: what it was told; `flatten`ed.
+        settings: its settings, `flatten`ed.
         metrics: what it reached, by name.
         command: runs it again.
         where: its folder, or why there is none.

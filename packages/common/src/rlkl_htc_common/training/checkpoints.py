@@ -3,7 +3,7 @@
 checkpoints/step-00000120/    the last KEEP of these:
     weights.safetensors, state.pt
     best-00000080.safetensors     the weights with the best score so far, where epochs are scored
-    crc32.json                    by which a damaged checkpoint is told, and the one before it taken
+    crc32.json                    detects a damaged checkpoint; then the one before it is taken
 checkpoints/best-00000080.safetensors    the same again, or one that no checkpoint has yet
 
 accelerate's `save_state` does not replace this (tried with 1.15): it writes in place, file by file. Stopped between two files,

@@ -58,7 +58,7 @@ def _imported(name: str, module: str, attribute: str) -> Any:
 
 
 def checked(name: str, function: Callable[[str, str], Any]) -> Verifier:
-    """A function whose failures and answers that are no number are told. Its calls raise InputError."""
+    """A function that raises InputError if it fails or answers with no number."""
 
     def verify(prompt: str, completion: str) -> float:
         try:
