@@ -226,6 +226,8 @@ def test_texts_that_cannot_be_read(trained, content, message, tmp_path, monkeypa
         (["+methods={hot: {loss: bse}}"], "methods: hot: In 'reproduce': Could not find 'loss/bse'"),
         (["+methods={late: {loss: bce, seed: 3}}"], "methods: late cannot set seed; it can set cache_dir, encoder"),
         (["seed=7"], "takes seeds=[...]"),
+        (["tries=[{seed: 3}]"], "tries: number 1 cannot set seed; it can set cache_dir, encoder"),
+        (["tries=[{training.epochs: 2},{training.epochs: 2}]"], "bce, try 1 and bce, try 2 do not differ"),
     ],
 )
 def test_grids_that_are_none(place, arguments, message, monkeypatch, capsys):
@@ -352,3 +354,29 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(place, monkeyp
     written = [run.stat().st_mtime_ns for run in runs]
     assert call(reproduce_app, arguments, monkeypatch, capsys)[0] == 0
     assert [run.stat().st_mtime_ns for run in runs] == written
+
+
+def test_of_several_tries_the_best_on_dev_is_run_with_every_seed(place, monkeypatch, capsys):
+    output = place / "tried"
+    arguments = [a for a in common_arguments(place) if not a.startswith("loss=")]
+    arguments += ["experiment=hwv", "seeds=[0,1]", f"output={output}"]
+    arguments += [f"~methods.{name}" for name in ("leaf_softmax", "conditional_softmax", "conditional_softmax_la")]
+    arguments += ["tries=[{training.learning_rate: 1e-7}, {training.learning_rate: 1e-2}]"]
+    code, _, err = call(reproduce_app, arguments, monkeypatch, capsys)
+    assert code == 0, err
+    summary = json.loads((output / "summary.json").read_text())
+    assert [each["method"] for each in summary["tries"]] == ["bce", "bce_prior_bias"] * 2
+    for worse, better in zip(summary["tries"][:2], summary["tries"][2:], strict=True):
+        assert (worse["chosen"], better["chosen"]) == (False, True)
+        assert worse["hf1_auc"] < better["hf1_auc"]
+        assert "training.learning_rate=0.01" in better["settings"]
+    runs = list((place / "runs").glob("htc/hwv/*/config.yaml"))
+    assert sum("learning_rate: 1.0e-07" in run.read_text() for run in runs) == 2  # of the first seed alone
+    assert len({run["where"] for run in summary["runs"]}) == 4
+    page = (output / "report.html").read_text()
+    for words in ("What was tried", "training, s"):
+        assert words in page
+    cost = summary["losses"]["bce"][0]["cost"]
+    for part in ("training_processor_seconds", "prediction_processor_seconds"):
+        assert cost[part] > 0
+    assert cost["memory"] > 10**8

@@ -23,6 +23,7 @@ from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.tracking import Tracker
 from rlkl_htc_common.training.batching import epoch_batches
 from rlkl_htc_common.training.checkpoints import Checkpoints
+from rlkl_htc_common.training.cost import Stopwatch
 from rlkl_htc_common.training.settings import TrainingConfig
 from rlkl_htc_common.training.step import anywhere, make_step
 
@@ -131,6 +132,9 @@ class Trainer:
         optimizers: None for AdamW on `parameter_groups`.
         decay: from progress after the warm-up (0 to 1) to a factor of the learning rates.
         progress: show a progress bar.
+
+    Attributes:
+        stopwatch: the time of all training steps, without evaluation, those before a continuation included.
     """
 
     def __init__(
@@ -169,6 +173,7 @@ class Trainer:
         self.loss_sum = 0.0  # over the steps of the current epoch
         self.kept: dict[str, float] = {}  # the scores of the best epoch
         self.best_step = 0  # at which its weights were saved
+        self.stopwatch = Stopwatch()
 
     def _rate(self, step: int, decay: Callable[[float], float]) -> float:
         warmup = math.ceil(self.config.warmup_fraction * self.total_steps)
@@ -226,7 +231,8 @@ class Trainer:
         data = self.data(epoch)
         batches = epoch_batches(data.size, self.config.batch_size, self.seed, epoch, data.lengths)
         for batch in batches[self.step - epoch * self.steps_per_epoch :]:
-            self._train_step(data, batch)
+            with self.stopwatch:
+                self._train_step(data, batch)
             bar.update()
             if anywhere(self.accelerator, interrupted.is_set()) and self.step % self.steps_per_epoch:
                 self._save()
@@ -288,6 +294,7 @@ class Trainer:
         state: dict[str, Any] = {"step": self.step, "loss_sum": self.loss_sum, "kept": self.kept, "best_step": self.best_step}
         state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
         state |= {"schedules": [schedule.state_dict() for schedule in self.schedules]}
+        state |= {"cost": [self.stopwatch.seconds, self.stopwatch.processor_seconds]}
         if self.accelerator.is_main_process:
             self.checkpoints.save(self.step, self.model, state, self.best_step if self.kept else None)
         self.accelerator.wait_for_everyone()
@@ -300,6 +307,7 @@ class Trainer:
         with self.checkpoints.told_when_foreign():
             self.step, self.loss_sum, self.kept = int(state["step"]), float(state["loss_sum"]), dict(state["kept"])
             self.best_step = int(state["best_step"])
+            self.stopwatch = Stopwatch(*map(float, state.get("cost", (0.0, 0.0))))
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
             for schedule, saved in zip(self.schedules, state["schedules"], strict=True):

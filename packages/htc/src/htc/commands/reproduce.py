@@ -39,7 +39,7 @@ from htc.report.against import load_other
 from htc.report.comparison import Documents, best_two_by_rule
 from htc.report.errors_section import look_at
 from htc.report.labels import MAIN_RULES, label
-from htc.report.records import Errors, Facts, Summary
+from htc.report.records import Errors, Facts, Summary, Tried
 from htc.report.reproduction import summarize, write_htc_report
 from htc.settings import AUTO
 from rlkl_htc_common.commands import grid
@@ -53,6 +53,8 @@ from rlkl_htc_common.runs.directory import make_folder, read_config, read_json, 
 
 log = logging.getLogger(__name__)
 
+Methods = Mapping[str, dict[str, Any]]
+"""Name -> what is set for it."""
 ADVICE = "remove it, and give the command of the reproduction again"
 
 
@@ -81,10 +83,12 @@ def check_grid(config: ReproduceConfig, given: Sequence[str]) -> None:
     if {override.partition("=")[0].lstrip("+~") for override in given} & {"seed", "run_dir"}:
         raise InputError("a reproduction takes seeds=[...], and neither seed nor run_dir.")
     known = {field.name for field in fields(TrainConfig)} - {"dataset", "seed", "run_dir"}
-    for name, overrides in config.methods.items():
-        for key in overrides:
+    given_settings = {f"methods: {name}": settings for name, settings in config.methods.items()}
+    given_settings |= {f"tries: number {number}": settings for number, settings in enumerate(config.tries, start=1)}
+    for name, settings in given_settings.items():
+        for key in settings:
             if key.split(".")[0] not in known:
-                raise InputError(f"methods: {name} cannot set {key}; it can set {', '.join(sorted(known))}, and keys of these.")
+                raise InputError(f"{name} cannot set {key}; it can set {', '.join(sorted(known))}, and keys of these.")
 
 
 def check_different(runs: Mapping[str, TrainConfig]) -> None:
@@ -123,17 +127,19 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     """
     started = time.monotonic()
     check_grid(config, given_overrides())
-    methods = grid.compose_methods("reproduce", config.methods)
-    runs = {method.name: run_of(method.config) for method in methods}
-    check_different(runs)
+    _, runs = compose(config.methods)
+    compose({name: settings for name, (_, settings) in tries_of(config).items()})
     output = Path(config.output)
     make_folder(output)
-    jobs = [(method, seed) for seed in config.seeds for method in methods]
-    configs = [_with_seed(config, runs[method.name], seed) for method, seed in jobs]
-    warn_if_slow(configs[0], len(configs))
+    configs = [_with_seed(config, run, seed) for seed in config.seeds for run in runs.values()]
+    warn_if_slow(configs[0], len(configs) + len(tries_of(config)))
     dataset = prepare(configs)
     if config.against is not None:
         load_other(config.against, read_record(Facts, dataset.facts(), dataset.name), list(runs), config.seeds)
+    tries, chosen = try_out(config, output / "tries")
+    methods, runs = compose(chosen)
+    jobs = [(method, seed) for seed in config.seeds for method in methods]
+    configs = [_with_seed(config, runs[method.name], seed) for method, seed in jobs]
     overrides = [[*method.overrides, f"seed={seed}"] for method, seed in jobs]
     records = grid.launch(job, "reproduce", overrides, output / "jobs", "training runs", config.jobs)
     commands = commands_of("htc-train", "train", configs, [method.choices for method, _ in jobs])
@@ -142,6 +148,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
         "title": config.title,
         "command": command,
         "against": config.against,
+        "tries": [asdict(each) for each in tries],
         "runs": [
             {"method": method.name, "run_dir": record["run_dir"], "command": told, "config": asdict(run)}
             for (method, _), record, told, run in zip(jobs, records, commands, configs, strict=True)
@@ -151,6 +158,48 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     }
     write_json(output / GRID, left)
     return draw(output)
+
+
+def compose(methods: Methods) -> tuple[list[grid.Method], dict[str, TrainConfig]]:
+    """The configs of methods, and the training that each asks for. Raises InputError where two come to the same."""
+    composed = grid.compose_methods("reproduce", methods)
+    runs = {method.name: run_of(method.config) for method in composed}
+    check_different(runs)
+    return composed, runs
+
+
+def tries_of(config: ReproduceConfig) -> dict[str, tuple[str, dict[str, Any]]]:
+    """What is to be tried: the name of each try, its method, and its settings."""
+    return {
+        f"{name}, try {number}": (name, settings | each)
+        for number, each in enumerate(config.tries, start=1)
+        for name, settings in config.methods.items()
+    }
+
+
+def try_out(config: ReproduceConfig, folder: Path) -> tuple[list[Tried], Methods]:
+    """Train each method with each of the tries and the first seed.
+
+    Args: folder: for records and logs.
+
+    Returns:
+        The tries, and the methods with the settings that are best by HF1-AUC on dev; as they are where nothing is to be tried.
+    """
+    planned = tries_of(config)
+    methods, _ = compose({name: settings for name, (_, settings) in planned.items()})
+    overrides = [[*method.overrides, f"seed={config.seeds[0]}"] for method in methods]
+    records = grid.launch(job, "reproduce", overrides, folder, "tries", config.jobs)
+    scores = {name: record["score"] for name, record in zip(planned, records, strict=True)}
+    best = {
+        method: max((name for name, (of, _) in planned.items() if of == method), key=lambda name: scores[name], default=None)
+        for method in config.methods
+    }
+    tries = [
+        Tried(method, " ".join(grid.as_overrides(settings)), scores[name], name == best[method])
+        for name, (method, settings) in planned.items()
+    ]
+    chosen = {method: config.methods[method] if name is None else planned[name][1] for method, name in best.items()}
+    return tries, chosen
 
 
 def _with_seed(config: ReproduceConfig, run: TrainConfig, seed: int) -> TrainConfig:

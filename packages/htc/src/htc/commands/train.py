@@ -16,6 +16,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 import logging
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,7 @@ from rlkl_htc_common.models.encoders import TextEncoder, cached_features, load_e
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 from rlkl_htc_common.runs.tracking import Tracker, open_tracker, wandb_mode
 from rlkl_htc_common.training.checkpoints import Checkpoints
+from rlkl_htc_common.training.cost import Stopwatch, peak_memory, reset_peak_memory
 from rlkl_htc_common.training.trainer import (
     FIXED,
     LARGE,
@@ -179,6 +181,7 @@ def _train(
 ) -> dict[str, Any]:
     log.info("%s", dataset.describe())
     run.log_runs_not_continued()
+    reset_peak_memory()
     encoder = _encoder(config, dataset)
     with accelerator.main_process_first():  # which computes features for all
         inputs = make_inputs(config, encoder, dataset.texts)
@@ -213,20 +216,37 @@ def _train(
     )
     main, step = accelerator.is_main_process, trainer.resume()
     if step is None:
-        model.prepare(config.seed)
+        with trainer.stopwatch:
+            model.prepare(config.seed)
     with open_tracker(run, config.tracking, main=main, job_type="train", resume_step=step) as tracker:
         kept = trainer.fit(tracker)
-        scores = _score(run, tracker, model, objective, dataset, inputs, accelerator)
+        predicting = Stopwatch()
+        scores = _score(run, tracker, model, objective, dataset, inputs, accelerator, predicting)
         if tracker is not None:
             tracker.summarize(kept | headline(scores["test"]))
     if main:
         tuned, decoder = scores["test"]["tuned_threshold"], scores["test"]["decoder"]
         save_model(run.path / "model", config, encoder, model, dataset, tuned, decoder)
-        run.write_result(dataset=dataset.facts(), model=config.model.name, loss=config.loss.name, kept=kept, **scores)
+        cost = _cost(trainer.stopwatch, predicting)
+        run.write_result(
+            dataset=dataset.facts(), model=config.model.name, loss=config.loss.name, kept=kept, cost=cost, **scores
+        )
     accelerator.wait_for_everyone()
     result = run.result()
     assert result is not None
     return result
+
+
+def _cost(training: Stopwatch, predicting: Stopwatch) -> dict[str, float]:
+    """What a run cost, as `htc.report.records.Cost` holds it."""
+    return {
+        "training_seconds": round(training.seconds, 3),
+        "training_processor_seconds": round(training.processor_seconds, 3),
+        "prediction_seconds": round(predicting.seconds, 6),
+        "prediction_processor_seconds": round(predicting.processor_seconds, 6),
+        "memory": peak_memory(),
+        "gpu": torch.cuda.is_available(),
+    }
 
 
 def _encoder(config: TrainConfig, dataset: Dataset) -> TextEncoder:
@@ -303,15 +323,20 @@ def _score(
     dataset: Dataset,
     inputs: Inputs,
     accelerator: Accelerator,
+    predicting: Stopwatch,
 ) -> dict[str, Any]:
-    """Every metric on dev and test, with the threshold tuned on dev; the scores of each test document go into a file."""
+    """Every metric on dev and test, with the threshold tuned on dev; the scores of each test document go into a file.
+
+    Args: predicting: takes the time of the probabilities of test.
+    """
     tuned = 0.5
     scores = {}
     training_targets = dataset.targets[dataset.splits["train"]]
     decoder = rule_for(objective.one_path, training_targets, dataset.hierarchy)
     for split in ("dev", "test"):
         documents = dataset.splits[split]
-        probabilities = inputs.probabilities(model, objective, documents, accelerator=accelerator)
+        with predicting if split == "test" else nullcontext():
+            probabilities = inputs.probabilities(model, objective, documents, accelerator=accelerator)
         targets = dataset.targets[documents]
         if split == "dev":
             tuned = decoding.tune_threshold(probabilities, targets, dataset.hierarchy)

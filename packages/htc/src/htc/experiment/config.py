@@ -360,6 +360,8 @@ class ReproduceConfig(TrainConfig):
         methods: for each its name in the report, and what is set for it, as on the command line of htc-train:
             `{half: {loss: conditional_softmax_la, loss.tau: 0.5}}`. One that is called as an objective has its title there.
         seeds: every method is trained with each.
+        tries: settings that each method is trained with first, with the first seed; all seeds are then run with those that give
+            the best HF1-AUC on dev: `[{training.learning_rate: 1e-3}, {training.learning_rate: 5e-3}]`. None: as configured.
         size: embedded or paper, set by the profile; for the names of folders.
         split_per_seed: draw the splits anew with each seed, so that intervals hold the variance of the draw, too.
         output: the folder of report, figures and summary.
@@ -370,6 +372,7 @@ class ReproduceConfig(TrainConfig):
     title: str = MISSING
     methods: dict[str, dict[str, Any]] = MISSING
     seeds: list[int] = MISSING
+    tries: list[dict[str, Any]] = field(default_factory=list)
     size: str = MISSING
     split_per_seed: bool = False
     output: str = MISSING

@@ -33,6 +33,46 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a run cost: training without evaluation, prediction of the test split (without an encoder whose vectors are kept).
+
+    Processor seconds are of all cores together. Memory: bytes of the process, or of its GPU, at the peak.
+    """
+
+    training_seconds: float
+    training_processor_seconds: float
+    prediction_seconds: float
+    prediction_processor_seconds: float
+    memory: int
+    gpu: bool
+
+    @property
+    def training(self) -> float:
+        """Seconds of the GPU, or of all processors together."""
+        return self.training_seconds if self.gpu else self.training_processor_seconds
+
+    @property
+    def prediction(self) -> float:
+        """Likewise."""
+        return self.prediction_seconds if self.gpu else self.prediction_processor_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One way of training a method that was tried, by dev HF1-AUC, before its seeds were run.
+
+    Attributes:
+        settings: as on the command line.
+        chosen: whether the seeds were run with it.
+    """
+
+    method: str
+    settings: str
+    hf1_auc: float
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """The test scores of a run.
 
@@ -48,6 +88,7 @@ class Scores:
     documents: int = 0
     hierarchical_distance_at: dict[str, float] = field(default_factory=dict)
     curve: Curve | None = None
+    cost: Cost | None = None
 
 
 Losses = dict[str, list[Scores]]
@@ -132,6 +173,7 @@ class Summary(GridSummary):
         best_two: by rule; None where the scores of single documents are missing.
         errors: None where no model was kept.
         against: the folder of another reproduction to compare with.
+        tries: of each method, as many as of any other.
     """
 
     package: str = "htc"
@@ -140,3 +182,4 @@ class Summary(GridSummary):
     best_two: list[BestTwo] | None = None
     errors: Errors | None = None
     against: str | None = None
+    tries: list[Tried] = field(default_factory=list)

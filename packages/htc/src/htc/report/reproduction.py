@@ -8,6 +8,7 @@ from htc.decoding.by_name import ALL_RULES
 from htc.report.against import against_section, load_other
 from htc.report.comparison_figures import comparison_pictures
 from htc.report.comparison_section import comparison_section, labels_section
+from htc.report.cost import tries_section, with_cost
 from htc.report.errors_section import errors_sections
 from htc.report.labels import ERRORS, MAIN_RULES, METRICS, SET_METRICS, label, over_seeds_of, own_rules, rule_label
 from htc.report.records import Losses, Summary
@@ -51,7 +52,7 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
     losses: dict[str, list[Any]] = {}
     seeds: dict[str, list[int]] = {}
     for result in results:
-        losses.setdefault(result["method"], []).append(result["test"])
+        losses.setdefault(result["method"], []).append(result["test"] | {"cost": result.get("cost")})
         seeds.setdefault(result["method"], []).append(result["seed"])
     return {
         "dataset": results[0]["dataset"],
@@ -85,6 +86,7 @@ def write_htc_report(output: Path, summary: Summary) -> Path:
         Section("Levels", [], [], [pictures["accuracy_per_level"]], True, styles),
         *_further_sections(summary, styles),
         Section("Every metric", [], [_own_rule_table(losses), _metrics_table(losses)], folded=True),
+        *([tries_section(summary.tries)] if summary.tries else []),
         runs_section(summary.runs),
     ]
     file = output / "report.html"
@@ -116,7 +118,7 @@ def _main_table(losses: Losses, metric: str) -> Table:
         **{rule_label(rule): [over_seeds_of(runs, rule, metric) for runs in losses.values()] for rule in MAIN_RULES},
     }
     caption = f"HF1-AUC, and {METRICS[metric]} under each inference rule; the best of each column is in bold."
-    return interval_table("objective", list(map(label, losses)), columns, caption)
+    return with_cost(interval_table("objective", list(map(label, losses)), columns, caption), losses)
 
 
 def _threshold_table(losses: Losses) -> Table:
