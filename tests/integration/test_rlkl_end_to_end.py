@@ -285,6 +285,8 @@ def test_analysis_of_a_model_against_itself(pretrained, tmp_path, monkeypatch, c
     assert "drift from" in printed
     code, _, err = call(analyze_app, arguments, monkeypatch, capsys)
     assert (code, "exists; choose another output" in err) == (2, True)
+    code, _, err = call(analyze_app, [*arguments[:-1], f"ensemble=[{config.model}]"], monkeypatch, capsys)
+    assert (code, "is" in err and "itself; give models that were trained from other seeds" in err) == (2, True)
 
 
 def test_a_group_without_right_answers_has_none_to_lose():

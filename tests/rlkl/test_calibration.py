@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlkl.calibration import beta_for_share, rank_weights, ranks, share_below_half, sorted_certainties
+from rlkl.calibration import beta_for_share, fitted_temperature, rank_weights, ranks, share_below_half, sorted_certainties
 from rlkl.certainty import negentropy
 from rlkl_htc_common.errors import InputError
 
@@ -78,3 +78,33 @@ def test_what_no_exponent_can_give_is_refused(values, share, message):
 def test_equal_certainties_stay_together():
     certainty, mask = tokens([0.3, 0.5, 0.5, 0.5])
     assert share_below_half(certainty ** beta_for_share(certainty, mask, 0.25), mask) == 0.25
+
+
+@pytest.mark.parametrize("true", [0.25, 1.0, 3.0])
+def test_the_fitted_temperature_is_that_which_tokens_were_drawn_at(true):
+    logits = 2 * torch.randn(20_000, 6, generator=torch.Generator().manual_seed(0))
+    targets = torch.distributions.Categorical(logits=logits / true)
+    torch.manual_seed(1)
+    drawn = targets.sample()
+    found = fitted_temperature(logits, drawn)
+    assert found == pytest.approx(true, rel=0.05)
+    likelihoods = [
+        float((logits.double() / t).log_softmax(-1).gather(-1, drawn[:, None]).mean())
+        for t in (found / 1.01, found, 1.01 * found)
+    ]
+    assert max(likelihoods) == likelihoods[1]
+
+
+def test_the_fitted_temperature_passes_over_tokens_without_probability():
+    logits = torch.tensor([[0.0, 1.0, -math.inf], [2.0, 0.0, -math.inf], [1.0, 0.0, -math.inf]])
+    targets = torch.tensor([0, 0, 0])
+    assert fitted_temperature(logits, targets) == pytest.approx(fitted_temperature(logits[:, :2], targets))
+
+
+@pytest.mark.parametrize(
+    ("rows", "target", "message"),
+    [(2, 0, "always what the model finds likeliest"), (2, 1, "never what the model finds likeliest"), (0, 0, "no tokens")],
+)
+def test_texts_that_no_temperature_fits(rows, target, message):
+    with pytest.raises(InputError, match=message):
+        fitted_temperature(torch.tensor([[5.0, 0.0]] * rows).reshape(rows, 2), torch.full((rows,), target))

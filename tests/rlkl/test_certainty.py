@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlkl.certainty import CERTAINTIES, max_probability, min_entropy, negentropy
+from rlkl.certainty import CERTAINTIES, disagreement, max_probability, min_entropy, mixture, negentropy
 
 V = 8
 logits = st.lists(st.floats(-20, 20), min_size=V, max_size=V).map(torch.tensor)
@@ -60,3 +60,21 @@ def test_shapes_and_shifts(name):
     assert CERTAINTIES[name](some).shape == (2, 3)
     torch.testing.assert_close(CERTAINTIES[name](some), CERTAINTIES[name](some + 5.0))
     torch.testing.assert_close(CERTAINTIES[name](some), CERTAINTIES[name](some.flip(-1)))
+
+
+def test_an_ensemble_is_as_certain_as_the_mean_of_its_distributions():
+    generator = torch.Generator().manual_seed(0)
+    members = 3 * torch.randn(4, 2, 5, V, generator=generator, dtype=torch.float64)
+    mean = members.softmax(-1).mean(0)
+    assert torch.allclose(mixture(members).exp(), mean)
+    entropies = torch.distributions.Categorical(logits=members).entropy().mean(0)
+    assert torch.allclose(disagreement(members), torch.distributions.Categorical(probs=mean).entropy() - entropies)
+
+
+def test_members_that_are_certain_of_different_tokens_are_uncertain_together():
+    members = torch.full((2, V), -math.inf)
+    members[0, 0] = members[1, 3] = 0.0
+    assert [negentropy(member).item() for member in members] == [1, 1]
+    assert negentropy(mixture(members)).item() == pytest.approx(1 - math.log(2) / math.log(V))
+    assert disagreement(members).item() == pytest.approx(math.log(2))
+    assert disagreement(members[:1].expand(2, V)).item() == 0

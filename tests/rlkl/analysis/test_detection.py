@@ -9,6 +9,9 @@ from transformers import GPT2Config
 from rlkl.analysis.comma_probabilities import critical_places
 from rlkl.analysis.critical_tokens import untrained_tokens
 from rlkl.analysis.detection import (
+    DISAGREEMENT,
+    ENSEMBLE,
+    FITTED,
     average_precision,
     critical_labels,
     detect,
@@ -102,6 +105,22 @@ def test_uncertainties_are_those_of_each_token_however_batched(model):
         top = 1 - probabilities[row].amax(-1)[sequences.mask[row]]
         assert found["max_probability"][row] == pytest.approx(top.numpy(), abs=1e-5)
         assert len(found["negentropy"][row]) == len(completion(pair)) + 1
+
+
+def test_a_fitted_temperature_and_an_ensemble_are_further_uncertainties(model):
+    other = type(model)(model.config)
+    other.task, other.tokenizer = getattr(model, "task", None), getattr(model, "tokenizer", None)
+    alone = uncertainties(model, PAIRS)
+    found = uncertainties(model, PAIRS, temperature=1.0, ensemble=[other.double()])
+    assert set(found) - set(alone) == {FITTED, ENSEMBLE, DISAGREEMENT}
+    for name, rows in alone.items():
+        for mine, theirs in zip(rows, found[name], strict=True):
+            assert np.array_equal(mine, theirs)
+    for one, same in zip(found["negentropy"], found[FITTED], strict=True):
+        assert np.array_equal(one, same)
+    for of_ensemble, apart in zip(found[ENSEMBLE], found[DISAGREEMENT], strict=True):
+        assert (of_ensemble > 0).all()
+        assert (apart > 0).all()
 
 
 def test_certainties_that_are_functions_of_each_other_find_the_same(model):

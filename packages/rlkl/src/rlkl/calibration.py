@@ -15,8 +15,11 @@ import math
 import torch
 from torch import Tensor
 
-from rlkl.distributions import at_least_float32
+from rlkl.distributions import at_least_float32, expectation
 from rlkl_htc_common.errors import InputError
+
+WIDEST = 100.0  # the largest temperature that is looked at; its inverse is the smallest
+BISECTIONS = 40
 
 
 def share_below_half(weights: Tensor, mask: Tensor) -> float:
@@ -95,6 +98,41 @@ def sorted_certainties(certainty: Tensor, mask: Tensor) -> Tensor:
     if not len(ordered):
         raise InputError("No token counts, so that there is no certainty to measure.")
     return ordered
+
+
+def fitted_temperature(logits: Tensor, targets: Tensor) -> float:
+    """The temperature at which texts are most probable: above 1 for a model that is too certain of them.
+
+    Its certainty at this temperature is `penalty.certainty_temperature`, or `certainty_temperature` of the trainer for TRL.
+
+    Args:
+        logits: (n, V) of the next token, on text that the model was not trained on.
+        targets: (n,) the tokens that follow.
+
+    Raises:
+        InputError: for no tokens; or if no temperature from 1/100 to 100 is best, as on text that is always the likeliest.
+
+    Source: Guo et al., 2017, arXiv 1706.04599, section 4.2.
+    """
+    if not len(targets):
+        raise InputError("There are no tokens to fit a temperature on.")
+    logits = logits.detach().double()
+
+    def slope(inverse: float) -> float:
+        """Of the mean log-probability by the inverse temperature; it falls."""
+        expected = expectation((logits * inverse).log_softmax(-1), logits)
+        return float((logits.gather(-1, targets[:, None]).squeeze(-1) - expected).mean())
+
+    low, high = 1 / WIDEST, WIDEST
+    if slope(low) <= 0 or slope(high) >= 0:
+        raise InputError(
+            f"No temperature from {1 / WIDEST:g} to {WIDEST:g} fits: the texts are {'always' if slope(high) >= 0 else 'never'} "
+            "what the model finds likeliest. Take other texts."
+        )
+    for _ in range(BISECTIONS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
+    return 1 / middle
 
 
 def _measured(certainty: Tensor, mask: Tensor) -> Tensor:

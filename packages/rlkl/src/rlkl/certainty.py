@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rlkl.distributions import at_least_float32, expectation
+from rlkl.distributions import at_least_float32, entropy, expectation
 
 
 def negentropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -59,6 +59,31 @@ def max_probability(logits: Tensor, temperature: float = 1.0) -> Tensor:
         (...) from 1 / V to 1.
     """
     return torch.softmax(at_least_float32(logits) / temperature, dim=-1).amax(-1)
+
+
+def mixture(logits: Tensor) -> Tensor:
+    """The mean of several models' distributions, whose certainty is that of an ensemble.
+
+    Where the members are each certain of another token, the mean is uncertain: so an ensemble can find what a single
+    overconfident model is wrong about.
+
+    Args:
+        logits: (K, ..., V) of K members.
+
+    Returns:
+        (..., V) log-probabilities.
+    """
+    return at_least_float32(logits).log_softmax(-1).logsumexp(0) - math.log(len(logits))
+
+
+def disagreement(logits: Tensor) -> Tensor:
+    """How much the members of an ensemble differ: the entropy of their mean, less the mean of their entropies, in nats.
+
+    It is the mutual information of the next token and the member (BALD, Houlsby et al., 2011, arXiv 1112.5745).
+
+    Args: logits: (K, ..., V) of K members. Returns: (...) from 0, where all are equal, to log K.
+    """
+    return (entropy(mixture(logits)) - entropy(logits).mean(0)).clamp_min(0.0)
 
 
 Certainty = Callable[[Tensor, float], Tensor]

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rlkl.analysis.critical_tokens import CriticalToken, critical_tokens, first_error, untrained_tokens
 from rlkl.analysis.drift import right_fields
-from rlkl.certainty import CERTAINTIES
+from rlkl.calibration import fitted_temperature
+from rlkl.certainty import CERTAINTIES, disagreement, mixture, negentropy
 from rlkl.model.language_model import task_of
 from rlkl.model.sequences import next_token_logits
 from rlkl.model.texts import right_sequences
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 Labels = NDArray[np.bool_]
 Scores = NDArray[np.float64]
+FITTED, ENSEMBLE, DISAGREEMENT = "negentropy_at_fitted_temperature", "negentropy_of_ensemble", "disagreement_of_ensemble"
 RECALLS = tuple(level / 20 for level in range(1, 21))
 
 
@@ -80,23 +83,58 @@ def r_precision(labels: Labels, scores: Scores) -> float:
 
 
 @torch.no_grad()
-def uncertainties(model: "GPT2LMHeadModel", operands: Sequence[Operands], batch_size: int = 50) -> dict[str, list[Scores]]:
+def uncertainties(
+    model: "GPT2LMHeadModel",
+    operands: Sequence[Operands],
+    batch_size: int = 50,
+    *,
+    temperature: float | None = None,
+    ensemble: Sequence["GPT2LMHeadModel"] = (),
+) -> dict[str, list[Scores]]:
     """1 - certainty before each token of the right completions, end token included.
 
     In float64: most characters are so certain that float32 loses their order.
 
+    Args:
+        temperature: a fitted one (`heldout_temperature`), at which negentropy is measured, too.
+        ensemble: further models, pre-trained like this one, for the certainty of their mean and for their disagreement.
+
     Returns:
-        By name of the certainty (`rlkl.certainty.CERTAINTIES`), one array per problem.
+        By name of the certainty (`rlkl.certainty.CERTAINTIES`, and what the arguments add), one array per problem.
     """
-    found: dict[str, list[Scores]] = {name: [] for name in CERTAINTIES}
+    found: dict[str, list[Scores]] = {}
     sequences = right_sequences(task_of(model), operands)
     for rows in torch.arange(len(operands)).split(batch_size):
         batch = sequences[rows]
-        logits = next_token_logits(model, batch.to(model.device)).double()  # (b, T, V)
-        for name, certainty in CERTAINTIES.items():
-            values = (1 - certainty(logits, 1.0)).cpu()  # (b, T)
-            found[name] += [row[mask].numpy() for row, mask in zip(values, batch.mask, strict=True)]
+        members = [next_token_logits(each, batch.to(each.device)).double() for each in (model, *ensemble)]  # (b, T, V) each
+        for name, values in _uncertainties(members, temperature).items():
+            found.setdefault(name, []).extend(row[mask].numpy() for row, mask in zip(values.cpu(), batch.mask, strict=True))
     return found
+
+
+def _uncertainties(members: Sequence[Tensor], temperature: float | None) -> dict[str, Tensor]:
+    """Args: members: the logits (b, T, V) of the model, and of the others of its ensemble. Returns: (b, T) by name."""
+    found = {name: 1 - certainty(members[0], 1.0) for name, certainty in CERTAINTIES.items()}
+    if temperature is not None:
+        found[FITTED] = 1 - negentropy(members[0], temperature)
+    if len(members) > 1:
+        logits = torch.stack(list(members))
+        found[ENSEMBLE] = 1 - negentropy(mixture(logits))
+        found[DISAGREEMENT] = disagreement(logits)
+    return found
+
+
+@torch.no_grad()
+def heldout_temperature(model: "GPT2LMHeadModel", operands: Sequence[Operands], batch_size: int = 50) -> float:
+    """The temperature that fits the right completions of problems (`rlkl.calibration.fitted_temperature`).
+
+    Raises:
+        InputError: where none does.
+    """
+    sequences = right_sequences(task_of(model), operands).to(model.device)
+    batches = [sequences[rows] for rows in torch.arange(len(operands)).split(batch_size)]
+    logits = torch.cat([next_token_logits(model, batch)[batch.mask] for batch in batches])  # (tokens, V)
+    return fitted_temperature(logits, torch.cat([batch.targets[batch.mask] for batch in batches]))
 
 
 def critical_labels(
@@ -169,19 +207,26 @@ def detection(labels: Sequence[Labels], scores: Sequence[Scores], fields: Sequen
 
 
 def detect(
-    model: "GPT2LMHeadModel", operands: Sequence[Operands], texts: Sequence[str], trained_digits: int
+    model: "GPT2LMHeadModel",
+    operands: Sequence[Operands],
+    texts: Sequence[str],
+    trained_digits: int,
+    *,
+    temperature: float | None = None,
+    ensemble: Sequence["GPT2LMHeadModel"] = (),
 ) -> dict[str, dict[str, Any]]:
     """The detection of each label by each certainty.
 
     Args:
         texts: the model's greedy completions.
+        temperature, ensemble: see `uncertainties`.
 
     Returns:
         `critical`, `untrained` (`untrained_tokens`) and `first_error`, each with a `detection` by name of the certainty; a
         label that is nowhere true is left out.
     """
     task = task_of(model)
-    scores = uncertainties(model, operands)
+    scores = uncertainties(model, operands, temperature=temperature, ensemble=ensemble)
     fields = right_fields(task, operands)
     questions = {
         "critical": critical_labels(task, operands, trained_digits),

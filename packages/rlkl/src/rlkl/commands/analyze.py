@@ -11,6 +11,7 @@ if __name__ == "__main__":  # before the slow imports
     scripts.analyze()
 
 
+import logging
 import math
 import shlex
 import sys
@@ -25,7 +26,7 @@ from transformers import GPT2LMHeadModel
 
 from rlkl.analysis.counterfactual import Outcome, counterfactuals, mean_by_problem, sample_places
 from rlkl.analysis.critical_tokens import piece_at
-from rlkl.analysis.detection import detect
+from rlkl.analysis.detection import detect, heldout_temperature
 from rlkl.analysis.drift import drift_by_digits
 from rlkl.commands.config import AnalyzeConfig
 from rlkl.model.completion import check_positions, complete, sample
@@ -38,6 +39,8 @@ from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.statistics import bootstrap
 from rlkl_htc_common.runs.directory import git_commit, make_folder, versions, write_json
+
+log = logging.getLogger(__name__)
 
 
 def check(config: AnalyzeConfig) -> None:
@@ -66,6 +69,15 @@ def load(config: AnalyzeConfig) -> tuple[GPT2LMHeadModel, GPT2LMHeadModel | None
     return model, reference
 
 
+def _member(config: AnalyzeConfig, name: str, model: GPT2LMHeadModel) -> GPT2LMHeadModel:
+    """A further model of the ensemble. Raises InputError where it is another kind of model, or the same again."""
+    member = load_on_device(name)
+    check_reference(config.model, model, name, member)
+    if fingerprint(member) == fingerprint(model):
+        raise InputError(f"ensemble: {name} is {config.model} itself; give models that were trained from other seeds.")
+    return member
+
+
 def analyze(config: AnalyzeConfig, progress: bool = True) -> dict[str, Any]:
     """Analyze a model.
 
@@ -75,17 +87,22 @@ def analyze(config: AnalyzeConfig, progress: bool = True) -> dict[str, Any]:
     """
     check(config)
     model, reference = load(config)
+    ensemble = [_member(config, name, model) for name in config.ensemble]
     if config.output is not None:
         make_folder(Path(config.output))
     trained = model.config.trained_digits
     longer = sample(task_of(model), config.operands, trained + 1, config.examples, config.seed)
     with tqdm(total=len(longer), desc="answers", unit="", disable=not progress, leave=False) as bar:
         texts = complete(model, longer, advance=bar.update)
+    temperature = _temperature(model, config)
     result = {
         "model": config.model,
         "fingerprint": fingerprint(model),
         "reference": config.reference,
         "reference_fingerprint": None if reference is None else fingerprint(reference),
+        "ensemble": config.ensemble,
+        "ensemble_fingerprints": [fingerprint(member) for member in ensemble],
+        "fitted_temperature": temperature,
         "task": task_of(model).NAME,
         "trained_digits": trained,
         "operands": config.operands,
@@ -97,12 +114,22 @@ def analyze(config: AnalyzeConfig, progress: bool = True) -> dict[str, Any]:
         "drift": None
         if reference is None
         else drift_by_digits(model, reference, [trained, trained + 1], config.operands, config.examples, config.seed),
-        "detection": detect(model, longer, texts, trained),
+        "detection": detect(model, longer, texts, trained, temperature=temperature, ensemble=ensemble),
         "counterfactual": _counterfactual(model, config, progress),
         "git_commit": git_commit(),
         "versions": versions(),
     }
     return result
+
+
+def _temperature(model: GPT2LMHeadModel, config: AnalyzeConfig) -> float | None:
+    """The temperature fitted on other problems with N + 1 digits; None, with a warning, where none fits."""
+    others = sample(task_of(model), config.operands, model.config.trained_digits + 1, config.examples, config.seed + 1)
+    try:
+        return heldout_temperature(model, others)
+    except InputError as error:
+        log.warning("no certainty at a fitted temperature: %s", error)
+        return None
 
 
 def _counterfactual(model: GPT2LMHeadModel, config: AnalyzeConfig, progress: bool) -> dict[str, Any]:
@@ -159,11 +186,15 @@ def _place_row(task: Task, operands: Sequence[Operands], outcome: Outcome) -> di
 def summary(result: dict[str, Any]) -> str:
     """The result as text for a terminal."""
     beyond, kind = f"{result['trained_digits'] + 1} digits", task_named(result["task"]).PLURAL
-    lines = [f"found by 1 - certainty on {beyond} ({result['examples']} {kind})          base rate   AP   R-precision"]
+    width = max((len(name) for found in result["detection"].values() for name in found), default=0)
+    head = f"found by 1 - certainty on {beyond} ({result['examples']} {kind})"
+    lines = [f"{head:{width + 34}} base rate      AP  R-precision"]
     for question, title in QUESTIONS.items():
         for name, found in result["detection"].get(question, {}).items():
             scores = f"{found['base_rate']:9.4f} {found['average_precision']:7.3f} {found['r_precision']:8.3f}"
-            lines.append(f"  {title:31} {name:16} {scores}")
+            lines.append(f"  {title:31} {name:{width}} {scores}")
+    if result["fitted_temperature"] is not None:
+        lines.append(f"  the fitted temperature is {result['fitted_temperature']:.3f}")
     lines += _counterfactual_lines(result, f"{beyond} ({result['problems']} {kind})")
     for name, moved in (result["drift"] or {}).items():
         lines.append(

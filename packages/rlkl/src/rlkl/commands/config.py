@@ -188,8 +188,9 @@ class AnalyzeConfig:
     Attributes:
         model: a folder, or the name of a model in the package.
         reference: the model that it was fine-tuned from, to measure drift; null for no drift.
+        ensemble: further models that were pre-trained like it, from other seeds: whether their certainty together finds more.
         operands: `identical` or `varying`, see `EvaluateConfig`.
-        examples: problems for drift and detection.
+        examples: problems for drift and detection, and as many others for the temperature that certainty is measured at, too.
         problems: problems for counterfactual rollouts; this and `samples` determine the run time.
         samples: continuations after each forced character.
         temperature: of the continuations.
@@ -199,6 +200,7 @@ class AnalyzeConfig:
 
     model: str = MISSING
     reference: str | None = None
+    ensemble: list[str] = field(default_factory=list)
     operands: str = MISSING
     examples: int = MISSING
     problems: int = MISSING

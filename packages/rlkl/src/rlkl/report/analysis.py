@@ -117,7 +117,12 @@ def _detection_table(result: Analysis) -> Table:
         for name, found in result.detection.get(question, {}).items()
     ]
     columns = ["to be found", "certainty", "share of characters", "average precision", "R-precision"]
-    return Table(columns, rows, f"On {result.examples} problems.", texts={1})
+    caption = f"On {result.examples} problems."
+    if result.fitted_temperature is not None:
+        caption += f" The temperature, fitted on as many others, is {result.fitted_temperature:.3f}."
+    if result.ensemble:
+        caption += f" The ensemble is {', '.join([result.model, *result.ensemble])}."
+    return Table(columns, rows, caption, texts={1})
 
 
 def _counterfactual_table(result: Analysis) -> Table:

@@ -203,3 +203,5 @@ class Analysis:
     git_commit: str | None
     versions: dict[str, str]
     command: str = ""
+    ensemble: list[str] = field(default_factory=list)
+    fitted_temperature: float | None = None
