@@ -1,4 +1,4 @@
-"""The controls of the KL in fine-tuning: in the advantages, off where the reward teaches nothing, gated by the current policy."""
+"""The controls of the KL in fine-tuning: in the advantages, off where rewards teach nothing, gated by the current policy."""
 
 import math
 
