@@ -21,11 +21,12 @@ from trl import GRPOTrainer
 from rlkl import kl
 from rlkl.algorithms.groups import constant_groups
 from rlkl.algorithms.ppo import clipped
+from rlkl.certainty import from_entropy
 from rlkl.integrations.trl.calibrate import Calibration, asked, calibrate
 from rlkl.integrations.trl.config import PrioritizedKLConfig
 from rlkl.integrations.trl.reference import completion_logits, give_entropies, in_parts, outputs_of, vocabulary_of
 from rlkl.integrations.trl.versions import check_unchanged, fused_lm_head
-from rlkl.integrations.trl.weights import CERTAINTIES, Weights, from_entropy, statistics, zero_sum_coefficients
+from rlkl.integrations.trl.weights import CERTAINTIES, Weights, statistics, zero_sum_coefficients
 from rlkl.weighting import to_the_end, top_share_of_rows, window_means
 from rlkl_htc_common.errors import InputError
 

@@ -40,11 +40,6 @@ def renyi2(logits: Tensor, temperature: float = 1.0) -> Tensor:
 CERTAINTIES: dict[str, Callable[[Tensor, float], Tensor]] = {**measures.CERTAINTIES, "renyi2": renyi2}
 
 
-def from_entropy(entropy: Tensor, vocabulary: int) -> Tensor:
-    """A certainty from an entropy in nats, 1 - H / log V: negentropy from Shannon's, `renyi2` from Renyi's. (B, T)"""
-    return (1 - entropy.float() / math.log(vocabulary)).clamp(0.0, 1.0)
-
-
 @dataclass(frozen=True)
 class Weights:
     """Turns certainties into weights.
