@@ -91,8 +91,8 @@ def _check(args: Any) -> None:
     exponent, via = getattr(args, "rlkl_exponent", None), getattr(args, "rlkl_via", "token")
     if not isinstance(exponent, int | float) or not 0 <= exponent < math.inf:
         raise InputError(
-            "rlkl_exponent, the power of the certainty, must be a number of at least 0, in the YAML of --custom-config-path; it "
-            f"is {exponent!r}."
+            "rlkl_exponent, the power of the certainty, must be a number of at least 0, in the YAML of --custom-config-path; "
+            f"it is {exponent!r}."
         )
     if via not in VIA:
         raise InputError(f"rlkl_via must be one of {', '.join(VIA)}, not {via!r}.")
@@ -102,8 +102,8 @@ def _check(args: Any) -> None:
         raise InputError("--use-kl-loss adds a second KL without weights. Leave it out.")
     if args.advantage_estimator not in ESTIMATORS:
         raise InputError(
-            f"--advantage-estimator must be one of {', '.join(ESTIMATORS)}, not {args.advantage_estimator}: others do not treat "
-            "the advantages of tokens one by one."
+            f"--advantage-estimator must be one of {', '.join(ESTIMATORS)}, not {args.advantage_estimator}: others do not "
+            "treat the advantages of tokens one by one."
         )
     if args.normalize_advantages:
         raise InputError("--normalize-advantages would divide the KL by the deviation of the advantages. Leave it out.")
