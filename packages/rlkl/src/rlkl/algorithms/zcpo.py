@@ -1,9 +1,9 @@
 """Zero-sum calibrated policy optimisation (Ding 2026, ZCPO): a KL that only compares the episodes of a prompt.
 
 The coefficient of an episode is A / max(abs(A)) - alpha (D - mean(D)), maximum and mean over its group: A is its return above
-the mean of its group, and D its mean KL per token, each summed over the vocabulary. It sums to 0 in each group; groups with
-equal returns are left out. The coefficient takes the place of the advantage in a clipped loss (`ppo.policy_loss`). The paper computes D with
-the policy of each update. Here it is that of the policy that sampled, which is the same at the first step.
+the mean of its group, D the mean of its tokens' exact KL. It sums to 0 in each group; groups with equal returns are left out.
+The coefficient takes the place of the advantage in a clipped loss (`ppo.policy_loss`). The paper computes D with the policy of
+each update. Here it is that of the policy that sampled, which is the same at the first step.
 
 Source: Ding 2026, "When KL Regularization Misfires in Group Policy Optimization", arXiv 2610.12161, section 4.
 """

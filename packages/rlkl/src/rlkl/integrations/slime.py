@@ -32,10 +32,10 @@ def prioritized_advantages(args: Any, rollout_data: dict[str, Any]) -> None:
     """Put the advantages into `rollout_data`: the reward minus kl_coef times the weighted log-ratio of the token.
 
     Args:
-        args: slime's arguments, and the keys of the YAML in --custom-config-path. `rlkl_exponent`: of the certainty (the paper's
-            beta); 0 for a uniform KL. `rlkl_via`: `token` (default), or `future` for the sum from the token to the end of its
-            response (Yao et al. 2026, FRPO, arXiv 2601.10201). `rlkl_vocabulary`: the size of the vocabulary; slime's vocab_size
-            if it is not given.
+        args: slime's arguments, and the keys of the YAML in --custom-config-path. `rlkl_exponent`: of the certainty (the
+            paper's beta); 0 for a uniform KL. `rlkl_via`: `token` (default), or `future` for the sum from the token to the end
+            of its response (Yao et al. 2026, FRPO, arXiv 2601.10201). `rlkl_vocabulary`: the size of the vocabulary; slime's
+            vocab_size if it is not given.
         rollout_data: lists with an entry per sample, R tokens of response each: `rewards` (numbers, normalised by slime),
             `log_probs` (or `rollout_log_probs` with --use-rollout-logprobs), `ref_log_probs`, `ref_entropy` and `loss_masks`
             (R,). Gets `advantages` and `returns`, lists of (R,).
