@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlkl.certainty import CERTAINTIES, disagreement, max_probability, min_entropy, mixture, negentropy
+from rlkl.certainty import CERTAINTIES, disagreement, from_entropy, max_probability, min_entropy, mixture, negentropy
+from rlkl.distributions import entropy
 
 V = 8
 logits = st.lists(st.floats(-20, 20), min_size=V, max_size=V).map(torch.tensor)
@@ -13,6 +14,15 @@ logits = st.lists(st.floats(-20, 20), min_size=V, max_size=V).map(torch.tensor)
 
 def log(values):
     return torch.tensor(values, dtype=torch.float64).log()
+
+
+def test_a_certainty_from_an_entropy_is_negentropy():
+    torch.manual_seed(0)
+    some = 4 * torch.randn(50, V)
+    torch.testing.assert_close(from_entropy(entropy(some), V), negentropy(some), rtol=0, atol=1e-6)
+    assert from_entropy(torch.tensor([0.0, math.log(V), 9.0]), V).tolist() == pytest.approx(
+        [1, 0, 0], abs=1e-6
+    )  # never below 0
 
 
 def test_values_by_hand():

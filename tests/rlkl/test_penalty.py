@@ -111,6 +111,26 @@ def test_weights_are_constants_of_the_loss(batch):
         ({"anchor": "acting", "estimator": "exact"}, "no meaning with penalty.estimator=exact"),
         ({"correction": "importance", "estimator": "exact"}, "no meaning with penalty.estimator=exact"),
         ({"anchor": "acting", "target_kl": 0.1}, "no meaning with penalty.anchor=acting"),
+        ({"placement": "future"}, "penalty.estimator must be one of k1 where penalty.placement is future, not 'k2'"),
+        ({"placement": "zero_sum", "estimator": "k3"}, "must be one of exact, k1 where penalty.placement is zero_sum"),
+        ({"placement": "future", "estimator": "k1", "mean_over": "penalized"}, "advantages are not averaged"),
+        ({"placement": "future", "estimator": "k1", "anchor": "acting"}, "that KL is 0 when advantages are made"),
+        (
+            {"placement": "zero_sum", "estimator": "exact", "correction": "importance"},
+            "no meaning with penalty.placement=zero_sum",
+        ),
+        *(
+            ({"placement": placement, "estimator": "k1", "off_clipped": True}, "a part of what is clipped")
+            for placement in ("reward", "future", "zero_sum")
+        ),
+        (
+            {"weighting": "certain_tokens", "placement": "future", "estimator": "k1", "certainty_of": "current"},
+            "weights are made before the steps",
+        ),
+        ({"off_clipped": True, "weighting": "certain_tokens", "mean_over": "penalized"}, "differs from step to step"),
+        ({"certainty_of": "current"}, "is for penalty.weighting=certain_tokens, not for prioritized"),
+        ({"weighting": "certain_tokens", "entropy_window": 4}, "penalty.entropy_window is of a policy's entropies"),
+        ({"weighting": "certain_tokens", "certainty_of": "policy", "entropy_window": 0}, "must be at least 1, not 0"),
     ],
 )
 def test_bad_values(change, message):

@@ -156,5 +156,8 @@ def test_two_processes_are_trl_in_two_processes_and_weigh_as_one_does(tmp_path, 
     everyone = {name: torch.cat([first[name], second[name]]) for name in ("prioritized", "shuffled", "matched_mean")}
     weights = everyone["prioritized"]
     torch.testing.assert_close(everyone["matched_mean"], weights.mean().expand_as(weights))
+    zero_sum = torch.cat([first["zero_sum"], second["zero_sum"]]).view(-1, 4)
+    torch.testing.assert_close(zero_sum.sum(1), torch.zeros(4), rtol=0, atol=1e-5)
+    assert set(zero_sum.abs().amax(1).round(decimals=4).tolist()) <= {0.0, 1.0}  # the policy is the reference: rewards alone
     order = torch.randperm(len(weights), generator=torch.Generator().manual_seed(42 * 1_000_003))
     assert torch.equal(everyone["shuffled"], weights[order])

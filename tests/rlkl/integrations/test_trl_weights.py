@@ -10,8 +10,10 @@ pytest.importorskip("trl", reason="the extra rlkl[trl] is not installed")
 from transformers import AutoModelForCausalLM
 
 from rlkl import certainty, weighting
+from rlkl.algorithms.ppo import clipped
 from rlkl.integrations.trl import PrioritizedKLConfig, PrioritizedKLTrainer
-from rlkl.integrations.trl.weights import clipped, constant_groups, renyi2, to_the_end
+from rlkl.integrations.trl.weights import renyi2
+from rlkl.weighting import to_the_end
 
 from .trl_runs import SETTINGS, a_batch, parameters, prompts, settings, untrained
 
@@ -251,18 +253,6 @@ def test_groups_with_equal_rewards_lose_their_kl(trl_model, tmp_path):
     assert batch["kl_weights"][:4].unique().tolist() == [0]
     assert batch["kl_weights"][4:].unique().tolist() == [1]
     assert (batch["advantages"].abs() < 1e-6).tolist() == [True] * 4 + [False] * 4
-
-
-@pytest.mark.parametrize(
-    ("rewards", "expected"),
-    [
-        ([0.1, 0.1, 0.1, 0.2], [1, 1, 0, 0]),
-        ([1e9, 1e9, 0.0, 1e-7], [1, 1, 0, 0]),
-        ([math.nan, 1.0, math.nan, math.nan], [1] * 4),
-    ],
-)
-def test_groups_are_constant_where_what_was_scored_is_equal(rewards, expected):
-    assert constant_groups(torch.tensor(rewards), 2).int().tolist() == expected
 
 
 def test_tokens_are_clipped_where_trl_clips_them():

@@ -145,6 +145,8 @@ def main(folder: str) -> None:
     for weighting in ("prioritized", "shuffled", "matched_mean"):
         batch = a_batch(untrained(model, out, kl_weighting=weighting, weight_exponent=1.5))
         found[weighting] = batch["kl_weights"][batch["completion_mask"].bool()]
+    zero_sum = untrained(model, out, via="zero_sum", kl_estimator="exact", weight_exponent=1.5)
+    found["zero_sum"] = a_batch(zero_sum)["advantages"]
     torch.save(found, f"{folder}/process{runs['trl'].accelerator.process_index}.pt")
 
 

@@ -86,6 +86,19 @@ def disagreement(logits: Tensor) -> Tensor:
     return (entropy(mixture(logits)) - entropy(logits).mean(0)).clamp_min(0.0)
 
 
+def from_entropy(entropy: Tensor, vocabulary: int) -> Tensor:
+    """A certainty from an entropy that a trainer has computed: 1 - H / log V, `negentropy` up to rounding.
+
+    Args:
+        entropy: (...) in nats: Shannon's; Renyi's of order 2 gives the certainty Renyi-2.
+        vocabulary: V, at least 2.
+
+    Returns:
+        (...) from 0 to 1, float32.
+    """
+    return (1 - entropy.float() / math.log(vocabulary)).clamp(0.0, 1.0)
+
+
 Certainty = Callable[[Tensor, float], Tensor]
 CERTAINTIES: dict[str, Certainty] = {
     "negentropy": negentropy,

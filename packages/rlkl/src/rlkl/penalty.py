@@ -19,6 +19,7 @@ from rlkl.weighting import (
     top_share,
     top_share_of_rows,
     weighted_mean,
+    window_means,
 )
 
 GAIN = 0.25  # of the adaptive coefficient
@@ -49,7 +50,7 @@ class Penalty(PenaltySettings):
             reference_logits: (B, T, V) of the reference, at temperature 1.
             mask: (B, T) bool, the tokens that count.
             log_probs, advantages: (B, T) of the sampled tokens, for `kl_cov`.
-            entropies: (B, T) of the policy that sampled, for `certainty_of=policy`.
+            entropies: (B, T) of the policy that sampled or of the current one, for `certainty_of` other than `reference`.
             generator: for `shuffled`.
 
         Returns:
@@ -58,10 +59,10 @@ class Penalty(PenaltySettings):
         certainty = CERTAINTIES[self.certainty](reference_logits, self.certainty_temperature)
         if self.weighting == "shuffled":
             return shuffled(prioritized(certainty, mask, self.beta), mask, generator)
-        if self.certainty_of == "policy":
+        if self.certainty_of != "reference":
             if entropies is None:
-                raise ValueError("certainty_of=policy needs entropies.")
-            certainty = -entropies
+                raise ValueError(f"certainty_of={self.certainty_of} needs entropies.")
+            certainty = -window_means(entropies, mask, self.entropy_window)
         if self.weighting == "certain_tokens":
             return (~top_share_of_rows(-certainty, mask, self.share)).to(certainty.dtype)
         if self.weighting == "kl_cov":

@@ -103,6 +103,32 @@ def top_share_of_rows(values: Tensor, mask: Tensor, share: float) -> Tensor:
     return mask & (ranks < (share * mask.sum(1, keepdim=True)).round())
 
 
+def to_the_end(values: Tensor, mask: Tensor) -> Tensor:
+    """For each token, the sum of values from it to the end of its completion. Args: values, mask (B, T). Returns: (B, T)."""
+    return values.masked_fill(~mask, 0.0).flip(1).cumsum(1).flip(1)
+
+
+def window_means(values: Tensor, mask: Tensor, window: int) -> Tensor:
+    """For each token, the mean of the values of it and the next `window` - 1 tokens; at the end of a row, of those that exist.
+
+    Of entropies, this is the window entropy of ARES (Chen et al. 2025, arXiv 2510.08457).
+
+    Args:
+        values: (B, T)
+        mask: (B, T) bool; masked values do not count.
+        window: a number of tokens, at least 1.
+
+    Returns:
+        (B, T), 0 where no token of the window counts.
+    """
+    if window == 1:
+        return values.masked_fill(~mask, 0.0)
+    padding = values.new_zeros(len(values), window - 1)
+    kept = torch.cat([values.masked_fill(~mask, 0.0), padding], dim=1).unfold(1, window, 1)  # (B, T, window)
+    counts = torch.cat([mask.to(values.dtype), padding], dim=1).unfold(1, window, 1)
+    return kept.sum(-1) / counts.sum(-1).clamp_min(1)
+
+
 def covariances(log_probs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """Per token, the product of the deviations of log-probability and advantage (Cui et al. 2025, arXiv 2505.22617).
 

@@ -1,5 +1,7 @@
 """Groups: the episodes of one prompt, which are compared with each other."""
 
+import math
+
 from torch import Tensor
 
 from rlkl.distributions import at_least_float32
@@ -24,3 +26,19 @@ def in_groups(returns: Tensor, group_size: int) -> Tensor:
     if not len(returns) or len(returns) % group_size:
         raise InputError(f"{len(returns)} episodes do not divide into groups of {group_size}; give a multiple of group_size.")
     return at_least_float32(returns).unflatten(0, (-1, group_size))
+
+
+def constant_groups(returns: Tensor, group_size: int) -> Tensor:
+    """Episodes of groups with equal returns: their advantages are 0, so their rewards teach nothing.
+
+    Args:
+        returns: (B,) of episodes; episodes of one prompt are adjacent. NaN for an episode without a score.
+        group_size: episodes of a prompt.
+
+    Returns:
+        (B,) bool
+    """
+    groups = returns.view(-1, group_size)
+    highest = groups.nan_to_num(nan=-math.inf).amax(1)
+    lowest = groups.nan_to_num(nan=math.inf).amin(1)
+    return (highest <= lowest).repeat_interleave(group_size)

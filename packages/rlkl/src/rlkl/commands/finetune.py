@@ -15,6 +15,7 @@ if __name__ == "__main__":  # before the slow imports
 
 
 import logging
+import math
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
@@ -85,6 +86,8 @@ def check_shares(algorithm: AlgorithmSettings, processes: int) -> None:
         algorithm.episodes // algorithm.group_size,
         algorithm.episodes % algorithm.minibatch_size or algorithm.minibatch_size,
     )
+    if algorithm.constant_groups != "kept":  # any number of groups may remain
+        fewest = min(fewest, math.gcd(algorithm.group_size, algorithm.minibatch_size))
     if fewest < processes:
         raise InputError(
             f"{processes} processes were started, and a step has as few as {fewest} episodes or prompts; start fewer, or set "

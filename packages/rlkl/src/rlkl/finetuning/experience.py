@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from rlkl.algorithms import a2c, rloo
+from rlkl.algorithms import a2c, rloo, zcpo
 from rlkl.algorithms.by_name import ALGORITHMS
+from rlkl.algorithms.groups import constant_groups
 from rlkl.distributions import entropy, token_log_probs
 from rlkl.model.actor_critic import ActorCritic
 from rlkl.model.sequences import Sequences, next_token_logits
 from rlkl.penalty import Penalty
 from rlkl.settings import AlgorithmSettings
-from rlkl.weighting import top_share
+from rlkl.weighting import to_the_end, top_share
 from rlkl_htc_common.errors import InputError
 
 SMALLEST_DEVIATION = 0.1  # limits the scaling of advantages to a factor of 10, if nearly all rewards are equal
@@ -27,7 +28,7 @@ class Scores:
         log_probs: (B, T) of the sampled tokens, under the policy.
         entropies: (B, T) of the policy.
         values: (B, T) of the critic.
-        divergences: (B, T) the KL to the reference, by the penalty's estimator; 0 if the KL is not in the rewards.
+        divergences: (B, T) the KL to the reference, by the penalty's estimator; 0 if the KL is a term of the loss.
         reference_logits: (B, T, V)
     """
 
@@ -75,7 +76,7 @@ def score(sequences: Sequences, model: ActorCritic, reference: GPT2LMHeadModel, 
     logits = logits / temperature
     reference_logits = next_token_logits(reference, sequences)
     divergences = torch.zeros_like(values)
-    if penalty.placement == "reward" and not penalty.is_absent:
+    if penalty.placement != "loss" and not penalty.is_absent:
         divergences = penalty.divergence(logits, reference_logits / temperature, sequences.targets)
     return Scores(
         token_log_probs(logits, sequences.targets),
@@ -101,7 +102,7 @@ def learn_from(
         sequences: B episodes; episodes of one prompt are adjacent.
         rewards: (B,)
         scores: of the episodes.
-        alpha: the coefficient of the KL, if it is in the rewards (`kl_ahead`).
+        alpha: the coefficient of the KL, if it is in the advantages (`taken_off`).
         generator: for random weights (`shuffled`).
 
     Raises:
@@ -109,21 +110,22 @@ def learn_from(
     """
     mask = sequences.mask
     advantages, returns, scale = advantages_of(rewards, scores.values, mask, algorithm)
-    if penalty.placement == "reward":
-        weights = penalty.weights(scores.reference_logits, mask, entropies=scores.entropies, generator=generator)
-        ahead = kl_ahead(alpha * weights, scores.divergences, mask, algorithm)
+    weights = penalty.weights(
+        scores.reference_logits,
+        mask,
+        log_probs=scores.log_probs,
+        advantages=advantages,
+        entropies=scores.entropies,
+        generator=generator,
+    )
+    constant = _in_constant_groups(rewards, penalty, algorithm)
+    if penalty.off_constant_groups:
+        weights = weights.masked_fill(constant[:, None], 0.0)
+    if penalty.placement != "loss":
+        ahead = taken_off(penalty.placement, alpha * weights, scores.divergences, mask, constant, algorithm)
         advantages = advantages - ahead
-        if algorithm.has_critic:
+        if penalty.placement == "reward" and algorithm.has_critic:
             returns = returns - scale * ahead
-    else:
-        weights = penalty.weights(
-            scores.reference_logits,
-            mask,
-            log_probs=scores.log_probs,
-            advantages=advantages,
-            entropies=scores.entropies,
-            generator=generator,
-        )
     learns = top_share(scores.entropies, mask, algorithm.policy_share)
     return Experience(sequences, scores.log_probs, advantages, returns, scores.reference_logits, weights, learns)
 
@@ -156,6 +158,43 @@ def advantages_of(rewards: Tensor, values: Tensor, mask: Tensor, algorithm: Algo
     return of_members[:, None] * mask, torch.zeros_like(values), scale
 
 
+def _in_constant_groups(rewards: Tensor, penalty: Penalty, algorithm: AlgorithmSettings) -> Tensor:
+    """(B,) bool, the episodes whose group has equal rewards; none where the penalty does not distinguish them."""
+    if penalty.off_constant_groups or penalty.placement == "zero_sum":
+        return constant_groups(rewards, algorithm.group_size)
+    return torch.zeros_like(rewards, dtype=torch.bool)
+
+
+def taken_off(
+    placement: str, weights: Tensor, divergences: Tensor, mask: Tensor, constant: Tensor, algorithm: AlgorithmSettings
+) -> Tensor:
+    """The amount that a KL outside the loss subtracts from each token's advantage.
+
+    Args:
+        placement: `reward`: `kl_ahead`; `future`: the sum from the token to the end of its episode (Yao et al. 2026, FRPO,
+            arXiv 2601.10201); `zero_sum`: the episode's mean minus that of its group, 0 in constant groups
+            (`zcpo.relative_drift`).
+        weights: (B, T), multiplied by the coefficient.
+        divergences, mask: (B, T); the KL of a masked token, or of weight 0, may have any value.
+        constant: (B,) bool, the episodes of groups with equal rewards.
+
+    Returns:
+        (B, T), 0 outside the mask.
+    """
+    if placement == "reward":
+        return kl_ahead(weights, divergences, mask, algorithm)
+    costs = _costs(weights, divergences, mask)
+    if placement == "future":
+        return to_the_end(costs, mask).masked_fill(~mask, 0.0)
+    relative = zcpo.relative_drift(costs, mask, algorithm.group_size).masked_fill(constant, 0.0)
+    return relative[:, None] * mask
+
+
+def _costs(weights: Tensor, divergences: Tensor, mask: Tensor) -> Tensor:
+    """(B, T) the weighted KL; 0 outside the mask and for tokens of weight 0, whose KL may have any value."""
+    return (weights * divergences).masked_fill(~mask | (weights == 0), 0.0)
+
+
 def kl_ahead(weights: Tensor, divergences: Tensor, mask: Tensor, algorithm: AlgorithmSettings) -> Tensor:
     """The amount that a KL in the reward subtracts from each token's advantage: the weighted future KL.
 
@@ -175,7 +214,7 @@ def kl_ahead(weights: Tensor, divergences: Tensor, mask: Tensor, algorithm: Algo
     Returns:
         (B, T), 0 outside the mask.
     """
-    costs = (weights * divergences).masked_fill(~mask | (weights == 0), 0.0)
+    costs = _costs(weights, divergences, mask)
     if algorithm.has_critic:
         return a2c.gae(costs, torch.zeros_like(costs), mask, algorithm.gamma, algorithm.gae_lambda)
     to_come = a2c.gae(costs, torch.zeros_like(costs), mask, gamma=1.0, lam=1.0)

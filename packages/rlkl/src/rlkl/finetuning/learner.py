@@ -14,12 +14,13 @@ from transformers import GPT2LMHeadModel
 from rlkl import kl
 from rlkl.algorithms import a2c, ppo
 from rlkl.algorithms.by_name import ALGORITHMS
+from rlkl.algorithms.groups import constant_groups
 from rlkl.distributions import entropy, token_log_probs
 from rlkl.finetuning.experience import Experience, Scores, learn_from, score
 from rlkl.model.actor_critic import ActorCritic
 from rlkl.model.completion import grades
 from rlkl.model.language_model import move, task_of
-from rlkl.model.sequences import Sequences, from_samples
+from rlkl.model.sequences import Sequences, from_samples, joined
 from rlkl.model.texts import END_TOKEN, decode, encode, longest_completion
 from rlkl.penalty import Penalty, adapted
 from rlkl.rollout.engine import generate
@@ -50,7 +51,8 @@ def loss_terms(
         values: (B, T) of the critic.
         batch: B episodes, all episodes of a step or a part.
         alpha: the coefficient of the KL.
-        tokens, learning_tokens: the number of tokens of the step, and of those with a policy loss.
+        tokens, learning_tokens: the number of tokens of the step, and of the units that the policy loss is averaged over
+            (`Algorithm.units`): tokens with a policy loss, or episodes.
         kl_tokens: the number of tokens with a KL, if the mean is over these (`Penalty.mean_over`); default: those of the batch.
 
     Logits and values of masked tokens may have any value, finite or not, and get no gradient.
@@ -59,9 +61,11 @@ def loss_terms(
     logits = logits.masked_fill(~mask[..., None], 0.0)
     method = ALGORITHMS[algorithm.name]
     log_probs = token_log_probs(logits, targets)
+    weights = current_weights(logits, batch, penalty)
+    low, high = clip_ranges(weights, algorithm)
     terms = {
         "policy_loss": method.policy_loss(
-            log_probs, batch.log_probs, batch.advantages, batch.learns, clip_range(batch, algorithm), learning_tokens
+            log_probs, batch.log_probs, batch.advantages, batch.learns, low, learning_tokens, high
         ),
         "entropy_loss": -algorithm.entropy_coefficient * masked_mean(entropy(logits), mask, tokens),
     }
@@ -69,25 +73,53 @@ def loss_terms(
         terms["value_loss"] = algorithm.value_coefficient * a2c.value_loss(values, batch.returns, mask, tokens)
     if penalty.placement == "loss":
         total = tokens if penalty.mean_over == "all" else kl_tokens
-        terms["kl_loss"] = _kl_loss(logits, batch, penalty, alpha, algorithm, total)
+        if penalty.off_clipped:
+            log_ratio = method.log_ratio(log_probs, batch.log_probs, mask)
+            stopped = ppo.clipped(log_ratio, batch.advantages, low, low if high is None else high)
+            weights = weights.masked_fill(stopped, 0.0)
+        terms["kl_loss"] = _kl_loss(logits, batch, weights, penalty, alpha, algorithm, total)
     return terms
 
 
 def _kl_loss(
-    logits: Tensor, batch: Experience, penalty: Penalty, alpha: float, algorithm: AlgorithmSettings, total: Tensor | None
+    logits: Tensor,
+    batch: Experience,
+    weights: Tensor,
+    penalty: Penalty,
+    alpha: float,
+    algorithm: AlgorithmSettings,
+    total: Tensor | None,
 ) -> Tensor:
     if alpha == 0:  # 0 times an infinite KL would be NaN
         return logits.new_zeros(())
     reference_logits = batch.reference_logits / algorithm.temperature
     targets, mask = batch.sequences.targets, batch.sequences.mask
-    return alpha * penalty.loss(logits, reference_logits, targets, batch.weights, mask, total, batch.log_probs)
+    return alpha * penalty.loss(logits, reference_logits, targets, weights, mask, total, batch.log_probs)
 
 
-def clip_range(batch: Experience, algorithm: AlgorithmSettings) -> float | Tensor:
-    """The clip range: a number, or (B, T) if tokens without KL have another one."""
+def current_weights(logits: Tensor, batch: Experience, penalty: Penalty) -> Tensor:
+    """The weights of the KL at a step, (B, T): those of the experience, or anew if they depend on the current policy.
+
+    Args: logits: (B, T, V) of the policy, divided by the sampling temperature.
+    """
+    if penalty.certainty_of != "current":
+        return batch.weights
+    mask = batch.sequences.mask
+    off = ((batch.weights == 0) | ~mask).all(1, keepdim=True)  # episodes without any KL, such as those of constant groups
+    return penalty.weights(batch.reference_logits, mask, entropies=entropy(logits.detach())).masked_fill(off, 0.0)
+
+
+def clip_ranges(weights: Tensor, algorithm: AlgorithmSettings) -> tuple[float | Tensor, float | Tensor | None]:
+    """The clip ranges below and above; (B, T) if tokens without KL have another one. None above: as below.
+
+    Args: weights: (B, T) of the KL.
+    """
     if algorithm.clip_range_uncertain is None:
-        return algorithm.clip_range
-    return torch.where(batch.weights == 0, algorithm.clip_range_uncertain, algorithm.clip_range)
+        return algorithm.clip_range, algorithm.clip_range_high
+    low = torch.where(weights == 0, algorithm.clip_range_uncertain, algorithm.clip_range)
+    if algorithm.clip_range_high is None:
+        return low, None
+    return low, torch.where(weights == 0, algorithm.clip_range_uncertain, algorithm.clip_range_high)
 
 
 class Learner:
@@ -134,7 +166,33 @@ class Learner:
             self.model.set_value(rewards.mean().item())
         lengths = episodes.mask.sum(1).float()
         of_rollout = {"rollout/success": (rewards == REWARD).float().mean().item(), "rollout/length": lengths.mean().item()}
-        return of_rollout | self.update(number, episodes, rewards)
+        if self.algorithm.constant_groups == "kept":
+            return of_rollout | self.update(number, episodes, rewards)
+        constant = constant_groups(rewards, self.algorithm.group_size).float().mean().item()
+        of_rollout |= {"rollout/constant_groups": constant}
+        found = self._of_varied_groups(number, episodes, rewards)
+        return of_rollout if found is None else of_rollout | self.update(number, *found)
+
+    def _of_varied_groups(self, number: int, episodes: Sequences, rewards: Tensor) -> tuple[Sequences, Tensor] | None:
+        """The episodes of groups with different rewards; with `resampled`, of further samples too.
+
+        Returns: at most as many episodes as were given, adjacent per prompt, and (B,) rewards. None if there is no such group.
+        """
+        wanted, resamples = len(rewards), 0
+        if self.algorithm.constant_groups == "resampled":
+            resamples = self.algorithm.resamples or 0
+        found: list[Sequences] = []
+        of_found = rewards[:0]
+        for again in range(1 + resamples):
+            if again:
+                episodes, rewards = self.sample_episodes(number, again)
+            rows = (~constant_groups(rewards, self.algorithm.group_size)).nonzero().squeeze(1)[: wanted - len(of_found)]
+            if len(rows):
+                found.append(episodes[rows])
+                of_found = torch.cat([of_found, rewards[rows]])
+            if len(of_found) == wanted:
+                break
+        return (joined(found, END_TOKEN), of_found) if found else None
 
     def state(self) -> dict[str, Any]:
         """The state for a checkpoint, without the weights."""
@@ -145,10 +203,13 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.alpha = state["alpha"]
 
-    def sample_episodes(self, number: int) -> tuple[Sequences, Tensor]:
-        """Sample and grade the episodes of an iteration. Returns: B episodes, adjacent per prompt, and (B,) rewards."""
+    def sample_episodes(self, number: int, again: int = 0) -> tuple[Sequences, Tensor]:
+        """Sample and grade the episodes of an iteration. Returns: B episodes, adjacent per prompt, and (B,) rewards.
+
+        Args: again: 0, or which further sample of the same iteration.
+        """
         device = self.accelerator.device
-        rng = Random(f"{self.seed}-{number}")
+        rng = Random(f"{self.seed}-{number}-{again}" if again else f"{self.seed}-{number}")
         group = self.algorithm.group_size
         problems = [self.task.longer(self.trained_digits, self.digits, rng) for _ in range(self.algorithm.episodes // group)]
         samples = self._roll_out(problems, torch.Generator().manual_seed(rng.getrandbits(63)))
@@ -227,7 +288,7 @@ class Learner:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         rows = rows.to(self.accelerator.device)
         batch = experience[rows]
-        tokens, learning_tokens = batch.sequences.mask.sum(), batch.learns.sum()
+        tokens, learning_tokens = batch.sequences.mask.sum(), ALGORITHMS[self.algorithm.name].units(batch.learns)
         kl_tokens = self.penalty.averaged_over(batch.weights, batch.sequences.mask)
         sums: dict[str, Tensor] = {}
         for part in rows[rank::processes].split(self._at_a_time):
@@ -267,8 +328,9 @@ class Learner:
                 "entropy": masked_mean(entropy(logits), mask, tokens),
             }
             if algorithm.clips:
-                beyond = ppo.beyond_clip_range(log_probs, part.log_probs, clip_range(part, algorithm))
-                terms["clip_fraction"] = masked_mean(beyond.float(), mask, tokens)
+                log_ratio = ALGORITHMS[algorithm.name].log_ratio(log_probs, part.log_probs, mask)
+                beyond = ppo.outside(log_ratio, *clip_ranges(current_weights(logits, part, penalty), algorithm))
+                terms["clip_fraction"] = masked_mean(beyond.float().expand_as(mask), mask, tokens)
         return {name: term.detach() for name, term in terms.items()}
 
     def _add_up_gradients(self) -> None:

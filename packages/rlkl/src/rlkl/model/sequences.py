@@ -52,6 +52,16 @@ class Sequences:
         return Sequences(self.tokens.to(device), self.prompt_lengths.to(device), self.lengths.to(device))
 
 
+def joined(parts: Sequence[Sequences], padding: int) -> Sequences:
+    """The rows of several batches as one batch."""
+    longest = max(part.tokens.shape[1] for part in parts)
+    pad = torch.nn.functional.pad
+    tokens = [pad(part.tokens, (0, longest - part.tokens.shape[1]), value=padding) for part in parts]
+    return Sequences(
+        torch.cat(tokens), torch.cat([part.prompt_lengths for part in parts]), torch.cat([part.lengths for part in parts])
+    )
+
+
 def from_tokens(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], end_token: int) -> Sequences:
     """Sequences from B prompts and B completions; the end token is appended to each."""
     return from_samples(prompts, [[*completion, end_token] for completion in completions], end_token)

@@ -71,8 +71,11 @@ def history_figure(runs: Runs, key: str, label: str, styles: Styles) -> Figure:
     figure, axes = new_figure()
     is_share = not key.startswith("losses/")
     for method, seeds in runs.items():
-        x = [step for step, _ in logged(seeds[0], key)]
-        curves = [[value for _, value in logged(run, key)] for run in seeds]
+        of_runs = [dict(logged(run, key)) for run in seeds]
+        x = [step for step in of_runs[0] if all(step in run for run in of_runs)]  # an iteration may make no step
+        if not x:
+            continue
+        curves = [[run[step] for step in x] for run in of_runs]
         found = over(curves, share_over_seeds if is_share else over_seeds)
         line_with_interval(axes, x, found, method, styles[method], markers=len(x) <= 20, of=len(runs))
     axes.set_xlabel("iterations")
@@ -188,5 +191,5 @@ def weights_figure(runs: Runs, styles: Styles) -> Figure:
 
 def _shares(seeds: Sequence[Run]) -> list[float]:
     """The share of tokens in each tenth of [0, 1], as a mean over iterations and seeds."""
-    keys = sorted(key for key in seeds[0].history[1] if key.startswith("weights/share_"))
+    keys = sorted({key for run in seeds for line in run.history for key in line if key.startswith("weights/share_")})
     return [float(np.mean([value for run in seeds for _, value in logged(run, key)])) for key in keys]

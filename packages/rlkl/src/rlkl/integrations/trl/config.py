@@ -14,7 +14,7 @@ BY_TOKEN_SHARE = ("certain_tokens", "top_entropy")
 WEIGHTINGS = (*BY_EXPONENT, "rank", *BY_TOKEN_SHARE, "standard", "none")
 ESTIMATORS = ("trl", "k2", "k3", "exact")
 CORRECTIONS = ("none", "ratio", "detached")
-PLACES = ("loss", "advantages", "future")
+PLACES = ("loss", "advantages", "future", "zero_sum")
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 TOKEN_LOSSES = (*CLIPPED_LOSSES, "cispo", "sapo")  # on policy, their gradient is that of advantage * log p, per token
 SHARE = 0.1
@@ -29,12 +29,14 @@ class PrioritizedKLConfig(GRPOConfig):
             that are measured before training; the controls `matched_mean` (the mean of the prioritized weights on every token),
             `shuffled` (each weight on a random token), `certain_tokens` (no KL on the `token_share` of each completion's tokens
             with the lowest certainty of the reference, full KL on the others) and `top_entropy` (the same, by the highest
-            entropy of the policy); `standard`, 1; `none`, 0.
+            entropy of the current policy, as Archer, arXiv 2507.15778, and ARES do); `standard`, 1; `none`, 0.
         weight_exponent: the power of the certainty (the paper's beta; its meaning depends on the vocabulary).
         weight_share: an alternative to it: the share of tokens with a weight below one half; 0.1 if neither is given. The
             exponent is measured on completions of the reference before training and is then constant.
         calibration_completions: the number of completions to measure it on.
         token_share: of `certain_tokens` and `top_entropy`.
+        entropy_window: of `top_entropy`: the number of tokens, from each on, whose mean entropy counts; 1 for its own. ARES
+            (arXiv 2510.08457) has 4, with a `token_share` of 0.05.
         certainty: `negentropy`, `renyi2`, `max_probability` or `min_entropy` of the reference's next-token distribution.
         certainty_temperature: of the reference's logits, for its certainty. If it equals TRL's `temperature`, negentropy and,
             from TRL 1.15, Renyi-2 cost nothing; the others need one more pass of the reference per batch of completions.
@@ -45,7 +47,8 @@ class PrioritizedKLConfig(GRPOConfig):
             TRL. Null: `detached` for k2 and k3, `none` for exact.
         via: where the KL acts: `loss`; `advantages`: beta * weight * (log p - log p_ref) is subtracted from each token's
             advantage (on policy this has the gradient of the weighted k2); `future`, the same, summed over the token and all
-            later ones (FRPO, arXiv 2601.10201).
+            later ones (FRPO, arXiv 2601.10201); `zero_sum`: the advantages are divided by the largest of their group, and beta
+            times the completion's mean exact KL, relative to that of its group, is subtracted (ZCPO, arXiv 2610.12161).
         kl_off_clipped: no KL on tokens whose policy gradient is clipped away (ZCPO's first mask).
         kl_off_constant_groups: no KL in groups whose rewards are all equal (ZCPO's second).
     """
@@ -57,6 +60,7 @@ class PrioritizedKLConfig(GRPOConfig):
     )
     calibration_completions: int = field(default=64, metadata={"help": "Completions that the exponent is measured on."})
     token_share: float = field(default=0.2, metadata={"help": "Share of tokens of certain_tokens and top_entropy."})
+    entropy_window: int = field(default=1, metadata={"help": "Tokens whose mean entropy counts, of top_entropy."})
     certainty: str = field(default="negentropy", metadata={"help": f"One of {', '.join(CERTAINTIES)}."})
     certainty_temperature: float = field(default=1.0, metadata={"help": "Of the reference, for its certainty."})
     kl_estimator: str = field(default="trl", metadata={"help": f"One of {', '.join(ESTIMATORS)}."})
@@ -131,6 +135,10 @@ class PrioritizedKLConfig(GRPOConfig):
             raise InputError(f"weight_share must be above 0 and below 1, not {self.weight_share}.")
         if not 0 <= self.token_share <= 1:
             raise InputError(f"token_share must be from 0 to 1, not {self.token_share}.")
+        if self.entropy_window < 1:
+            raise InputError(f"entropy_window must be at least 1, not {self.entropy_window}.")
+        if self.entropy_window > 1 and self.kl_weighting != "top_entropy":
+            raise InputError(f"entropy_window has no effect on kl_weighting={self.kl_weighting!r}; leave it out.")
         if not 0 < self.certainty_temperature < math.inf:
             raise InputError(f"certainty_temperature must be positive, not {self.certainty_temperature}.")
         if self.calibration_completions < 1:
@@ -153,6 +161,24 @@ class PrioritizedKLConfig(GRPOConfig):
 
     def _check_advantages(self) -> None:
         via = f"via={self.via!r}"
+        if self.via == "zero_sum":
+            self._check_zero_sum()
+        else:
+            self._check_tokens()
+        if self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations):
+            raise InputError(
+                f"{via} fixes the KL when completions are sampled. Here optimizer steps are made before they are used up "
+                f"(num_iterations {self.num_iterations}, steps_per_generation {self.steps_per_generation}, "
+                f"gradient_accumulation_steps {self.gradient_accumulation_steps}), so that it would be stale, and clipped. "
+                "Use via='loss'."
+            )
+        if self.kl_weighting == "top_entropy" or self.kl_off_clipped:
+            name = "kl_off_clipped" if self.kl_off_clipped else "kl_weighting='top_entropy'"
+            raise InputError(f"{name} looks at the policy in the loss, after the advantages are made. Use via='loss'.")
+
+    def _check_tokens(self) -> None:
+        """A KL in the advantages of tokens."""
+        via = f"via={self.via!r}"
         if self.kl_estimator != "k2":
             raise InputError(f"{via} has the gradient of k2. Set kl_estimator='k2' to say so, or use via='loss'.")
         if self.kl_bias_correction is not None:
@@ -163,13 +189,6 @@ class PrioritizedKLConfig(GRPOConfig):
                     f"{via} needs {name} to be one of {', '.join(known)}, not {getattr(self, name)!r}, which does not treat "
                     "the advantages of tokens one by one. Use via='loss'."
                 )
-        if self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations):
-            raise InputError(
-                f"{via} fixes the KL when completions are sampled. Here optimizer steps are made before they are used up "
-                f"(num_iterations {self.num_iterations}, steps_per_generation {self.steps_per_generation}, "
-                f"gradient_accumulation_steps {self.gradient_accumulation_steps}), so that it would be stale, and clipped. "
-                "Use via='loss'."
-            )
         masks = (
             ("top_entropy_quantile below 1", self.top_entropy_quantile < 1),
             ("off_policy_mask_threshold", self.off_policy_mask_threshold is not None),
@@ -177,6 +196,13 @@ class PrioritizedKLConfig(GRPOConfig):
         for name, given in masks:
             if given:
                 raise InputError(f"{via} makes the KL a part of the advantages, which {name} acts on. Use via='loss'.")
-        if self.kl_weighting == "top_entropy" or self.kl_off_clipped:
-            name = "kl_off_clipped" if self.kl_off_clipped else "kl_weighting='top_entropy'"
-            raise InputError(f"{name} looks at the policy in the loss, after the advantages are made. Use via='loss'.")
+
+    def _check_zero_sum(self) -> None:
+        """A KL in the advantages of completions."""
+        if self.kl_estimator != "exact":
+            raise InputError("via='zero_sum' compares exact KLs. Set kl_estimator='exact' to say so, or use via='loss'.")
+        if self.multi_objective_aggregation != "sum_then_normalize":
+            raise InputError(
+                "via='zero_sum' needs advantages that sum to 0 in each group, which multi_objective_aggregation="
+                f"{self.multi_objective_aggregation!r} does not give. Use 'sum_then_normalize'."
+            )

@@ -19,20 +19,15 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from rlkl import kl
+from rlkl.algorithms.groups import constant_groups
+from rlkl.algorithms.ppo import clipped
+from rlkl.certainty import from_entropy
 from rlkl.integrations.trl.calibrate import Calibration, asked, calibrate
 from rlkl.integrations.trl.config import PrioritizedKLConfig
 from rlkl.integrations.trl.reference import completion_logits, give_entropies, in_parts, outputs_of, vocabulary_of
 from rlkl.integrations.trl.versions import check_unchanged, fused_lm_head
-from rlkl.integrations.trl.weights import (
-    CERTAINTIES,
-    Weights,
-    clipped,
-    constant_groups,
-    from_entropy,
-    statistics,
-    to_the_end,
-)
-from rlkl.weighting import top_share_of_rows
+from rlkl.integrations.trl.weights import CERTAINTIES, Weights, statistics, zero_sum_coefficients
+from rlkl.weighting import to_the_end, top_share_of_rows, window_means
 from rlkl_htc_common.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -249,13 +244,22 @@ class PrioritizedKLTrainer(GRPOTrainer):
         if self.args.multi_objective_aggregation == "sum_then_normalize":
             unscored = scores.isnan().all(1)
             scores = (scores * self.reward_weights.to(scores.device)).nansum(1).masked_fill(unscored, torch.nan)[:, None]
-        completions = self.num_generations if self._mode == "train" else self.num_generations_eval
-        constant = torch.stack([constant_groups(column, completions) for column in scores.unbind(1)]).all(0)
+        constant = torch.stack([constant_groups(column, self._completions) for column in scores.unbind(1)]).all(0)
         return constant[self.accelerator.process_index * rows :][:rows]
 
+    @property
+    def _completions(self) -> int:
+        """The number of completions per group."""
+        return int(self.num_generations if self._mode == "train" else self.num_generations_eval)
+
     def _advantages_with_kl(self, output: dict[str, Any]) -> Tensor:
-        """(B, T) advantages minus the weighted KL of the token (`advantages`) or of it and all later ones (`future`)."""
+        """Advantages minus the weighted KL: (B, T), of the token (`advantages`) or of it and all later ones (`future`).
+
+        For `zero_sum`, (B,): of the completion relative to its group.
+        """
         log_probs, mask = output.get("old_per_token_logps"), _mask(output)
+        if self.args.via == "zero_sum":
+            return self._zero_sum_advantages(output, mask)
         if log_probs is None:
             ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
             attention = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
@@ -268,6 +272,22 @@ class PrioritizedKLTrainer(GRPOTrainer):
         if self.args.via == "future":
             moved = to_the_end(moved, mask)
         return output["advantages"][:, None] - self.beta * moved
+
+    def _zero_sum_advantages(self, output: dict[str, Any], mask: Tensor) -> Tensor:
+        """(B,) ZCPO's coefficients; puts the exact KL of the tokens in place of the reference's logits."""
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+        attention = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+        length, reference, found = mask.shape[1], output.pop("ref_logits"), []
+        with torch.no_grad():
+            for rows in in_parts(len(ids), length * reference.shape[-1]):
+                logits = completion_logits(self.model, ids[rows], attention[rows], length, self.accelerator)
+                found.append(kl.exact(logits / self.temperature, reference[rows] / self.temperature))
+        output["kl_exact"], weights = torch.cat(found), output["kl_weights"]
+        costs = (weights * output["kl_exact"]).masked_fill(~mask | (weights == 0), 0.0)
+        drift = costs.sum(1) / mask.sum(1).clamp_min(1)
+        everyone = self.accelerator.gather(torch.stack([output["advantages"].float(), drift.float()], dim=1))  # (N, 2)
+        coefficients = zero_sum_coefficients(everyone[:, 0], everyone[:, 1], self._completions, self.beta)
+        return coefficients[self.accelerator.process_index * len(ids) :][: len(ids)]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
         if self.beta == 0:
@@ -299,7 +319,8 @@ class PrioritizedKLTrainer(GRPOTrainer):
             entropies = passes.entropies[0]
             if entropies is None:
                 raise _moved("its loss computed no entropies")
-            weights = weights * ~top_share_of_rows(entropies.float(), mask, self.args.token_share)
+            windows = window_means(entropies.float(), mask, self.args.entropy_window)
+            weights = weights * ~top_share_of_rows(windows, mask, self.args.token_share)
         if self.args.kl_off_clipped:
             weights = weights.masked_fill(self._clipped(log_probs, mask, inputs), 0.0)
         for name, value in statistics(weights, divergence, mask, self.accelerator).items():
@@ -321,6 +342,9 @@ class PrioritizedKLTrainer(GRPOTrainer):
             left_out: (B, T) bool, tokens without KL: their inputs are replaced by equal ones, so it is finite, no gradient.
         """
         estimator, correction = self.args.kl_estimator, self.args.bias_correction
+        if self.args.via == "zero_sum":
+            exact: Tensor = inputs["kl_exact"]
+            return exact
         if estimator == "trl":
             if theirs is not None:
                 return theirs

@@ -12,6 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlkl import certainty as measures
+from rlkl.algorithms import zcpo
+from rlkl.algorithms.groups import constant_groups
 from rlkl.calibration import rank_weights
 from rlkl.distributions import at_least_float32
 from rlkl.weighting import prioritized, shuffled, top_share_of_rows
@@ -36,11 +38,6 @@ def renyi2(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 CERTAINTIES: dict[str, Callable[[Tensor, float], Tensor]] = {**measures.CERTAINTIES, "renyi2": renyi2}
-
-
-def from_entropy(entropy: Tensor, vocabulary: int) -> Tensor:
-    """A certainty from an entropy in nats, 1 - H / log V: negentropy from Shannon's, `renyi2` from Renyi's. (B, T)"""
-    return (1 - entropy.float() / math.log(vocabulary)).clamp(0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -105,40 +102,21 @@ def shuffled_over_processes(weights: Tensor, mask: Tensor, accelerator: Accelera
     return shuffled(everyone, masks, generator)[start : start + rows, :columns]
 
 
-def constant_groups(rewards: Tensor, completions: int) -> Tensor:
-    """Completions of groups with equal rewards, whose advantages are 0.
+def zero_sum_coefficients(advantages: Tensor, drift: Tensor, completions: int, coefficient: float) -> Tensor:
+    """ZCPO's coefficients, which take the place of advantages (`rlkl.algorithms.zcpo`).
 
     Args:
-        rewards: (N,) of the completions of all processes, group after group; NaN for completions without a score.
+        advantages: (N,) of the completions of all processes, group after group; divided by the same number in each group.
+        drift: (N,) the mean weighted KL per token of each completion.
         completions: per group.
+        coefficient: of the KL.
 
     Returns:
-        (N,) bool
+        (N,); they sum to 0 in each group, and are 0 in a group with equal advantages.
     """
-    groups = rewards.view(-1, completions)
-    highest = groups.nan_to_num(nan=-math.inf).amax(1)
-    lowest = groups.nan_to_num(nan=math.inf).amin(1)
-    return (highest <= lowest).repeat_interleave(completions)
-
-
-def clipped(log_ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
-    """Tokens whose policy gradient is clipped to 0: the ratio is above 1 + `high` with a positive advantage, or below 1 - `low`
-    with a negative one.
-
-    Args:
-        log_ratio: (B, T) log-probability minus that of the policy that sampled; (B, 1) for whole completions.
-        advantages: (B, 1) or (B, T)
-
-    Returns:
-        (B, T) bool, or (B, 1)
-    """
-    ratio = log_ratio.detach().exp()
-    return ((ratio > 1 + high) & (advantages > 0)) | ((ratio < 1 - low) & (advantages < 0))
-
-
-def to_the_end(values: Tensor, mask: Tensor) -> Tensor:
-    """For each token, the sum of values from it to the end of its completion. Args: values, mask (B, T). Returns: (B, T)."""
-    return values.masked_fill(~mask, 0.0).flip(1).cumsum(1).flip(1)
+    rewards = zcpo.advantages(advantages, completions)
+    relative = zcpo.relative_drift(drift[:, None], torch.ones_like(drift, dtype=torch.bool)[:, None], completions)
+    return rewards - coefficient * relative.masked_fill(constant_groups(advantages, completions), 0.0)
 
 
 def statistics(weights: Tensor, divergence: Tensor, mask: Tensor, accelerator: Accelerator) -> dict[str, float]:
