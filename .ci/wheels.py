@@ -180,7 +180,7 @@ def main() -> None:
         check_base(place)
         place.install(*(f"{wheels[package]}[train]" for package in SCRIPTS))
         check_train(place)
-        place.install(f"{wheels['htc']}[train,minilm,icd10,attack,cluster,dashboards]")
+        place.install(f"{wheels['htc']}[train,minilm,icd10,attack,data,cluster,dashboards]")
         for command in WITH_EVERYTHING:
             place.run(*command)
     print(f"{place.passed} passed, 0 failed")

@@ -64,8 +64,8 @@ def _of_table(content: str, source: str, name: str, tabs: bool) -> Iterator[str]
     table = read_cells(content, source, tabs)
     column = table.column(name, "text_column")
     table.refuse_short_rows([column])
-    for line, cells in table.rows:
-        yield table.text(line, cells, column)
+    for place, cells in table.rows:
+        yield table.text(place, cells, column)
 
 
 def _of_json(content: str, source: str) -> Iterator[str]:

@@ -115,13 +115,14 @@ class TableConfig(DrawnConfig):
     """See htc.datasets.table.
 
     Attributes:
-        file: the table, .csv or .tsv, with the names of columns in its first line.
+        file: the table: .csv, .tsv, .parquet, .jsonl, .json, or a folder that `datasets` has saved.
         text: the column of the texts.
         levels: the columns of the labels from the top level down; null for all others.
-        path: the column of the labels where one cell holds them all, from the top down; instead of `levels`.
+        path: the column of the labels where one cell holds them all, from the top down, or a list; instead of `levels`.
         separator: what stands between the labels of a path.
         path_separator: what stands between several paths in one cell; null where each has one.
         split: the column that says train, dev or test; null to draw them.
+        dev, test: the tables of these splits, as `file`; null for those that `file` has, or to draw them.
     """
 
     file: str = MISSING
@@ -131,6 +132,8 @@ class TableConfig(DrawnConfig):
     separator: str | None = MISSING
     path_separator: str | None = None
     split: str | None = None
+    dev: str | None = None
+    test: str | None = None
 
 
 @dataclass
