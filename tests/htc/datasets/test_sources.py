@@ -250,9 +250,8 @@ def test_damaged_files_of_every_length_are_refused(tmp_path):
 
 
 def test_texts_in_lists_are_joined(tmp_path):
-    (tmp_path / "a.jsonl").write_text(
-        "".join(json.dumps({"token": ["a", t], "label": p}) + "\n" for t, p in zip(TEXTS, PATHS * 10))
-    )
+    records = [{"token": ["a", text], "label": PATHS[number % 4]} for number, text in enumerate(TEXTS)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     assert load_table(tmp_path / "a.jsonl", text="token").texts[0] == "a text 0"
 
 

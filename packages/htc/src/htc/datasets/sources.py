@@ -25,7 +25,8 @@ SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validat
 CLASSES = "ClassLabel"
 READABLE = (
     "a file (.csv, .tsv, .parquet, .jsonl, .json), a folder saved by save_to_disk, a pandas DataFrame, a Dataset or "
-    "DatasetDict of the library datasets, a pyarrow Table, a list of records, or a dictionary of these with the keys train, dev and test"
+    "DatasetDict of the library datasets, a pyarrow Table, a list of records, or a dictionary of these with the keys train, "
+    "dev and test"
 )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -63,7 +64,7 @@ def load_dataset(config: DatasetConfig, tables: Mapping[str, Cells] | None = Non
     if (load := INSTALLED.get(type(config))) is not None:
         return load(**{each.name: getattr(config, each.name) for each in fields(config) if each.name != "name"})
     if isinstance(config, TableConfig):
-        name = None if config.name == "table" else config.name
+        name = Path(config.file).stem if config.name == "table" else config.name
         columns = {"text": config.text, "levels": config.levels, "path": config.path, "split": config.split}
         separators = {"separator": config.separator, "path_separator": config.path_separator}
         files = {"file": config.file, "dev": config.dev, "test": config.test} if tables is None else {"file": tables}
