@@ -6,6 +6,7 @@ It is a README.md with the metadata of the Hugging Face hub.
 import html
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
