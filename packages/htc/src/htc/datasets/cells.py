@@ -3,10 +3,10 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from htc.labels.names import clean
@@ -103,8 +103,12 @@ class Cells:
     def refuse_short_rows(self, columns: Sequence[int]) -> None:
         """Raise InputError for a row that is too short for these columns."""
         for place, cells in self.rows:
-            if len(cells) <= max(columns):
-                raise InputError(_ragged(place, cells, self.header, self.delimiter))
+            self.refuse_short_row(place, cells, columns)
+
+    def refuse_short_row(self, place: str, cells: Sequence[Any], columns: Sequence[int]) -> None:
+        """Raise InputError if a row is too short for these columns."""
+        if len(cells) <= max(columns):
+            raise InputError(_ragged(place, list(cells), self.header, self.delimiter))
 
     def only(self, columns: Sequence[int]) -> "Cells":
         """The same rows with these columns alone, in this order. None of them may be too short for it."""
@@ -125,17 +129,41 @@ def read_cells(content: str, source: str, tabs: bool = False) -> Cells:
     Raises:
         InputError: with file and line, for an empty table, a malformed row, or a row with more cells than columns.
     """
-    delimiter, content = _delimiter(content, source, tabs)
-    lines = list(_rows(content, source, delimiter))
-    if not lines:
+    table, rows = stream_cells(io.StringIO(content, newline=""), source, tabs)
+    table.rows.extend(rows)
+    return table
+
+
+def stream_cells(lines: Iterable[str], source: str, tabs: bool = False) -> tuple[Cells, Iterator[tuple[str, list[str]]]]:
+    """Parse a table row by row. Args: lines: with their ends; others as `read_cells`, and the same errors are raised.
+
+    Returns:
+        The table without rows, and its rows as they are read.
+    """
+    lines = iter(lines)
+    head: list[str] = []
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    delimiter, begins = _delimiter("".join(head), source, tabs)
+    read = _rows(chain(io.StringIO(begins, newline=""), lines), source, delimiter)
+    place, header = next(read, ("", []))
+    if not place:
         raise InputError(f"{source}: the table is empty.")
-    (head, header), rows = lines[0], lines[1:]
-    if not rows:
-        raise InputError(f"{source}: the table has columns but no row.")
-    for place, cells in rows:
+    return Cells(source, delimiter, place, list(map(clean, header)), []), _checked(read, source, header, delimiter)
+
+
+def _checked(
+    rows: Iterator[tuple[str, list[str]]], source: str, header: list[str], delimiter: str
+) -> Iterator[tuple[str, list[str]]]:
+    number = 0
+    for number, (place, cells) in enumerate(rows, start=1):  # noqa: B007 - how many there are
         if any(cells[len(header) :]):
             raise InputError(_ragged(place, cells, header, delimiter))
-    return Cells(source, delimiter, head, list(map(clean, header)), rows)
+        yield place, cells
+    if not number:
+        raise InputError(f"{source}: the table has columns but no row.")
 
 
 def _is_unicode(text: str) -> bool:
@@ -169,9 +197,9 @@ def _delimiter(content: str, source: str, tabs: bool) -> tuple[str, str]:
     return max(",;", key=unquoted.count), content
 
 
-def _rows(content: str, source: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
+def _rows(lines: Iterable[str], source: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     begins = 1
     try:
         for cells in reader:

@@ -6,9 +6,10 @@ lines.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,6 +24,7 @@ JSON = (".json", ".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")
 SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
 CLASSES = "ClassLabel"
+PART = 1024  # rows of a Parquet file that are read at a time
 READABLE = (
     "a file (.csv, .tsv, .parquet, .jsonl, .json), a folder saved by save_to_disk, a pandas DataFrame, a Dataset or "
     "DatasetDict of the library datasets, a pyarrow Table, a list of records, or a dictionary of these with the keys train, "
@@ -133,7 +135,46 @@ def _of_parquet(file: Path) -> Cells:
     except OSError as error:
         raise InputError(f"{file}: cannot read the table: {error.strerror or error}.") from error
     except (pyarrow.ArrowException, ValueError) as error:
-        raise InputError(f"{file}: this is no Parquet file, or a damaged one: {str(error).partition(chr(10))[0]}") from error
+        raise InputError(f"{file}: this is no Parquet file, or a damaged one: {_first_line(error)}") from error
+
+
+def stream_parquet(file: BinaryIO, source: str) -> tuple[Cells, Any, Iterator[tuple[str, list[Any]]]]:
+    """The rows of a Parquet file, with the values as they are, None for a missing one; some are in memory at a time.
+
+    Returns:
+        The table without rows, its schema (of pyarrow), and its rows, each a place and its values.
+
+    Raises:
+        InputError: for a file that is not Parquet, or damaged.
+    """
+    require("htc[data]", "pyarrow")
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        parquet = pyarrow.parquet.ParquetFile(file)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise InputError(f"{source}: this is no Parquet file, or a damaged one: {_first_line(error)}") from error
+    schema = parquet.schema_arrow
+    return _checked_names(source, schema.names), schema, _rows_of_parquet(parquet, source)
+
+
+def _rows_of_parquet(parquet: Any, source: str) -> Iterator[tuple[str, list[Any]]]:
+    import pyarrow
+
+    row = 0
+    try:
+        for batch in parquet.iter_batches(PART):
+            columns = [column.to_pylist() for column in batch.columns]
+            for values in zip(*columns, strict=True):
+                yield f"{source}, row {row}", list(values)
+                row += 1
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise InputError(f"{source}: the Parquet file is damaged after row {row}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _of_folder(folder: Path) -> Cells | dict[str, Cells]:
@@ -189,7 +230,7 @@ def _of_arrow(table: Any, source: str, classes: Mapping[str, list[str] | None]) 
         if kind is None:
             values: Iterable[Any] = [Unread(str(field.type))] * len(column)
         else:
-            values = map(_plain, column.to_pylist())
+            values = map(plain, column.to_pylist())
         if (known := classes.get(field.name)) is not None:
             values = [_named(value, known) for value in values]
         names.append(field.name)
@@ -217,7 +258,7 @@ def _of_frame(frame: Any, source: str) -> Cells:
     for number in range(frame.shape[1]):
         column = frame.iloc[:, number]
         missing = column.isna().to_numpy()
-        columns.append(["" if gone else _plain(value) for value, gone in zip(column.tolist(), missing, strict=True)])
+        columns.append(["" if gone else plain(value) for value, gone in zip(column.tolist(), missing, strict=True)])
     index = frame.index.tolist()
     counted = index == list(range(len(index)))
     place = (lambda row: f"{source}, row {row}") if counted else (lambda row: f"{source}, row {row} (index {index[row]!r:.40})")
@@ -228,21 +269,26 @@ def _of_records(records: Iterable[tuple[str, Mapping[str, Any]]], source: str) -
     """Objects with their places; what one of them lacks is missing."""
     read = list(records)
     header = list(dict.fromkeys(key for _, record in read for key in record))
-    rows = [(place, [_plain(record.get(key)) for key in header]) for place, record in read]
+    rows = [(place, [plain(record.get(key)) for key in header]) for place, record in read]
     return _checked(source, list(map(str, header)), rows)
 
 
-def _cells(names: list[str], columns: list[Iterable[Any]], source: str, place: Callable[[int], str]) -> Cells:
+def _cells(names: list[str], columns: Sequence[Iterable[Any]], source: str, place: Callable[[int], str]) -> Cells:
     rows = [(place(row), list(cells)) for row, cells in enumerate(zip(*columns, strict=True))]
     return _checked(source, names, rows)
 
 
 def _checked(source: str, names: list[str], rows: list[tuple[str, list[Any]]]) -> Cells:
-    if not names:
-        raise InputError(f"{source}: the table is empty.")
+    table = _checked_names(source, names)
     if not rows:
         raise InputError(f"{source}: the table has columns but no row.")
-    return Cells(source, "", source, list(map(clean, names)), rows)
+    return replace(table, rows=rows)
+
+
+def _checked_names(source: str, names: list[str]) -> Cells:
+    if not names:
+        raise InputError(f"{source}: the table is empty.")
+    return Cells(source, "", source, list(map(clean, names)), [])
 
 
 def _named(value: Any, names: list[str]) -> Any:
@@ -254,12 +300,12 @@ def _named(value: Any, names: list[str]) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value as a stripped text, a list of such, or as it is; "" where it is missing."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return "" if is_blank(value) else value

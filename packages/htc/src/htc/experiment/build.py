@@ -64,7 +64,7 @@ def load_dataset(config: DatasetConfig, tables: Mapping[str, Cells] | None = Non
     if (load := INSTALLED.get(type(config))) is not None:
         return load(**{each.name: getattr(config, each.name) for each in fields(config) if each.name != "name"})
     if isinstance(config, TableConfig):
-        name = Path(config.file).stem if config.name == "table" else config.name
+        name: str | None = Path(config.file).stem if config.name == "table" else config.name
         columns = {"text": config.text, "levels": config.levels, "path": config.path, "split": config.split}
         separators = {"separator": config.separator, "path_separator": config.path_separator}
         files = {"file": config.file, "dev": config.dev, "test": config.test} if tables is None else {"file": tables}

@@ -339,7 +339,10 @@ class PredictConfig:
         input_format: how it is read; null for what its ending says, and of standard input, a text a line.
         text_column: of a table; null for that which the model was trained with, or `text`.
         decoder: the inference rule; null for the one that suits the model. An unknown name is answered with all of them.
-        format: text, jsonl or csv.
+        format: text, jsonl or csv, on standard output.
+        output: a file to write, with the input's columns before the predictions: .jsonl, .csv or .parquet; null to print.
+        overwrite: whether a file that exists may be replaced.
+        prefix: what the names of the predictions' columns, labels and probability, begin with.
         batch_size: texts at a time.
     """
 
@@ -351,6 +354,9 @@ class PredictConfig:
     text_column: str | None = None  # of tables; that which the model was trained with, or text
     decoder: str | None = None  # the rule that suits the model
     format: str = MISSING
+    output: str | None = None
+    overwrite: bool = False
+    prefix: str = ""
     batch_size: int = MISSING
 
 
