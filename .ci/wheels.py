@@ -61,6 +61,9 @@ HTC_GRID = (*TWO, "seeds=[0]", "dataset.max_documents=300")
 WITH_EVERYTHING = (
     ("htc-train", *TABLE, *TINY_HTC),
     ("htc-predict", "text=A violin in the park"),
+    ("htc-predict", "input=documents.csv", "output=labelled.parquet"),
+    ("python", "-c", "import htc; htc.train('documents.csv', training={'epochs': 1}).save_pretrained('saved')"),
+    ("python", "-c", "import htc; htc.load('saved', device='cpu').predict(['A violin in the park'])"),
     ("htc-evaluate", *TABLE, "split=test", "model={htc_model}"),
     ("htc-reproduce", *HTC_GRID, *TINY_HTC),
     ("rlkl-pretrain", "trained_digits=1", "training.epochs=1", "training.examples_per_epoch=16", "evaluation_examples=2"),

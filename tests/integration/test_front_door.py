@@ -15,8 +15,8 @@ from huggingface_hub import HfApi, ModelCard
 
 import htc
 from htc import InputError, Predictor
-from htc import predictor as predictor_module
 from htc.commands import train as train_app
+from htc.experiment import hub as hub_module
 
 from .entry_points import call
 from .htc_runs import place
@@ -236,13 +236,13 @@ def test_the_card_of_foreign_names(model, tmp_path):
     settings = json.loads(json.dumps(model.model.settings))
     result = json.loads(json.dumps(model.result))
     result["dataset"]["name"] = "a: [b]\n---\n<script>|x|\x1b[2J"
-    card = predictor_module.model_card(model.hierarchy, settings, result, own_encoder=False)
+    card = hub_module.model_card(model.hierarchy, settings, result, own_encoder=False)
     card.save(tmp_path / "README.md")
     again = ModelCard.load(tmp_path / "README.md")
     assert again.data.eval_results[0].dataset_name == "a: [b]\\n---\\n<script>|x|\\x1b[2J"
     assert "<script>" not in again.text
     assert "\x1b" not in again.content
-    without = predictor_module.model_card(model.hierarchy, settings, None, own_encoder=False)
+    without = hub_module.model_card(model.hierarchy, settings, None, own_encoder=False)
     assert "was not found, so that there are none" in without.text
 
 
@@ -265,7 +265,7 @@ def hub(tmp_path, monkeypatch):
 
     monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **options: Address(repo_id))
     monkeypatch.setattr(HfApi, "upload_folder", upload)
-    monkeypatch.setattr(predictor_module, "snapshot_download", download)
+    monkeypatch.setattr(hub_module, "snapshot_download", download)
     monkeypatch.setattr(
         huggingface_hub.hub_mixin,
         "hf_hub_download",
