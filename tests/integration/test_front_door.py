@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from huggingface_hub import HfApi, ModelCard
+from hydra import compose, initialize_config_dir
 
 import htc
 from htc import InputError, Predictor
@@ -244,6 +245,23 @@ def test_the_card_of_foreign_names(model, tmp_path):
     assert "\x1b" not in again.content
     without = hub_module.model_card(model.hierarchy, settings, None, own_encoder=False)
     assert "was not found, so that there are none" in without.text
+
+
+@pytest.mark.parametrize("kind", ["flat", "hitin"])
+def test_a_fine_tuned_encoder_is_saved_too(kind, frame, settings, tmp_path):
+    fine = {**settings, "encoder.frozen": False, "training": {"epochs": 1, "batch_size": 60, "micro_batch_size": 60}}
+    model = htc.train(frame[:60], text="body", labels="topics", model=kind, progress=False, **fine)
+    model.save_pretrained(tmp_path / "a")
+    assert (tmp_path / "a" / "encoder" / "model.safetensors").is_file()
+    np.testing.assert_array_equal(probabilities(htc.load(tmp_path / "a")), probabilities(model))
+    assert f"`{kind}`" in (tmp_path / "a" / "README.md").read_text()
+
+
+def test_it_can_be_called_within_another_application_of_hydra(frame, settings, tmp_path):
+    (tmp_path / "config.yaml").write_text("mine: 1\n")
+    with initialize_config_dir(str(tmp_path), version_base="1.1"):
+        htc.train(frame, text="body", labels="topics", progress=False, **settings)
+        assert compose("config").mine == 1
 
 
 @pytest.fixture

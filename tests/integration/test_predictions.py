@@ -197,6 +197,17 @@ def test_a_prefix_and_overwriting(run, tmp_path, monkeypatch, capsys):
     assert list(row.values())[:4] == ["violin", "x", "1", "z"]
 
 
+def test_half_characters_of_json_stay(run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "in.jsonl").write_text('{"text": "violin", "a": "\\ud800", "b": "\u00e9"}\n')
+    for ending in ("jsonl", "csv"):
+        arguments = (f"input={tmp_path / 'in.jsonl'}", f"output={tmp_path / f'out.{ending}'}")
+        assert predict(run, monkeypatch, capsys, *arguments)[0] == 0
+    found = json.loads((tmp_path / "out.jsonl").read_text())
+    assert (found["a"], found["b"]) == ("\ud800", "\u00e9")
+    code, _, err = predict(run, monkeypatch, capsys, arguments[0], f"output={tmp_path / 'out.parquet'}")
+    assert (code, "write JSON lines" in err) == (2, True)
+
+
 def test_one_text_and_standard_input(run, tmp_path, monkeypatch, capsys):
     assert predict(run, monkeypatch, capsys, "text=violin song", f"output={tmp_path / 'a.jsonl'}")[0] == 0
     assert json.loads((tmp_path / "a.jsonl").read_text())["text"] == "violin song"

@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from htc.datasets.cells import is_unicode
 from htc.datasets.texts import Row
 from htc.labels.taxonomy import PATH_SEPARATOR
 from htc.predictor import LabelPath
@@ -84,7 +85,9 @@ class JsonLines(Writer):
         """See `Writer`."""
         self.refuse_same_names(row, self.new[:1])
         record = {name: _json_value(row, value) for name, value in zip(row.columns, row.values, strict=True)}
-        self._out.write(json.dumps(record | {self.new[0]: as_record(paths)}, ensure_ascii=False) + "\n")
+        record[self.new[0]] = as_record(paths)
+        line = json.dumps(record, ensure_ascii=False)
+        self._out.write((line if is_unicode(line) else json.dumps(record)) + "\n")
 
     def close(self) -> None:
         """See `Writer`."""

@@ -90,7 +90,7 @@ class Cells:
         cell = cells[column]
         if isinstance(cell, list) and cell and all(isinstance(part, str) for part in cell):
             cell = " ".join(cell).strip()
-        if cell and cell not in MISSING and isinstance(cell, str) and _is_unicode(cell):
+        if cell and cell not in MISSING and isinstance(cell, str) and is_unicode(cell):
             return cell
         if not isinstance(cell, str):
             problem = f"is {cell!r:.60}, not a text"
@@ -166,7 +166,8 @@ def _checked(
         raise InputError(f"{source}: the table has columns but no row.")
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded: it holds no half character (a lone surrogate)."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -89,8 +89,11 @@ def load_table(
     _refuse_twice(first, [*taken, *label_columns])
     parts = {each: _only(table, first, [*taken, *label_columns]) for each, table in tables.items()}
     table = replace(parts["train"], rows=[row for part in parts.values() for row in part.rows])
-    texts = [table.text(place, cells, 0) for place, cells in table.rows]
-    named = [] if split is None else [_split(place, cells[1]) for place, cells in table.rows]
+    texts, named = [], []
+    for place, cells in table.rows:
+        texts.append(table.text(place, cells, 0))
+        if split is not None:
+            named.append(_split(place, cells[1]))
     labels = _labels(table, len(taken), in_path, separator, path_separator, chosen=levels is not None)
     places = [place for place, _ in table.rows]
     _refuse_missing(places, labels)

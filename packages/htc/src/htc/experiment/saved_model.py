@@ -58,7 +58,7 @@ class SavedModel:
         decoder: the inference rule that suits it, see `htc.decoding.by_name.rule_for`.
         seen: a hash of each training text (`Dataset.text_hashes`).
         dataset: the config of the dataset that it was trained on.
-        settings: what its config.json holds.
+        settings: what its config.json holds, with what models from before some settings are understood to have.
     """
 
     encoder: TextEncoder
@@ -188,7 +188,7 @@ def load_model(folder: str | Path) -> SavedModel:
         decoder,
         seen,
         dataset,
-        config,
+        {**config, "model": asdict(model), "decoder": decoder},
     )
 
 
