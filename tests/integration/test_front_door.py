@@ -143,6 +143,9 @@ def test_no_bar_without_progress(frame, settings, tmp_path, capfd):
         ({"labels": "nope"}, "there is no column 'nope' .labels."),
         ({"labels": ["area", "nope"]}, "there is no column 'nope'"),
         ({"labels": "id"}, "labels are texts, but 0 is a number"),
+        ({"text": ["body"]}, r"text must be the name of a column, as a text\."),
+        ({"labels": True}, "labels must be the name of a column, as a text, or a list of such"),
+        ({"labels": ["area", 3]}, "labels must be the name of a column"),
         ({"labels": []}, "there is no column of labels"),
         ({"loss": "nope"}, "Could not find 'loss/nope'"),
         ({"loss": "leaf_softmax", "loss.tau": 1}, "unknown key"),
@@ -259,7 +262,7 @@ def test_a_fine_tuned_encoder_is_saved_too(kind, frame, settings, tmp_path):
 
 def test_it_can_be_called_within_another_application_of_hydra(frame, settings, tmp_path):
     (tmp_path / "config.yaml").write_text("mine: 1\n")
-    with initialize_config_dir(str(tmp_path), version_base="1.1"):
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
         htc.train(frame, text="body", labels="topics", progress=False, **settings)
         assert compose("config").mine == 1
 

@@ -197,6 +197,20 @@ def test_a_prefix_and_overwriting(run, tmp_path, monkeypatch, capsys):
     assert list(row.values())[:4] == ["violin", "x", "1", "z"]
 
 
+def test_the_key_of_the_text_in_json(run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "in.jsonl").write_text('{"body": "violin song", "text": "atom"}\n{"body": ["violin", "song"]}\n')
+    arguments = [f"input={tmp_path / 'in.jsonl'}", f"output={tmp_path / 'out.jsonl'}"]
+    assert predict(run, monkeypatch, capsys, *arguments, "text_column=body")[0] == 0
+    first, second = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert first["labels"] == second["labels"]
+    for key, says in (
+        ("nope", "in.jsonl:1: the document has no 'nope' (text_column)"),
+        ("text", "in.jsonl:2: the document has no"),
+    ):
+        code, _, err = predict(run, monkeypatch, capsys, arguments[0], f"text_column={key}")
+        assert (code, says in err) == (2, True)
+
+
 def test_half_characters_of_json_stay(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "in.jsonl").write_text('{"text": "violin", "a": "\\ud800", "b": "\u00e9"}\n')
     for ending in ("jsonl", "csv"):

@@ -53,6 +53,9 @@ def train(
     Raises:
         InputError: for documents that cannot be read, with their place; for an unknown setting or value.
     """
+    for option, value in (("text", [text]), ("labels", list(labels) if isinstance(labels, list | tuple) else [labels])):
+        if not all(name is None or isinstance(name, str) for name in value):
+            raise InputError(f"{option} must be the name of a column, as a text{', or a list of such' * (option == 'labels')}.")
     tables, chosen = None, dict(flatten(settings))
     if data is None:
         given = {"text": text, "labels": labels, "dev": dev, "test": test}

@@ -82,24 +82,25 @@ def read_rows(config: PredictConfig, column: str = "text") -> Iterator[Row]:
             raise InputError("text is empty.")
         return iter([Row("text", config.text, ["text"], [config.text])])
     form = named or ("lines" if config.input is None else format_of(Path(config.input)))
-    if config.text_column is not None and form not in ("csv", "tsv", "parquet"):
+    if config.text_column is not None and form == "lines":
         raise InputError(
-            f"text_column is for tables, but {config.input or 'standard input'} is read as {form}; see input_format."
+            f"text_column is for tables, but {config.input or 'standard input'} is read as lines; see input_format."
         )
     if form == "parquet" and config.input is None:
         raise InputError("a Parquet file is not read from standard input; give it with input=FILE.")
-    return _rows_of(config.input, form, config.text_column or column, sure=named is not None)
+    named_column = config.text_column is not None
+    return _rows_of(config.input, form, config.text_column or column, sure=named is not None, named=named_column)
 
 
-def _rows_of(file: str | None, form: str, column: str, sure: bool) -> Iterator[Row]:
+def _rows_of(file: str | None, form: str, column: str, sure: bool, named: bool) -> Iterator[Row]:
     if file is None:
         if sys.stdin.isatty():
             log.warning("reading texts from the keyboard%s; end with Ctrl-D", ", one a line" if form == "lines" else "")
-        yield from rows_in(sys.stdin.buffer, "standard input", form, column, sure)
+        yield from rows_in(sys.stdin.buffer, "standard input", form, column, sure, named)
         return
     try:
         with Path(file).open("rb") as lines:
-            yield from rows_in(lines, file, form, column, sure)
+            yield from rows_in(lines, file, form, column, sure, named)
     except OSError as error:
         raise InputError(f"{file}: cannot read the texts: {error.strerror}.") from error
 

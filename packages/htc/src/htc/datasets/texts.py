@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from htc.datasets.cells import SEPARATOR_LINE, stream_cells
 from htc.datasets.json_values import streamed_values
-from htc.datasets.jsonlines import document_text
+from htc.datasets.jsonlines import document_text, joined_text
 from htc.datasets.sources import plain, stream_parquet
 from htc.labels.text_files import decoded_lines
 from rlkl_htc_common.errors import InputError
@@ -76,7 +76,7 @@ class Row(NamedTuple):
     types: list[Any] | None = None
 
 
-def rows_in(lines: BinaryIO, source: str, format: str, column: str, sure: bool) -> Iterator[Row]:
+def rows_in(lines: BinaryIO, source: str, format: str, column: str, sure: bool, named: bool = False) -> Iterator[Row]:
     """The texts in a file or a stream, in order, each with its row; they are read as they are asked for.
 
     An array of JSON, and text in UTF-16, is read as a whole.
@@ -85,7 +85,8 @@ def rows_in(lines: BinaryIO, source: str, format: str, column: str, sure: bool) 
         lines: its lines, with line ends.
         source: its name in errors.
         format: lines, json, csv, tsv or parquet.
-        column: the text column of a table.
+        column: the text column of a table, or the key of the text in JSON if a record has it; else see `document_text`.
+        named: whether the user named this column, so that JSON must have it.
         sure: whether the user named the format; else plain text that looks like a table or JSON is refused.
 
     Raises:
@@ -96,7 +97,7 @@ def rows_in(lines: BinaryIO, source: str, format: str, column: str, sure: bool) 
     if format == "parquet":
         return _of_parquet(lines, source, column)
     if format == "json":
-        return _of_json(decoded_lines(lines, source, "the line"), source)
+        return _of_json(decoded_lines(lines, source, "the line"), source, column, named)
     pieces = (piece for _, line in decoded_lines(lines, source, "the table") for piece in StringIO(line, newline=""))
     return _of_table(pieces, source, column, tabs=format == "tsv")
 
@@ -119,11 +120,18 @@ def _of_parquet(file: BinaryIO, source: str, name: str) -> Iterator[Row]:
         yield Row(place, of_text.text(place, [plain(values[column])], 0), columns, values, types)
 
 
-def _of_json(lines: Iterable[tuple[int, str]], source: str) -> Iterator[Row]:
+def _text_of(record: dict[str, Any], column: str, named: bool) -> str:
+    token = record.get(column)
+    if token is None and named:
+        raise InputError(f"the document has no {column!r} (text_column).")
+    return document_text(record) if token is None or (column == "text" and not named) else joined_text(token, column)
+
+
+def _of_json(lines: Iterable[tuple[int, str]], source: str, column: str, named: bool) -> Iterator[Row]:
     for place, value in streamed_values(lines, source):
         try:
             record = _as_record(value)
-            yield Row(place, document_text(record), list(record), list(record.values()))
+            yield Row(place, _text_of(record, column, named), list(record), list(record.values()))
         except InputError as error:
             raise InputError(f"{place}: {error}") from error
 

@@ -337,7 +337,7 @@ class PredictConfig:
         text: a text to label.
         input: a file of texts; null with no `text` for standard input.
         input_format: how it is read; null for what its ending says, and of standard input, a text a line.
-        text_column: of a table; null for that which the model was trained with, or `text`.
+        text_column: of a table, or the key of the text in JSON; null for that which the model was trained with, or `text`.
         decoder: the inference rule; null for the one that suits the model. An unknown name is answered with all of them.
         format: text, jsonl or csv, on standard output.
         output: a file to write, with the input's columns before the predictions: .jsonl, .csv or .parquet; null to print.
