@@ -5,8 +5,8 @@ BIN := .venv/bin
 LAUNCHED = $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
 MANIFESTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
 # All extras that tests need, without rlkl[trl] and rlkl[smollm2].
-EXTRAS := train minilm icd10 attack cluster dashboards
-MEMBERS := -e packages/common -e 'packages/htc[train,minilm,icd10,attack,cluster,dashboards]' -e 'packages/rlkl[train]'
+EXTRAS := train minilm icd10 attack data cluster dashboards
+MEMBERS := -e packages/common -e 'packages/htc[train,minilm,icd10,attack,data,cluster,dashboards]' -e 'packages/rlkl[train]'
 # The tests compare with PyEvALL. It requires exactly NumPy 1.26 but works with 2, so it is installed without dependencies.
 PYEVALL := 0.2.11
 .DEFAULT_GOAL := help

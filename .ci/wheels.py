@@ -28,7 +28,8 @@ MINE = {  # a user's folder of configs, each based on one of the package
     "experiment/mine.yaml": "# @package _global_\ndefaults: [penalties, _self_]\noutput: outputs/mine\n",
 }
 # Modules of the base package that need an extra: importing them names it. Commands name it when they are called.
-WITH_EXTRA = r"""(htc\.(experiment|predictor|report)|rlkl\.(finetuning|inspection|integrations\.\w+|model|report|rollout)
+WITH_EXTRA = r"""(htc\.(experiment|predictor|report|training)|rlkl\.(finetuning|inspection|integrations\.\w+|model)
+    |rlkl\.(report|rollout)
     |rlkl\.analysis\.(?!critical_tokens)|rlkl_htc_common\.(manifest|models|report|runs|training))\b"""
 COMMANDS = r"(htc|rlkl)\.commands\.|rlkl_htc_common\.(cli|commands|dashboards)\b"
 IMPORTS = f"""
@@ -60,6 +61,9 @@ HTC_GRID = (*TWO, "seeds=[0]", "dataset.max_documents=300")
 WITH_EVERYTHING = (
     ("htc-train", *TABLE, *TINY_HTC),
     ("htc-predict", "text=A violin in the park"),
+    ("htc-predict", "input=documents.csv", "output=labelled.parquet"),
+    ("python", "-c", "import htc; htc.train('documents.csv', training={'epochs': 1}).save_pretrained('saved')"),
+    ("python", "-c", "import htc; htc.load('saved', device='cpu').predict(['A violin in the park'])"),
     ("htc-evaluate", *TABLE, "split=test", "model={htc_model}"),
     ("htc-reproduce", *HTC_GRID, *TINY_HTC),
     ("rlkl-pretrain", "trained_digits=1", "training.epochs=1", "training.examples_per_epoch=16", "evaluation_examples=2"),
@@ -180,7 +184,7 @@ def main() -> None:
         check_base(place)
         place.install(*(f"{wheels[package]}[train]" for package in SCRIPTS))
         check_train(place)
-        place.install(f"{wheels['htc']}[train,minilm,icd10,attack,cluster,dashboards]")
+        place.install(f"{wheels['htc']}[train,minilm,icd10,attack,data,cluster,dashboards]")
         for command in WITH_EVERYTHING:
             place.run(*command)
     print(f"{place.passed} passed, 0 failed")

@@ -199,7 +199,7 @@ BROKEN = {  # what cannot be read -> a file's name, its content, what is given b
     "a compressed table": ("a.csv.gz", GZ, {}, "cannot tell what a '.gz' file holds"),
     "a compressed table, said to be one": ("a.csv.gz", GZ, {"input_format": "csv"}, "this is compressed with gzip"),
     "a compressed text": ("a.txt", GZ, {}, "this is compressed with gzip"),
-    "Parquet": ("a.parquet", b"PAR1\x15\0", {}, "cannot tell what a '.parquet' file holds"),
+    "Parquet": ("a.parquet", b"PAR1\x15\0", {}, "this is no Parquet file, or a damaged one"),
     "Parquet by another name": ("a", b"PAR1\x15\0", {}, "this is a Parquet file"),
     "PDF": ("a.pdf", b"%PDF-1.4\nhello", {}, "cannot tell what a '.pdf' file holds"),
     "PDF by another name": ("a.txt", b"%PDF-1.4\nhello", {}, "this is a PDF file"),

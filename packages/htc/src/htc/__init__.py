@@ -1,8 +1,8 @@
 """Hierarchical text classification: objectives, inference rules and metrics over one `Hierarchy`.
 
 The library needs torch and NumPy; `htc.metrics` and `htc.estimator` also need scikit-learn. The commands (train, evaluate,
-predict, reproduce), `htc.experiment` and `htc.report` need the extra `htc[train]`. The names below are imported at first use,
-so that commands start without torch.
+predict, reproduce), `train`, `load`, `Predictor`, `htc.experiment` and `htc.report` need the extra `htc[train]`. The names
+below are imported at first use, so that commands start without torch.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,13 @@ from rlkl_htc_common.errors import InputError
 
 if TYPE_CHECKING:
     from htc.labels.hierarchy import Hierarchy
-    from htc.predictor import load
+    from htc.predictor import Predictor, load
+    from htc.training import train
 
     __version__: str
 
-__all__ = ["Hierarchy", "InputError", "load"]
+__all__ = ["Hierarchy", "InputError", "Predictor", "load", "train"]
+MODULES = {"Hierarchy": "labels.hierarchy", "Predictor": "predictor", "load": "predictor", "train": "training"}
 
 if not TYPE_CHECKING:
 
@@ -24,9 +26,8 @@ if not TYPE_CHECKING:
 
         if name == "__version__":
             return import_module("rlkl_htc_common.extras").version_of("htc")
-        if name == "load":
-            return import_module("htc.predictor").load
-        if name not in ("Hierarchy", "hierarchy"):
+        if name == "hierarchy":
+            return import_module("htc.labels.hierarchy")
+        if name not in MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = import_module("htc.labels.hierarchy")
-        return module if name == "hierarchy" else module.Hierarchy
+        return getattr(import_module(f"htc.{MODULES[name]}"), name)

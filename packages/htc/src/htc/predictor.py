@@ -6,19 +6,21 @@
     model.predict(["Broken left wrist after a fall on the ice"])
 
 gives for each text its paths, each from the top label down: lists of `Step(label, probability)`. `htc-predict` is the same on
-the command line.
+the command line. `save_pretrained`, `push_to_hub` and `from_pretrained` are those of the Hugging Face hub's models.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from htc.decoding.by_name import check_rule, decode
+from htc.experiment.hub import HubModel, first_line
 from htc.experiment.saved_model import SavedModel, load_model
 from htc.labels.hierarchy import Hierarchy
 from rlkl_htc_common.errors import InputError
@@ -34,15 +36,17 @@ class Step(NamedTuple):
 
 
 LabelPath = list[Step]
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
-class Predictor:
+class Predictor(HubModel):
     """A trained model that labels texts.
 
     Args:
-        model: see `htc.experiment.saved_model`.
+        saved: see `htc.experiment.saved_model`.
         decoder: the inference rule, a name from `htc.decoding.by_name.ALL_RULES`; default: the rule that suits the model.
         batch_size: texts that the encoder takes at a time.
+        folder: where it was loaded from.
 
     Attributes:
         hierarchy: the labels.
@@ -53,15 +57,18 @@ class Predictor:
         InputError: for a rule that does not exist or does not suit the model.
     """
 
-    def __init__(self, model: SavedModel, decoder: str | None = None, batch_size: int = 32) -> None:
+    def __init__(
+        self, saved: SavedModel, decoder: str | None = None, batch_size: int = 32, folder: str | Path | None = None
+    ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}.")
-        self.model = model
-        self.hierarchy: Hierarchy = model.hierarchy
-        self.labels: tuple[str, ...] = model.hierarchy.names
-        self.decoder = decoder or model.decoder
+        self.model = saved
+        self.hierarchy: Hierarchy = saved.hierarchy
+        self.labels: tuple[str, ...] = saved.hierarchy.names
+        self.decoder = decoder or saved.decoder
         self.batch_size = batch_size
-        check_rule(self.decoder, model.objective.one_path)
+        self.folder = None if folder is None else Path(folder)
+        check_rule(self.decoder, saved.objective.one_path)
 
     def predict_proba(self, texts: Sequence[str], progress: bool = False) -> np.ndarray:
         """The probability of each label. Returns: (n, N) float32."""
@@ -102,6 +109,22 @@ class Predictor:
             yield from zip(part, self.predict(part), strict=True)
             size = at_once or min(2 * size, LARGEST)
 
+    @classmethod
+    def from_folder(
+        cls, folder: Path, decoder: str | None = None, batch_size: int = 32, device: str | torch.device | None = None
+    ) -> Self:
+        """Load a model from a folder. Args, raises: as `load`."""
+        if not (folder / "config.json").exists() and (folder / "model" / "config.json").exists():
+            folder /= "model"
+        model = load_model(folder)
+        if device is not None:
+            try:
+                for part in (model.encoder, model.classifier, model.objective):
+                    part.to(device)
+            except (RuntimeError, AssertionError) as error:
+                raise InputError(f"device {str(device)!r}: {first_line(error)}") from error
+        return cls(model, decoder, batch_size, folder)
+
     def _probabilities(self, texts: list[str], progress: bool) -> Tensor:
         return self.model.probabilities_of(texts, self.batch_size, progress="labelling" if progress else None)
 
@@ -123,7 +146,7 @@ def load(
     """Load a trained model.
 
     Args:
-        folder: what htc-train saved, RUN/model; or the run's directory, RUN.
+        folder: what htc-train saved, RUN/model; or the run's directory, RUN; or a model's name on the Hugging Face hub.
         decoder: the inference rule; default: the rule that suits the model.
         batch_size: texts that the encoder takes at a time.
         device: "cpu", "cuda", "mps"; default: the GPU if there is one.
@@ -131,17 +154,10 @@ def load(
     Raises:
         InputError: if the folder holds no model, or a damaged one; for a rule or a device that does not exist.
     """
-    folder = Path(folder)
-    if not (folder / "config.json").exists() and (folder / "model" / "config.json").exists():
-        folder /= "model"
-    model = load_model(folder)
-    if device is not None:
-        try:
-            for part in (model.encoder, model.classifier, model.objective):
-                part.to(device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"device {str(device)!r}: {str(error).partition(chr(10))[0]}") from error
-    return Predictor(model, decoder, batch_size)
+    options: dict[str, Any] = {"decoder": decoder, "batch_size": batch_size, "device": device}
+    if isinstance(folder, str) and HUB_NAME.fullmatch(folder) and not Path(folder).exists():
+        return Predictor.from_pretrained(folder, **options)
+    return Predictor.from_folder(Path(folder), **options)
 
 
 def _checked(texts: Sequence[str]) -> list[str]:

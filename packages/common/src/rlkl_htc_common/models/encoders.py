@@ -222,7 +222,9 @@ def settings_digests(name: str) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
 
 
-def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str | Path, batch_size: int = 32) -> Tensor:
+def cached_features(
+    encoder: TextEncoder, texts: Sequence[str], cache_dir: str | Path, batch_size: int = 32, progress: bool = True
+) -> Tensor:
     """`encoder.embed`, computed once and cached in a file. Its name is a hash of encoder and texts; it holds a digest.
 
     For a file that is damaged or has no digest, warns and computes again.
@@ -236,7 +238,7 @@ def cached_features(encoder: TextEncoder, texts: Sequence[str], cache_dir: str |
     file = Path(cache_dir) / f"{digest.hexdigest()[:24]}.safetensors"
     features = _read_features(file, (len(texts), encoder.dim)) if file.exists() else None
     if features is None:
-        features = encoder.embed(texts, batch_size, progress="encoding texts")
+        features = encoder.embed(texts, batch_size, progress="encoding texts" if progress else None)
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
         save_file({"features": features}, temporary, metadata={"sha256": _features_digest(file, features)})

@@ -3,6 +3,7 @@
     htc-predict text="Broken left wrist after a fall on the ice"
     htc-predict input=reports.txt format=jsonl > labels.jsonl          one text per line
     htc-predict input=reports.csv text_column=body format=csv          a table, or JSON with "text": all formats of htc-train
+    htc-predict input=reports.parquet output=labelled.parquet          a file with the input's columns: .jsonl, .csv, .parquet
     some-command | htc-predict model=runs/htc/icd10cm/.../model
     htc-predict input_format=csv < reports.csv                         the format of standard input, if not one text per line
 
@@ -20,12 +21,15 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
-from htc.datasets.texts import format_named, format_of, texts_in
+from htc.commands.predictions import as_record, check_output, writing
+from htc.datasets.texts import Row, format_named, format_of, rows_in
 from htc.decoding.by_name import check_rule
 from htc.experiment.config import PredictConfig
 from htc.experiment.saved_model import load_model
@@ -43,7 +47,7 @@ CSV_COLUMNS = ("text", "labels", "probability")
 
 def record_of(text: str, paths: list[LabelPath]) -> dict[str, Any]:
     """A prediction as JSON: `text`, and `labels`, its paths, each a list of `{"label", "probability"}` from the top down."""
-    return {"text": text, "labels": [[step._asdict() for step in path] for path in paths]}
+    return {"text": text, "labels": as_record(paths)}
 
 
 def last_model(runs: str | Path) -> Path:
@@ -55,7 +59,13 @@ def last_model(runs: str | Path) -> Path:
 
 
 def read_texts(config: PredictConfig, column: str = "text") -> Iterator[str]:
-    """The texts to label: `text`, or the file `input`, or standard input (`htc.datasets.texts`).
+    """The texts of `read_rows`. Args, raises: likewise."""
+    rows = read_rows(config, column)
+    return (row.text for row in rows)
+
+
+def read_rows(config: PredictConfig, column: str = "text") -> Iterator[Row]:
+    """What is to be labelled: `text`, or the file `input`, or standard input (`htc.datasets.texts`).
 
     Args:
         column: the text column of a table, if the config names none.
@@ -70,24 +80,27 @@ def read_texts(config: PredictConfig, column: str = "text") -> Iterator[str]:
                 raise InputError(f"text and {other} are both given; give one of them.")
         if not config.text.strip():
             raise InputError("text is empty.")
-        return iter([config.text])
+        return iter([Row("text", config.text, ["text"], [config.text])])
     form = named or ("lines" if config.input is None else format_of(Path(config.input)))
-    if config.text_column is not None and form not in ("csv", "tsv"):
+    if config.text_column is not None and form == "lines":
         raise InputError(
-            f"text_column is for tables, but {config.input or 'standard input'} is read as {form}; see input_format."
+            f"text_column is for tables, but {config.input or 'standard input'} is read as lines; see input_format."
         )
-    return _texts_of(config.input, form, config.text_column or column, sure=named is not None)
+    if form == "parquet" and config.input is None:
+        raise InputError("a Parquet file is not read from standard input; give it with input=FILE.")
+    named_column = config.text_column is not None
+    return _rows_of(config.input, form, config.text_column or column, sure=named is not None, named=named_column)
 
 
-def _texts_of(file: str | None, form: str, column: str, sure: bool) -> Iterator[str]:
+def _rows_of(file: str | None, form: str, column: str, sure: bool, named: bool) -> Iterator[Row]:
     if file is None:
         if sys.stdin.isatty():
             log.warning("reading texts from the keyboard%s; end with Ctrl-D", ", one a line" if form == "lines" else "")
-        yield from texts_in(sys.stdin.buffer, "standard input", form, column, sure)
+        yield from rows_in(sys.stdin.buffer, "standard input", form, column, sure, named)
         return
     try:
         with Path(file).open("rb") as lines:
-            yield from texts_in(lines, file, form, column, sure)
+            yield from rows_in(lines, file, form, column, sure, named)
     except OSError as error:
         raise InputError(f"{file}: cannot read the texts: {error.strerror}.") from error
 
@@ -110,30 +123,72 @@ def as_csv(prediction: dict[str, Any]) -> str:
     return csv_line([prediction["text"], "; ".join(paths), "; ".join(ends)])
 
 
+def check(config: PredictConfig) -> None:
+    """Refuse what could only fail after the model is loaded. Raises InputError."""
+    if config.format not in FORMATS:
+        raise InputError(f"format must be one of {', '.join(FORMATS)}, not {config.format!r}.")
+    if config.decoder is not None:
+        check_rule(config.decoder, one_path=True)
+    if config.batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, not {config.batch_size}.")
+    if config.output is None:
+        if config.overwrite or config.prefix:
+            raise InputError(f"{'overwrite' if config.overwrite else 'prefix'} is for a file of predictions; give output=FILE.")
+        return
+    if config.format != FORMATS[0]:
+        raise InputError(f"format={config.format} is for standard output; a file has the format that its ending says.")
+    output = Path(config.output)
+    if config.input is not None and output.exists() and Path(config.input).exists() and output.samefile(config.input):
+        raise InputError(f"{output} is the input; choose another output.")
+    check_output(output, config.overwrite)
+
+
 def task(config: DictConfig) -> None:
     """htc-predict."""
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, PredictConfig)
-    if typed.format not in FORMATS:
-        raise InputError(f"format must be one of {', '.join(FORMATS)}, not {typed.format!r}.")
-    if typed.decoder is not None:
-        check_rule(typed.decoder, one_path=True)  # before anything is loaded
-    if typed.batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, not {typed.batch_size}.")
+    check(typed)
     folder = last_model(typed.runs) if typed.model is None else Path(typed.model)
-    model = Predictor(load_model(folder), typed.decoder, typed.batch_size)
+    model = Predictor(load_model(folder), typed.decoder, typed.batch_size, folder)
     if typed.model is None:
         log.warning("model: %s", folder)
-    texts = read_texts(typed, str(model.model.dataset.get("text", "text")))
-    by_hand = typed.text is None and typed.input is None and sys.stdin.isatty()
+    column = str(model.model.dataset.get("text", "text"))
+    if typed.output is None:
+        count = _print_all(typed, model, read_texts(typed, column))
+    else:
+        count = _write_all(typed, Path(typed.output), model, read_rows(typed, column))
+    if not count:
+        raise InputError(_no_text(typed))
+
+
+def _no_text(config: PredictConfig) -> str:
+    return f"there is no text in {config.input or 'standard input'}."
+
+
+def _print_all(config: PredictConfig, model: Predictor, texts: Iterator[str]) -> int:
+    by_hand = config.text is None and config.input is None and sys.stdin.isatty()
     count = 0
     for text, paths in model.stream(texts, at_once=1 if by_hand else None):
-        if typed.format == "csv" and not count:
+        if config.format == "csv" and not count:
             print_as_is(csv_line(CSV_COLUMNS))
-        _print(record_of(text, paths), typed.format)
+        _print(record_of(text, paths), config.format)
         count += 1
-    if not count:
-        raise InputError(f"there is no text in {typed.input or 'standard input'}.")
+    return count
+
+
+def _write_all(config: PredictConfig, output: Path, model: Predictor, rows: Iterator[Row]) -> int:
+    """Write the file `output`; the rows that are being labelled, and no others, are in memory."""
+    count = 0
+    rows, to_label = tee(rows)
+    with writing(output, config.prefix, config.overwrite) as writer, tqdm(desc="labelling", unit="text", disable=None) as bar:
+        for row, (_, paths) in zip(rows, model.stream(row.text for row in to_label), strict=True):
+            writer.write(row, paths)
+            bar.update()
+            count += 1
+        if not count:
+            raise InputError(_no_text(config))
+    log.info("%s: %d rows", output, count)
+    return count
 
 
 def _print(prediction: dict[str, Any], output_format: str) -> None:

@@ -16,6 +16,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 import logging
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,7 @@ from torch import Tensor
 
 from htc import decoding, metrics
 from htc.datasets import Dataset
+from htc.datasets.cells import Cells
 from htc.decoding.by_name import ALL_RULES, decode, rule_for, rules_for
 from htc.experiment.build import (
     check_model,
@@ -87,10 +89,10 @@ def run_directory(config: TrainConfig, identity: dict[str, Any]) -> Path:
     return Path(config.runs) / "htc" / config.dataset.name / name
 
 
-def make_inputs(config: TrainConfig, encoder: TextEncoder, texts: list[str]) -> Inputs:
+def make_inputs(config: TrainConfig, encoder: TextEncoder, texts: list[str], progress: bool = True) -> Inputs:
     """Cached vectors where the encoder is frozen, else token ids."""
     if config.encoder.frozen:
-        return VectorInputs(cached_features(encoder, texts, config.cache_dir, config.encoder.batch_size))
+        return VectorInputs(cached_features(encoder, texts, config.cache_dir, config.encoder.batch_size, progress))
     return TokenInputs(encoder, texts)
 
 
@@ -103,15 +105,17 @@ def first_vectors(config: TrainConfig, encoder: TextEncoder, inputs: Inputs, dat
     return cached_features(encoder, [dataset.texts[i] for i in some], config.cache_dir, config.encoder.batch_size)
 
 
-def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
+def train(config: TrainConfig, progress: bool = True, tables: Mapping[str, Cells] | None = None) -> dict[str, Any]:
     """Train and evaluate what the config says; a finished run is not run again.
+
+    Args: progress: whether to show bars; tables: the documents by split, in place of the files of a table's config.
 
     Returns:
         The content of the run's result.json, and `run_dir`.
     """
     check(config)
     accelerator = make_accelerator(config.training.precision)
-    dataset = load_dataset(config.dataset)
+    dataset = load_dataset(config.dataset, tables)
     targets = dataset.targets[dataset.splits["train"]]
     config = plainest_config(replace(config, model=choose_mixing(config.model, dataset.hierarchy)))
     if config.loss.name == AUTO:  # before the run has a name: it is the one that the chosen loss would have by name
@@ -184,7 +188,7 @@ def _train(
     reset_peak_memory()
     encoder = _encoder(config, dataset)
     with accelerator.main_process_first():  # which computes features for all
-        inputs = make_inputs(config, encoder, dataset.texts)
+        inputs = make_inputs(config, encoder, dataset.texts, progress)
         vectors = first_vectors(config, encoder, inputs, dataset) if MODELS[config.model.name].head else None
     documents = dataset.splits["train"]
     torch.manual_seed(config.seed)

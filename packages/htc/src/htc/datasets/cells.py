@@ -1,12 +1,13 @@
-"""Cells of a CSV or TSV file, with their lines."""
+"""Cells of a table, with their places; and how those of a CSV or TSV file are read."""
 
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import Any
 
 from htc.labels.names import clean
 from rlkl_htc_common.errors import InputError
@@ -23,30 +24,31 @@ class Cells:
 
     Attributes:
         source: the name of the file in errors.
-        delimiter: the separator of cells.
-        line: the last line of the header.
+        delimiter: the separator of cells; "" where there is none.
+        head: the place of the header: file:line, or the source.
         header: the column names, cleaned as in `htc.labels.names`; some may be empty or occur twice.
-        rows: for each row that is not blank, its last line and its stripped cells; a short row has fewer cells than columns.
+        rows: for each row that is not blank, its place and its cells; a short row has fewer cells than columns. Cells of a file
+            are stripped texts. Those of other tables may be of other types (`htc.datasets.sources`); "" is a missing value.
     """
 
     source: str
     delimiter: str
-    line: int
+    head: str
     header: list[str]
-    rows: list[tuple[int, list[str]]]
+    rows: list[tuple[str, list[Any]]]
 
     def column(self, name: str, key: str) -> int:
         """The index of a column. Args: key: the option that names it. Raises InputError unless exactly one has the name."""
-        place, wanted = f"{self.source}:{self.line}", clean(name)
+        wanted = clean(name)
         if self.header.count(wanted) == 1:
             return self.header.index(wanted)
         if wanted in self.header:
             several = f"{self.header.count(wanted)} are called {wanted!r} ({key})"
-            raise InputError(f"{place}: the columns must have names, each its own, but {several}; rename them.")
+            raise InputError(f"{self.head}: the columns must have names, each its own, but {several}; rename them.")
         near = get_close_matches(wanted, self.header, n=1)
         named = ", ".join(repr(each) for each in self.header if each)
         hint = f"; did you mean {near[0]!r}?" if near else f"; it has {named}."
-        raise InputError(f"{place}: there is no column {name!r} ({key}){hint}")
+        raise InputError(f"{self.head}: there is no column {name!r} ({key}){hint}")
 
     def other_columns(self, taken: Sequence[int]) -> list[int]:
         """All columns with names, except those that are taken.
@@ -66,12 +68,12 @@ class Cells:
             return named
         problem = f"column {nameless + 1} has none" if nameless is not None else f"{twice!r} is there twice"
         raise InputError(
-            f"{self.source}:{self.line}: the columns must have names, each its own, but {problem}; mend that, or name those of "
+            f"{self.head}: the columns must have names, each its own, but {problem}; mend that, or name those of "
             "the labels with dataset.levels=[...]."
         )
 
     def _is_empty_or_index(self, column: int) -> bool:
-        found = [cells[column] for _, cells in self.rows if column < len(cells) and cells[column]]
+        found = [str(cells[column]) for _, cells in self.rows if column < len(cells) and cells[column] != ""]
         numbers = [int(float(cell)) for cell in found if re.fullmatch(r"\d{1,15}(\.0)?", cell)]
         if len(numbers) < len(found):
             return len(set(found)) == len(found) >= FEW
@@ -79,19 +81,40 @@ class Cells:
         counts_up = len(numbers) > FEW * len(starts) and not any(starts)  # several tables may be concatenated
         return counts_up or len(set(found)) == len(found)
 
-    def text(self, line: int, cells: Sequence[str], column: int) -> str:
-        """The text of a row. Raises InputError if it is empty, or a missing value as pandas writes it."""
+    def text(self, place: str, cells: Sequence[Any], column: int) -> str:
+        """The text of a row; texts in a list are joined with blanks.
+
+        Raises:
+            InputError: if it is empty, no text, or a missing value as pandas writes it.
+        """
         cell = cells[column]
-        if cell and cell not in MISSING:
+        if isinstance(cell, list) and cell and all(isinstance(part, str) for part in cell):
+            cell = " ".join(cell).strip()
+        if cell and cell not in MISSING and isinstance(cell, str) and is_unicode(cell):
             return cell
-        problem = f"is {cell!r}, as pandas writes what is missing; leave such rows out" if cell else "is empty"
-        raise InputError(f"{self.source}:{line}: the text (column {self.header[column]!r}) {problem}.")
+        if not isinstance(cell, str):
+            problem = f"is {cell!r:.60}, not a text"
+        elif cell in MISSING:
+            problem = f"is {cell!r}, as pandas writes what is missing; leave such rows out"
+        else:
+            problem = "holds half a character (a lone surrogate); encode it anew" if cell else "is empty"
+        raise InputError(f"{place}: the text (column {self.header[column]!r}) {problem}.")
 
     def refuse_short_rows(self, columns: Sequence[int]) -> None:
         """Raise InputError for a row that is too short for these columns."""
-        for line, cells in self.rows:
-            if len(cells) <= max(columns):
-                raise InputError(_ragged(f"{self.source}:{line}", cells, self.header, self.delimiter))
+        for place, cells in self.rows:
+            self.refuse_short_row(place, cells, columns)
+
+    def refuse_short_row(self, place: str, cells: Sequence[Any], columns: Sequence[int]) -> None:
+        """Raise InputError if a row is too short for these columns."""
+        if len(cells) <= max(columns):
+            raise InputError(_ragged(place, list(cells), self.header, self.delimiter))
+
+    def only(self, columns: Sequence[int]) -> "Cells":
+        """The same rows with these columns alone, in this order. None of them may be too short for it."""
+        header = [self.header[column] for column in columns]
+        rows = [(place, [cells[column] for column in columns]) for place, cells in self.rows]
+        return Cells(self.source, self.delimiter, self.head, header, rows)
 
 
 def read_cells(content: str, source: str, tabs: bool = False) -> Cells:
@@ -106,17 +129,50 @@ def read_cells(content: str, source: str, tabs: bool = False) -> Cells:
     Raises:
         InputError: with file and line, for an empty table, a malformed row, or a row with more cells than columns.
     """
-    delimiter, content = _delimiter(content, source, tabs)
-    lines = list(_rows(content, source, delimiter))
-    if not lines:
+    table, rows = stream_cells(io.StringIO(content, newline=""), source, tabs)
+    table.rows.extend(rows)
+    return table
+
+
+def stream_cells(lines: Iterable[str], source: str, tabs: bool = False) -> tuple[Cells, Iterator[tuple[str, list[str]]]]:
+    """Parse a table row by row. Args: lines: with their ends; others as `read_cells`, and the same errors are raised.
+
+    Returns:
+        The table without rows, and its rows as they are read.
+    """
+    lines = iter(lines)
+    head: list[str] = []
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    delimiter, begins = _delimiter("".join(head), source, tabs)
+    read = _rows(chain(io.StringIO(begins, newline=""), lines), source, delimiter)
+    place, header = next(read, ("", []))
+    if not place:
         raise InputError(f"{source}: the table is empty.")
-    (line, header), rows = lines[0], lines[1:]
-    if not rows:
-        raise InputError(f"{source}: the table has columns but no row.")
-    for number, cells in rows:
+    return Cells(source, delimiter, place, list(map(clean, header)), []), _checked(read, source, header, delimiter)
+
+
+def _checked(
+    rows: Iterator[tuple[str, list[str]]], source: str, header: list[str], delimiter: str
+) -> Iterator[tuple[str, list[str]]]:
+    number = 0
+    for number, (place, cells) in enumerate(rows, start=1):  # noqa: B007 - how many there are
         if any(cells[len(header) :]):
-            raise InputError(_ragged(f"{source}:{number}", cells, header, delimiter))
-    return Cells(source, delimiter, line, list(map(clean, header)), rows)
+            raise InputError(_ragged(place, cells, header, delimiter))
+        yield place, cells
+    if not number:
+        raise InputError(f"{source}: the table has columns but no row.")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded: it holds no half character (a lone surrogate)."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _ragged(place: str, cells: list[str], header: list[str], delimiter: str) -> str:
@@ -142,14 +198,14 @@ def _delimiter(content: str, source: str, tabs: bool) -> tuple[str, str]:
     return max(",;", key=unquoted.count), content
 
 
-def _rows(content: str, source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(lines: Iterable[str], source: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     begins = 1
     try:
         for cells in reader:
             begins = reader.line_num + 1
             if any(cell.strip() for cell in cells):
-                yield reader.line_num, [cell.strip() for cell in cells]
+                yield f"{source}:{reader.line_num}", [cell.strip() for cell in cells]
     except csv.Error as error:
         raise InputError(f"{source}:{begins}: the row that begins here is malformed: {error}; is a quote left open?") from error

@@ -1,7 +1,7 @@
 """JSON in common layouts: one value per line, values over several lines, or an array. Each value has its first line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from rlkl_htc_common.errors import InputError
@@ -23,6 +23,33 @@ def json_values(content: str, source: str) -> Iterator[tuple[str, Any]]:
     """
     reader = _Reader(content, source)
     return reader.elements() if content[reader.skip() : reader.at + 1] == "[" else reader.lines()
+
+
+def streamed_values(lines: Iterable[tuple[int, str]], source: str) -> Iterator[tuple[str, Any]]:
+    """The same as `json_values`, line by line; an array, and what follows a value over several lines, is read as a whole.
+
+    Args: lines: with their numbers, from 1. Raises InputError likewise.
+    """
+    lines, array = iter(lines), None
+    for number, line in lines:
+        if not line.strip(WHITE):
+            continue
+        array = line.lstrip(WHITE).startswith("[") if array is None else False  # only what comes first
+        value = None if array else _value_of_line(line)
+        if value is None:
+            reader = _Reader("\n" * (number - 1) + line + "".join(text for _, text in lines), source)
+            reader.skip()
+            yield from reader.elements() if array else reader.lines()
+            return
+        yield f"{source}:{number}", value[0]
+
+
+def _value_of_line(line: str) -> tuple[Any] | None:
+    """The only value in a line; None if there is none, or not a whole one."""
+    try:
+        return (json.loads(line),)
+    except (ValueError, RecursionError):
+        return None
 
 
 class _Reader:

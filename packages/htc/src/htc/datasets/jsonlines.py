@@ -83,11 +83,16 @@ def document_text(record: dict[str, Any]) -> str:
         key = next(lists, None)
         hint = "" if key is None else f"; if documents are in its list {key!r}, write that list alone"
         raise InputError(f"the document has neither 'token' nor 'text'{hint}.")
+    return joined_text(token, "token")
+
+
+def joined_text(token: Any, key: str) -> str:
+    """A text, or a list of texts joined with blanks. Args: key: its name in errors. Raises InputError for anything else."""
     if isinstance(token, dict):
         raise InputError("the object holds a table by columns; write it by rows, as to_json(orient='records') of pandas does.")
     parts = [token] if isinstance(token, str) else token
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise InputError("'token' must be a text or a list of texts.")
+        raise InputError(f"{key!r} must be a text or a list of texts.")
     text = " ".join(parts).strip()
     try:
         text.encode("utf-8")

@@ -1,4 +1,6 @@
-"""`table`: your own documents from one CSV or TSV file, with a column for the text and one for each level of the labels.
+"""`table`: your own documents from a table, with a column for the text and one for each level of the labels.
+
+It is a CSV or TSV file, a Parquet or JSON file, or what a Python program holds (`htc.datasets.sources`).
 
     text,area,topic
     The violin sings.,Arts,Music
@@ -11,33 +13,37 @@ A path may also be in one cell, and with `path_separator` several paths:
 
     text,category
     The violin sings.,Arts > Music
+
+and, where cells may be lists, in a list (`htc.datasets.paths_in_lists`).
 """
 
 import logging
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from htc.datasets.cells import FEW, MISSING, Cells, read_cells
+from htc.datasets.cells import FEW, MISSING, Cells
 from htc.datasets.dataset import Dataset, split_by_group
 from htc.datasets.paths_in_cells import LIST, mark_between_paths, separator_in, split_cell
+from htc.datasets.paths_in_lists import list_columns, paths_in_lists
+from htc.datasets.sources import SPLITS, read_splits
 from htc.labels.hierarchy import Hierarchy
-from htc.labels.names import clean
+from htc.labels.names import clean, no_text
 from htc.labels.taxonomy import PATH_SEPARATOR
-from htc.labels.text_files import read_text
 from rlkl_htc_common.errors import InputError
 
 log = logging.getLogger(__name__)
 
 MAY_BE_MISSING = ("NA", "N/A", "n/a", "#N/A", "None", "NULL", "null")  # missing values of R, Excel, Python and SQL; or names
-SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
 
 
 def load_table(
-    file: str | Path,
+    file: Any,
     *,
     text: str = "text",
     levels: Sequence[str] | None = None,
@@ -45,6 +51,8 @@ def load_table(
     separator: str | None = PATH_SEPARATOR,
     path_separator: str | None = None,
     split: str | None = None,
+    dev: Any = None,
+    test: Any = None,
     dev_fraction: float = 0.1,
     test_fraction: float = 0.2,
     split_seed: int = 0,
@@ -53,74 +61,144 @@ def load_table(
     """Read a table.
 
     Args:
-        file: its name ends in .csv (separated by commas or semicolons) or .tsv (by tabs). The first line names the columns;
-            unused columns need no name.
+        file: a file whose name ends in .csv (separated by commas or semicolons; the first line names the columns; unused
+            columns need no name), .tsv (by tabs), .parquet, .jsonl or .json; a folder that `datasets` has saved; or a table in
+            memory, or one for each split (`htc.datasets.sources`).
         text: the column of the texts.
-        levels: the label columns from the top level down; default: all other columns with names, in order.
-        path: the label column if one cell holds the whole path, from the top down; instead of `levels`.
+        levels: the label columns from the top level down; default: the only one with lists, else all other columns with names,
+            in order.
+        path: the label column if one cell holds the whole path, from the top down, or a list; instead of `levels`.
         separator: the separator of the labels in a path; white space around it is ignored. Without `path`, cells that look like
             paths are refused; with None (or "") they are taken as labels.
         path_separator: the separator of several paths in one cell; default: one path.
         split: the column with train, dev (or val, validation) or test; default: splits are drawn.
+        dev, test: the tables of these splits, as `file`; default: those that `file` has, else they are drawn from it.
         dev_fraction, test_fraction, split_seed: for drawn splits. Rows with the same text stay together.
-        name: the dataset's name in reports; default: the file's name.
+        name: the dataset's name in reports; default: the file's name, `table` of one in memory.
 
     Raises:
-        InputError: with file and line.
+        InputError: with file and line, or row.
     """
-    file = Path(file)
-    table = read_cells(read_text(file, "the table"), str(file), tabs=file.suffix.lower() == ".tsv")
-    text_column = table.column(text, "dataset.text")
-    split_column = None if split is None else table.column(split, "dataset.split")
-    taken = [text_column] if split_column is None else [text_column, split_column]
-    label_columns = _label_columns(table, taken, levels, path)
-    _refuse_twice(table, [*taken, *label_columns])
-    table.refuse_short_rows([*taken, *label_columns])
-    texts, places, named = [], [], []
-    for line, cells in table.rows:
-        place = f"{file}:{line}"
-        texts.append(table.text(line, cells, text_column))
-        places.append(place)
-        if split_column is not None:
-            named.append(_split(place, cells[split_column]))
-    if path is None:
-        labels = _paths_over_columns(table, label_columns, separator, chosen=levels is not None)
-    else:
-        labels = _paths_in_cells(table, label_columns[0], separator, path_separator)
+    tables = read_splits(file, dev, test)
+    first = tables["train"]
+    if split is not None and len(tables) > 1:
+        raise InputError("dataset.split names a column of splits, but dev or test is a table of its own; give one of them.")
+    text_column = first.column(text, "dataset.text")
+    taken = [text_column] if split is None else [text_column, first.column(split, "dataset.split")]
+    label_columns, in_path = _label_columns(first, taken, levels, path)
+    _refuse_twice(first, [*taken, *label_columns])
+    parts = {each: _only(table, first, [*taken, *label_columns]) for each, table in tables.items()}
+    table = replace(parts["train"], rows=[row for part in parts.values() for row in part.rows])
+    texts, named = [], []
+    for place, cells in table.rows:
+        texts.append(table.text(place, cells, 0))
+        if split is not None:
+            named.append(_split(place, cells[1]))
+    labels = _labels(table, len(taken), in_path, separator, path_separator, chosen=levels is not None)
+    places = [place for place, _ in table.rows]
     _refuse_missing(places, labels)
     hierarchy = Hierarchy.from_paths(each for paths in labels for each in paths)
-    if split_column is None:
-        splits = split_by_group(texts, dev_fraction, test_fraction, split_seed)
+    if split is None:
+        sizes = {each: len(part.rows) for each, part in parts.items()}
+        splits = _completed(sizes, texts, dev_fraction, test_fraction, split_seed)
     else:
-        splits = _given_splits(file, named)
-    return Dataset(name or file.stem, hierarchy, texts, hierarchy.encode(labels), splits, places)
+        splits = _given_splits(table.source, named)
+    name = name or (Path(file).stem if isinstance(file, str | Path) else "table")
+    return Dataset(name, hierarchy, texts, hierarchy.encode(labels), splits, places)
 
 
-def _label_columns(table: Cells, taken: list[int], levels: Sequence[str] | None, path: str | None) -> list[int]:
+def _labels(
+    table: Cells, begin: int, in_path: bool, separator: str | None, path_separator: str | None, chosen: bool
+) -> list[list[list[str]]]:
+    """The paths of each row. Args: begin: the first column of labels; in_path: whether it holds paths, as cells or lists."""
+    columns = range(begin, len(table.header))
+    if in_path and list_columns(table, columns):
+        return _paths_in_lists(table, begin, separator, path_separator)
+    _refuse_no_texts(table, columns)
+    if in_path:
+        return _paths_in_cells(table, begin, separator, path_separator)
+    return _paths_over_columns(table, columns, separator, chosen)
+
+
+def _only(table: Cells, first: Cells, columns: list[int]) -> Cells:
+    """A table with these columns alone. Args: columns: their numbers in the first table; in others they have the same names."""
+    if table is not first:
+        columns = [table.column(first.header[column], f"as in {first.source}") for column in columns]
+    table.refuse_short_rows(columns)
+    return table.only(columns)
+
+
+def _completed(
+    sizes: Mapping[str, int], texts: list[str], dev_fraction: float, test_fraction: float, seed: int
+) -> dict[str, torch.Tensor]:
+    """The splits. Args: sizes: of those that are given, in the order of their documents; others are drawn from train."""
+    if "dev" not in sizes or "test" not in sizes:
+        drawn = split_by_group(texts[: sizes["train"]], dev_fraction, test_fraction, seed)
+    else:
+        drawn = {"train": torch.arange(sizes["train"])}
+    splits, start = {}, 0
+    for name in ("train", "dev", "test"):
+        size = sizes.get(name, 0)
+        splits[name] = torch.arange(start, start + size) if name in sizes and name != "train" else drawn[name]
+        start += size
+    unused = [drawn[name] for name in ("dev", "test") if name in drawn and name in sizes]
+    return splits | {"train": torch.cat([splits["train"], *unused]).sort().values}
+
+
+def _label_columns(table: Cells, taken: list[int], levels: Sequence[str] | None, path: str | None) -> tuple[list[int], bool]:
+    """The columns of labels, and whether it is one that holds paths."""
     if path is not None:
         if levels is not None:
             raise InputError("dataset.levels and dataset.path are both given; give the columns of levels, or the one of paths.")
-        return [table.column(path, "dataset.path")]
+        return [table.column(path, "dataset.path")], True
+    if levels is None:
+        lists = list_columns(table, (i for i in range(len(table.header)) if i not in taken))
+        if len(lists) > 1:
+            names = ", ".join(repr(table.header[i]) for i in lists)
+            raise InputError(f"{table.source}: the columns {names} hold lists; name that of the labels with dataset.path=NAME.")
+        if lists:
+            return lists, True
     columns = table.other_columns(taken) if levels is None else [table.column(level, "dataset.levels") for level in levels]
     if not columns:
         text = table.header[taken[0]]
-        raise InputError(f"{table.source}:{table.line}: there is no column of labels beside {text!r}; give one for each level.")
-    return columns
+        raise InputError(f"{table.head}: there is no column of labels beside {text!r}; give one for each level.")
+    return columns, False
 
 
 def _refuse_twice(table: Cells, used: list[int]) -> None:
     twice = next((column for column in used if used.count(column) > 1), None)
     if twice is not None:
         raise InputError(
-            f"{table.source}:{table.line}: the column {table.header[twice]!r} is given twice; text, split and each level need "
-            "their own."
+            f"{table.head}: the column {table.header[twice]!r} is given twice; text, split and each level need their own."
         )
 
 
-def _paths_over_columns(table: Cells, columns: list[int], separator: str | None, chosen: bool) -> list[list[list[str]]]:
+def _refuse_no_texts(table: Cells, columns: Sequence[int]) -> None:
+    """Raise InputError for labels that are no texts."""
+    for place, cells in table.rows:
+        for column in columns:
+            if not isinstance(cells[column], str):
+                name = table.header[column]
+                given = f"{place}: labels are texts, but "
+                if isinstance(cells[column], list):
+                    raise InputError(f"{given}the column {name!r} holds a list; read lists with {_option('path', name)}.")
+                others = "; if it holds none, name the columns that do: dataset.levels=[...]."
+                raise InputError(f"{given}{no_text(cells[column])} (column {name!r}){others}")
+
+
+def _paths_in_lists(table: Cells, column: int, separator: str | None, path_separator: str | None) -> list[list[list[str]]]:
+    if path_separator:
+        raise InputError(
+            f"{table.source}: the column {table.header[column]!r} holds lists, and dataset.path_separator is for several paths "
+            "in one text; leave it out."
+        )
+    return paths_in_lists(table, column, separator)
+
+
+def _paths_over_columns(table: Cells, columns: Sequence[int], separator: str | None, chosen: bool) -> list[list[list[str]]]:
     """The path of each row, with one column per label. Args: chosen: whether the user named the columns."""
     names = [table.header[i] for i in columns]
-    paths = [_path(f"{table.source}:{line}", [cells[i] for i in columns], names) for line, cells in table.rows]
+    paths = [_path(place, [cells[i] for i in columns], names) for place, cells in table.rows]
     if not chosen and len(columns) > 1 and len({path[0] for path in paths}) == len(paths) >= FEW:
         others = _option("levels", f"[{','.join(names[1:])}]")
         raise InputError(
@@ -163,9 +241,9 @@ def _refuse_paths(table: Cells, column: int, name: str) -> None:
     if mark is None:
         return
     example = whole or next(label for label in labels if len(split_cell(label, mark)) > 1)
-    line = next(line for line, cells in table.rows if cells[column] == example)
+    place = next(place for place, cells in table.rows if cells[column] == example)
     raise InputError(
-        f"{table.source}:{line}: the label {example!r} (column {name!r}) looks like several in one cell, with {mark!r} between "
+        f"{place}: the label {example!r} (column {name!r}) looks like several in one cell, with {mark!r} between "
         f"them. Read a path with {_option('path', name)} {_option('separator', mark)}, several labels with "
         f"{_option('path', name)} {_option('path_separator', mark)}, or take the label as it is with dataset.separator=''."
     )
@@ -177,8 +255,7 @@ def _paths_in_cells(table: Cells, column: int, separator: str | None, path_separ
     if separator:
         _refuse_lists(Counter(cells[column] for _, cells in table.rows if cells[column]), table, name)
     found = []
-    for line, cells in table.rows:
-        place = f"{table.source}:{line}"
+    for place, cells in table.rows:
         parts = [cells[column]] if several is None else split_cell(cells[column], several)
         paths = [split_cell(part, separator) if separator else [part] for part in parts if part]
         if not paths or not all(paths):
@@ -233,17 +310,17 @@ def _path(place: str, cells: list[str], columns: list[str]) -> list[str]:
     return path
 
 
-def _split(place: str, cell: str) -> str:
-    if cell.lower() not in SPLITS:
+def _split(place: str, cell: Any) -> str:
+    if not isinstance(cell, str) or cell.lower() not in SPLITS:
         raise InputError(f"{place}: the split must be one of train, dev, test, not {cell!r}.")
     return SPLITS[cell.lower()]
 
 
-def _given_splits(file: Path, named: list[str]) -> dict[str, torch.Tensor]:
+def _given_splits(source: str, named: list[str]) -> dict[str, torch.Tensor]:
     splits = {name: torch.tensor([i for i, split in enumerate(named) if split == name]) for name in ("train", "dev", "test")}
     empty = [name for name, documents in splits.items() if not len(documents)]
     if empty:
-        raise InputError(f"{file}: no row is marked as {empty[0]}; mark some, or leave dataset.split out to draw all splits.")
+        raise InputError(f"{source}: no row is marked as {empty[0]}; mark some, or leave dataset.split out to draw all splits.")
     return splits
 
 

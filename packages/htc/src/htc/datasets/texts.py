@@ -1,20 +1,39 @@
-"""Texts to label, in the formats of training documents (tables, JSON) and as plain text with one text per line."""
+"""Texts to label, with their rows: in the formats of training documents (tables, JSON), and as plain text, one a line."""
 
 import re
 from collections.abc import Iterable, Iterator
+from io import StringIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
-from htc.datasets.cells import SEPARATOR_LINE, read_cells
-from htc.datasets.json_values import json_values
-from htc.datasets.jsonlines import document_text
-from htc.labels.text_files import UTF16_MARKS, decoded, lines_of
+from htc.datasets.cells import SEPARATOR_LINE, stream_cells
+from htc.datasets.json_values import streamed_values
+from htc.datasets.jsonlines import document_text, joined_text
+from htc.datasets.sources import plain, stream_parquet
+from htc.labels.text_files import decoded_lines
 from rlkl_htc_common.errors import InputError
 
-NAMES = {"lines": "lines", "json": "json", "jsonl": "json", "csv": "csv", "tsv": "tsv"}  # option -> format
-ENDINGS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "lines", "": "lines"}
-READABLE = "tables (.csv, .tsv), JSON (.json, .jsonl) and plain text with one text a line (.txt)"
+NAMES = {
+    "lines": "lines",
+    "json": "json",
+    "jsonl": "json",
+    "csv": "csv",
+    "tsv": "tsv",
+    "parquet": "parquet",
+}  # option -> format
+ENDINGS = {
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".txt": "lines",
+    "": "lines",
+}
+READABLE = "tables (.csv, .tsv, .parquet), JSON (.json, .jsonl) and plain text with one text a line (.txt)"
 COLUMN_NAME = re.compile(r"[^\W\d]([\w .-]{0,38}\w)?")
 CLASS_NUMBER = re.compile(r"\d{1,3}")
 MARKUP_BEGINS = re.compile(r"<(\?xml|!|[a-z][\w:.-]*(\s[^<>]*)?/?>)", re.IGNORECASE)
@@ -39,14 +58,35 @@ def format_of(file: Path) -> str:
     return ENDINGS[ending]
 
 
-def texts_in(lines: Iterable[bytes], source: str, format: str, column: str, sure: bool) -> Iterator[str]:
-    """The texts in a file or a stream, in order; plain lines are streamed.
+class Row(NamedTuple):
+    """What is to be labelled.
+
+    Attributes:
+        place: where it is, for errors.
+        text: the text.
+        columns: the names of the input's columns, the text's among them.
+        values: their values.
+        types: their types, of pyarrow; None if the input has no types.
+    """
+
+    place: str
+    text: str
+    columns: list[str]
+    values: list[Any]
+    types: list[Any] | None = None
+
+
+def rows_in(lines: BinaryIO, source: str, format: str, column: str, sure: bool, named: bool = False) -> Iterator[Row]:
+    """The texts in a file or a stream, in order, each with its row; they are read as they are asked for.
+
+    An array of JSON, and text in UTF-16, is read as a whole.
 
     Args:
         lines: its lines, with line ends.
         source: its name in errors.
-        format: lines, json, csv or tsv.
-        column: the text column of a table.
+        format: lines, json, csv, tsv or parquet.
+        column: the text column of a table, or the key of the text in JSON if a record has it; else see `document_text`.
+        named: whether the user named this column, so that JSON must have it.
         sure: whether the user named the format; else plain text that looks like a table or JSON is refused.
 
     Raises:
@@ -54,24 +94,44 @@ def texts_in(lines: Iterable[bytes], source: str, format: str, column: str, sure
     """
     if format == "lines":
         return _plain(lines, source, None if sure else column)
-    content = decoded(b"".join(lines), source, "the line" if format == "json" else "the table")
+    if format == "parquet":
+        return _of_parquet(lines, source, column)
     if format == "json":
-        return _of_json(content, source)
-    return _of_table(content, source, column, tabs=format == "tsv")
+        return _of_json(decoded_lines(lines, source, "the line"), source, column, named)
+    pieces = (piece for _, line in decoded_lines(lines, source, "the table") for piece in StringIO(line, newline=""))
+    return _of_table(pieces, source, column, tabs=format == "tsv")
 
 
-def _of_table(content: str, source: str, name: str, tabs: bool) -> Iterator[str]:
-    table = read_cells(content, source, tabs)
+def _of_table(lines: Iterable[str], source: str, name: str, tabs: bool) -> Iterator[Row]:
+    table, rows = stream_cells(lines, source, tabs)
     column = table.column(name, "text_column")
-    table.refuse_short_rows([column])
-    for line, cells in table.rows:
-        yield table.text(line, cells, column)
+    columns = [each or f"column {number}" for number, each in enumerate(table.header, start=1)]
+    for place, cells in rows:
+        table.refuse_short_row(place, cells, [column])
+        cells += [""] * (len(columns) - len(cells))
+        yield Row(place, table.text(place, cells, column), columns, cells[: len(columns)])
 
 
-def _of_json(content: str, source: str) -> Iterator[str]:
-    for place, value in json_values(content, source):
+def _of_parquet(file: BinaryIO, source: str, name: str) -> Iterator[Row]:
+    table, schema, rows = stream_parquet(file, source)
+    column = table.column(name, "text_column")
+    of_text, columns, types = table.only([column]), list(schema.names), list(schema.types)
+    for place, values in rows:
+        yield Row(place, of_text.text(place, [plain(values[column])], 0), columns, values, types)
+
+
+def _text_of(record: dict[str, Any], column: str, named: bool) -> str:
+    token = record.get(column)
+    if token is None and named:
+        raise InputError(f"the document has no {column!r} (text_column).")
+    return document_text(record) if token is None or (column == "text" and not named) else joined_text(token, column)
+
+
+def _of_json(lines: Iterable[tuple[int, str]], source: str, column: str, named: bool) -> Iterator[Row]:
+    for place, value in streamed_values(lines, source):
         try:
-            yield document_text(_as_record(value))
+            record = _as_record(value)
+            yield Row(place, _text_of(record, column, named), list(record), list(record.values()))
         except InputError as error:
             raise InputError(f"{place}: {error}") from error
 
@@ -84,9 +144,10 @@ def _as_record(value: Any) -> dict[str, Any]:
     return value
 
 
-def _plain(lines: Iterable[bytes], source: str, column: str | None) -> Iterator[str]:
+def _plain(lines: Iterable[bytes], source: str, column: str | None) -> Iterator[Row]:
     """Lines that are not blank. Args: column: if the first lines contain it, this is a table; None: do not check."""
-    texts = ((number, text) for number, line in _numbered(lines, source) if (text := line.strip()))
+    numbered = decoded_lines(lines, source, "the line")
+    texts = ((number, text) for number, line in numbered if (text := line.strip()))
     head = list(islice(texts, 0 if column is None else 2))
     if head and column is not None:
         other = _other_form([text for _, text in head], column)
@@ -95,25 +156,7 @@ def _plain(lines: Iterable[bytes], source: str, column: str | None) -> Iterator[
                 f"{source}:{head[0][0]}: this looks like {other}, not like plain text with one text a line; say which it is: "
                 f"input_format={'|'.join(NAMES)}."
             )
-    yield from (text for _, text in chain(head, texts))
-
-
-def _numbered(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, str]]:
-    """Decoded lines, numbered from 1."""
-    lines = iter(lines)
-    first = next(lines, b"")
-    if first.startswith(UTF16_MARKS):  # other line ends
-        yield from enumerate(lines_of(decoded(first + b"".join(lines), source, "the text")), start=1)
-        return
-    yield from enumerate(lines_of(decoded(first, source, "the line")), start=1)  # several lines if the file has no line feed
-    for number, line in enumerate(lines, start=2):
-        try:
-            text = line.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{source}:{number}: the line is not UTF-8 text; save it as UTF-8.") from error
-        if "\0" in text:
-            raise InputError(f"{source}:{number}: the line holds a NUL character, so that it is no text.")
-        yield number, text
+    yield from (Row(f"{source}:{number}", text, ["text"], [text]) for number, text in chain(head, texts))
 
 
 def _other_form(head: list[str], column: str) -> str | None:

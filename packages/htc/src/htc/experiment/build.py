@@ -1,7 +1,8 @@
 """From config to the objects that it describes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from htc.datasets import (
     load_table,
     load_wordnet,
 )
+from htc.datasets.cells import Cells
 from htc.experiment.classifiers import suitable_mixing
 from htc.experiment.config import (
     AttackConfig,
@@ -48,8 +50,8 @@ INSTALLED: dict[type[DatasetConfig], Callable[..., Dataset]] = {  # their loader
 }
 
 
-def load_dataset(config: DatasetConfig) -> Dataset:
-    """Load the dataset that a config names."""
+def load_dataset(config: DatasetConfig, tables: Mapping[str, Cells] | None = None) -> Dataset:
+    """Load the dataset that a config names. Args: tables: by split, in place of the files of a table's config."""
     if isinstance(config, PublishedConfig):
         return load_published(config.name, config.dir, config.max_depth)
     if not isinstance(config, DrawnConfig):
@@ -62,10 +64,11 @@ def load_dataset(config: DatasetConfig) -> Dataset:
     if (load := INSTALLED.get(type(config))) is not None:
         return load(**{each.name: getattr(config, each.name) for each in fields(config) if each.name != "name"})
     if isinstance(config, TableConfig):
-        name = None if config.name == "table" else config.name
+        name: str | None = Path(config.file).stem if config.name == "table" else config.name
         columns = {"text": config.text, "levels": config.levels, "path": config.path, "split": config.split}
         separators = {"separator": config.separator, "path_separator": config.path_separator}
-        return load_table(config.file, name=name, **columns, **separators, **shares)  # type: ignore[arg-type]
+        files = {"file": config.file, "dev": config.dev, "test": config.test} if tables is None else {"file": tables}
+        return load_table(**files, name=name, **columns, **separators, **shares)  # type: ignore[arg-type]
     if isinstance(config, CustomConfig):
         files = {"taxonomy": config.taxonomy, "train": config.train, "dev": config.dev, "test": config.test}
         name = None if config.name == "custom" else config.name

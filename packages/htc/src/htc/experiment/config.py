@@ -115,13 +115,14 @@ class TableConfig(DrawnConfig):
     """See htc.datasets.table.
 
     Attributes:
-        file: the table, .csv or .tsv, with the names of columns in its first line.
+        file: the table: .csv, .tsv, .parquet, .jsonl, .json, or a folder that `datasets` has saved.
         text: the column of the texts.
         levels: the columns of the labels from the top level down; null for all others.
-        path: the column of the labels where one cell holds them all, from the top down; instead of `levels`.
+        path: the column of the labels where one cell holds them all, from the top down, or a list; instead of `levels`.
         separator: what stands between the labels of a path.
         path_separator: what stands between several paths in one cell; null where each has one.
         split: the column that says train, dev or test; null to draw them.
+        dev, test: the tables of these splits, as `file`; null for those that `file` has, or to draw them.
     """
 
     file: str = MISSING
@@ -131,6 +132,8 @@ class TableConfig(DrawnConfig):
     separator: str | None = MISSING
     path_separator: str | None = None
     split: str | None = None
+    dev: str | None = None
+    test: str | None = None
 
 
 @dataclass
@@ -334,9 +337,12 @@ class PredictConfig:
         text: a text to label.
         input: a file of texts; null with no `text` for standard input.
         input_format: how it is read; null for what its ending says, and of standard input, a text a line.
-        text_column: of a table; null for that which the model was trained with, or `text`.
+        text_column: of a table, or the key of the text in JSON; null for that which the model was trained with, or `text`.
         decoder: the inference rule; null for the one that suits the model. An unknown name is answered with all of them.
-        format: text, jsonl or csv.
+        format: text, jsonl or csv, on standard output.
+        output: a file to write, with the input's columns before the predictions: .jsonl, .csv or .parquet; null to print.
+        overwrite: whether a file that exists may be replaced.
+        prefix: what the names of the predictions' columns, labels and probability, begin with.
         batch_size: texts at a time.
     """
 
@@ -348,6 +354,9 @@ class PredictConfig:
     text_column: str | None = None  # of tables; that which the model was trained with, or text
     decoder: str | None = None  # the rule that suits the model
     format: str = MISSING
+    output: str | None = None
+    overwrite: bool = False
+    prefix: str = ""
     batch_size: int = MISSING
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 from typing import Any
 
-from htc.experiment.config import LINEAR, FinetuningConfig, LossConfig, TrainConfig, loss_config, model_config
+from htc.experiment.config import LINEAR, FinetuningConfig, LossConfig, TableConfig, TrainConfig, loss_config, model_config
 from htc.settings import AUTO, FLAT, MODELS, plainest, plainest_model
 
 # What changes the memory that a training takes, or what is saved on the way, but not what comes of it, rounding apart.
@@ -41,6 +41,9 @@ def identity_of(config: TrainConfig) -> dict[str, Any]:
             del found[part][key]
     if config.encoder.frozen:
         del found["training"]["encoder_learning_rate"]
+    for split in ("dev", "test"):  # tables from before they could have files of splits do not have them
+        if isinstance(config.dataset, TableConfig) and getattr(config.dataset, split) is None:
+            del found["dataset"][split]
     if config.training.decay == LINEAR:  # runs from before there was a choice do not have it
         del found["training"]["decay"]
     if config.model.name == FLAT:  # likewise

@@ -3,14 +3,16 @@
 config.json            model, objective, sizes of the head, use of the encoder, dataset, tuned threshold
 hierarchy.json         the label hierarchy
 head.safetensors       the weights of the head, or of what the model has in its place; nothing that it had in training alone
-encoder/               the fine-tuned encoder, as transformers' AutoModel loads it; absent where it was frozen: then it is
-                       loaded by name, and its weights, config and tokenizer must be those that the head was trained on
+encoder/               the encoder, as transformers' AutoModel loads it. A frozen one may be absent: then it is loaded by name,
+                       and its weights, config and tokenizer must be those that the head was trained on
+result.json            the scores of its run, and README.md, its card, where `Predictor.save_pretrained` wrote it
 manifest.json          a digest of each of these files, see `rlkl_htc_common.manifest`; written last
 """
 
 import json
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -38,6 +40,7 @@ from rlkl_htc_common.models.settings import EncoderConfig
 from rlkl_htc_common.runs.directory import write_json
 
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
+ENCODER, RESULT = "encoder", "result.json"
 FILES = ("config.json", "hierarchy.json", "head.safetensors", "seen.safetensors")
 Schema = TypeVar("Schema", bound=EncoderConfig | HeadConfig | LossConfig | ModelConfig)
 
@@ -55,6 +58,7 @@ class SavedModel:
         decoder: the inference rule that suits it, see `htc.decoding.by_name.rule_for`.
         seen: a hash of each training text (`Dataset.text_hashes`).
         dataset: the config of the dataset that it was trained on.
+        settings: what its config.json holds, with what models from before some settings are understood to have.
     """
 
     encoder: TextEncoder
@@ -65,6 +69,7 @@ class SavedModel:
     decoder: str
     seen: Tensor
     dataset: dict[str, Any]
+    settings: dict[str, Any]
 
     def probabilities(self, vectors: Tensor) -> Tensor:
         """Node probabilities of text vectors. Args: vectors (B, dim). Returns: (B, N) on the CPU.
@@ -125,7 +130,7 @@ def save_model(
         save_file(head, folder / "head.safetensors")
         save_file({"train": dataset.text_hashes("train")}, folder / "seen.safetensors")
         if not config.encoder.frozen:
-            encoder.save_pretrained(folder / "encoder")
+            encoder.save_pretrained(folder / ENCODER)
         write_json(folder / "config.json", settings)
 
 
@@ -183,14 +188,47 @@ def load_model(folder: str | Path) -> SavedModel:
         decoder,
         seen,
         dataset,
+        {**config, "model": asdict(model), "decoder": decoder},
     )
+
+
+def copy_model(source: Path, folder: Path, encoder: TextEncoder | None, result: Mapping[str, Any] | None) -> None:
+    """Write a saved model to another folder.
+
+    Args:
+        encoder: its encoder, to go with it; None: only if the source has it, too.
+        result: the result of its training, for result.json.
+
+    Raises:
+        InputError: if the source is no longer what it was, or the folder cannot be written.
+    """
+    check_manifest(source, FILES)
+    inside = (source / ENCODER / "config.json").is_file()
+    try:
+        with sealed(folder):
+            shutil.rmtree(folder / ENCODER, ignore_errors=True)  # of a model that was here before
+            (folder / RESULT).unlink(missing_ok=True)
+            for name in FILES:
+                shutil.copyfile(source / name, folder / name)
+            if inside:
+                shutil.copytree(source / ENCODER, folder / ENCODER)
+            elif encoder is not None:
+                encoder.save_pretrained(folder / ENCODER)
+            if result is not None:
+                write_json(folder / RESULT, dict(result))
+    except OSError as error:
+        raise InputError(f"{error.filename or folder}: cannot save the model: {error.strerror}.") from error
 
 
 def _load_encoder(folder: Path, config: EncoderConfig, fingerprint: str | None, files: dict[str, str]) -> TextEncoder:
     """The encoder in a model's folder, or elsewhere, as it was in training. Raises InputError."""
+    inside = (folder / ENCODER / "config.json").is_file()
+    if inside or not config.frozen:
+        config = replace(config, name=str(folder / ENCODER))
     if not config.frozen:
-        return load_encoder(replace(config, name=str(folder / "encoder")))
-    _refuse_changed_settings(folder, config.name, files)
+        return load_encoder(config)
+    if not inside:
+        _refuse_changed_settings(folder, config.name, files)
     encoder = load_encoder(config)
     if encoder.fingerprint() != fingerprint:
         raise InputError(f"{folder}: the encoder {config.name!r} is not the one that the model was trained with.")

@@ -1,5 +1,6 @@
 """Read users' text files."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rlkl_htc_common.errors import InputError
@@ -60,6 +61,35 @@ def decoded(content: bytes, source: str, what: str) -> str:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{source}:{line}: {what} holds a NUL character, so that it is no text; save it as UTF-8 text.")
     return text
+
+
+def decoded_lines(lines: Iterable[bytes], source: str, what: str) -> Iterator[tuple[int, str]]:
+    """Decode lines as they come, each with its number from 1. Text in UTF-16 is read as a whole first.
+
+    Args: lines: with their ends; source, what: see `decoded`. Raises InputError likewise.
+    """
+    lines = iter(lines)
+    first = next(lines, b"")
+    if first.startswith(UTF16_MARKS):  # other line ends
+        yield from enumerate(_with_ends(decoded(first + b"".join(lines), source, what)), start=1)
+        return
+    yield from enumerate(_with_ends(decoded(first, source, what)), start=1)  # several if the file has no line feed
+    for number, line in enumerate(lines, start=2):
+        try:
+            text = line.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            refuse_archive(first, source)
+            raise InputError(f"{source}:{number}: {what} is not UTF-8 text; save it as UTF-8.") from error
+        if "\0" in text:
+            refuse_archive(first, source)
+            raise InputError(f"{source}:{number}: {what} holds a NUL character, so that it is no text; save it as UTF-8 text.")
+        yield number, text
+
+
+def _with_ends(text: str) -> list[str]:
+    end = "\n" if "\n" in text else "\r"
+    lines = [f"{line}{end}" for line in lines_of(text)]
+    return [*lines[:-1], lines[-1].removesuffix(end)] if lines[-1] != end else lines[:-1]
 
 
 def refuse_archive(content: bytes, source: str) -> None:
