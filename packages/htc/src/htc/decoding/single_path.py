@@ -40,7 +40,8 @@ from torch import Tensor
 
 from htc.decoding.rules import argmax_leaf
 from htc.decoding.similarity_search import most_similar
-from htc.labels.hierarchy import Hierarchy, spread
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.sparse_sets import spread
 from htc.labels.label_sets import Scores, as_scores
 from rlkl_htc_common.errors import InputError
 

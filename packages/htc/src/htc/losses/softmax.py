@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from htc.labels.distances import distance_to_closed_set, leaf_diameter
-from htc.labels.hierarchy import Hierarchy, spread
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.sparse_sets import spread
 from htc.labels.label_sets import documents_per_label, labels_per_document
 from htc.losses.base import Objective, UnsuitableTargetsError
 from rlkl_htc_common.errors import InputError

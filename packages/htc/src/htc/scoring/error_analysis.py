@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from htc.labels.hierarchy import Hierarchy, spread
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.sparse_sets import spread
 from htc.metrics.counts import by_class, divide, precision_recall_f
 
 BINS = 10
