@@ -1,13 +1,16 @@
 """JSON in common layouts: one value per line, values over several lines, or an array. Each value has its first line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, NoReturn
 
+from htc.labels.text_files import UTF16_MARKS, decoded, refuse_archive
 from rlkl_htc_common.errors import InputError
 
 DECODER = json.JSONDecoder()
 WHITE = " \t\r\n"
+UNREAD = object()
 
 
 def json_values(content: str, source: str) -> Iterator[tuple[str, Any]]:
@@ -25,12 +28,57 @@ def json_values(content: str, source: str) -> Iterator[tuple[str, Any]]:
     return reader.elements() if content[reader.skip() : reader.at + 1] == "[" else reader.lines()
 
 
-class _Reader:
-    """A text, a position in it, and the line of that position."""
+def json_values_in(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, Any]]:
+    """The values in a file, as `json_values` gives them; where there is one a line, one line is in memory at a time.
 
-    def __init__(self, content: str, source: str) -> None:
+    Args: lines: of the file, with line ends.
+    """
+    lines = iter(lines)
+    first = next(lines, b"")
+    if first.startswith(UTF16_MARKS):  # other line ends
+        yield from json_values(decoded(b"".join([first, *lines]), source, "the line"), source)
+        return
+    texts = enumerate(chain([decoded(first, source, "the line")], _decoded_lines(lines, source, first)), start=1)
+    is_first = True
+    for number, text in texts:
+        begins = text.lstrip(WHITE)
+        if not begins:
+            continue
+        is_array, is_first = is_first and begins.startswith("["), False
+        try:
+            value = UNREAD if is_array else json.loads(text)
+        except (RecursionError, ValueError):
+            value = UNREAD
+        if value is UNREAD:  # an array, a value over several lines, or an error, which the reader of whole texts describes
+            reader = _Reader("".join([text, *(rest for _, rest in texts)]), source, number)
+            reader.skip()
+            yield from reader.elements() if is_array else reader.lines()
+            return
+        yield f"{source}:{number}", value
+
+
+def _decoded_lines(lines: Iterable[bytes], source: str, first: bytes) -> Iterator[str]:
+    """The lines of a file from the second. Args: first: the first, which shows what kind of file it is."""
+    for number, line in enumerate(lines, start=2):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            refuse_archive(first, source)
+            raise InputError(f"{source}:{number}: the line is not UTF-8 text; save it as UTF-8.") from error
+        if "\0" in text:
+            refuse_archive(first, source)
+            raise InputError(
+                f"{source}:{number}: the line holds a NUL character, so that it is no text; save it as UTF-8 text."
+            )
+        yield text
+
+
+class _Reader:
+    """A text, a position in it, and the line of that position. Args: line: where the text begins."""
+
+    def __init__(self, content: str, source: str, line: int = 1) -> None:
         self.content, self.source = content, source
-        self.at, self._line, self._counted = 0, 1, 0
+        self.at, self._line, self._counted = 0, line, 0
 
     def place(self) -> str:
         """source:line of the position; it must not move back between calls."""

@@ -93,7 +93,7 @@ def load_table(
         splits = split_by_group(texts, dev_fraction, test_fraction, split_seed)
     else:
         splits = _given_splits(file, named)
-    return Dataset(name or file.stem, hierarchy, texts, hierarchy.encode(labels), splits, places)
+    return Dataset(name or file.stem, hierarchy, texts, hierarchy.encode_sparse(labels), splits, places)
 
 
 def _label_columns(table: Cells, taken: list[int], levels: Sequence[str] | None, path: str | None) -> list[int]:

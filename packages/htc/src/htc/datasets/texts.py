@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from htc.datasets.cells import SEPARATOR_LINE, read_cells
-from htc.datasets.json_values import json_values
+from htc.datasets.json_values import json_values_in
 from htc.datasets.jsonlines import document_text
 from htc.labels.text_files import UTF16_MARKS, decoded, lines_of
 from rlkl_htc_common.errors import InputError
@@ -40,7 +40,7 @@ def format_of(file: Path) -> str:
 
 
 def texts_in(lines: Iterable[bytes], source: str, format: str, column: str, sure: bool) -> Iterator[str]:
-    """The texts in a file or a stream, in order; plain lines are streamed.
+    """The texts in a file or a stream, in order; plain lines and JSON lines are streamed.
 
     Args:
         lines: its lines, with line ends.
@@ -54,10 +54,9 @@ def texts_in(lines: Iterable[bytes], source: str, format: str, column: str, sure
     """
     if format == "lines":
         return _plain(lines, source, None if sure else column)
-    content = decoded(b"".join(lines), source, "the line" if format == "json" else "the table")
     if format == "json":
-        return _of_json(content, source)
-    return _of_table(content, source, column, tabs=format == "tsv")
+        return _of_json(lines, source)
+    return _of_table(decoded(b"".join(lines), source, "the table"), source, column, tabs=format == "tsv")
 
 
 def _of_table(content: str, source: str, name: str, tabs: bool) -> Iterator[str]:
@@ -68,8 +67,8 @@ def _of_table(content: str, source: str, name: str, tabs: bool) -> Iterator[str]
         yield table.text(line, cells, column)
 
 
-def _of_json(content: str, source: str) -> Iterator[str]:
-    for place, value in json_values(content, source):
+def _of_json(lines: Iterable[bytes], source: str) -> Iterator[str]:
+    for place, value in json_values_in(lines, source):
         try:
             yield document_text(_as_record(value))
         except InputError as error:

@@ -34,8 +34,8 @@ from torch import Tensor
 
 from htc.decoding.expected import end_probabilities
 from htc.labels.hierarchy import Hierarchy
-from htc.labels.sparse_sets import spread
 from htc.labels.label_sets import Scores, as_scores
+from htc.labels.sparse_sets import spread
 
 CELLS = 2**22  # documents x nodes, or x nodes of a level x measures, at a time; limits memory
 TIE = 1e-12  # smaller differences count as ties

@@ -1,6 +1,8 @@
 """Documents as the classifier takes them: vectors of a frozen encoder, or token ids for one that is trained."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -9,8 +11,11 @@ from torch import Tensor
 
 from htc.losses import Objective
 from htc.models.classifier import Classifier
+from htc.scoring.parts import Probabilities, ProbabilityParts
 from rlkl_htc_common.models.encoders import TextEncoder
 from rlkl_htc_common.training.trainer import to_device
+
+CELLS = 2**27  # documents x labels whose probabilities are in memory at a time: 512 MiB
 
 
 class Inputs(ABC):
@@ -23,6 +28,22 @@ class Inputs(ABC):
     @abstractmethod
     def lengths(self, documents: Tensor) -> Tensor | None:
         """(b,) lengths for bucketing, None where all inputs are alike."""
+
+    def in_parts(
+        self,
+        model: Classifier,
+        objective: Objective,
+        documents: Tensor,
+        batch_size: int = 256,
+        accelerator: Accelerator | None = None,
+    ) -> Probabilities:
+        """`probabilities`, which are computed part by part, whenever they are read, where all are too many for memory."""
+        nodes = objective.hierarchy.num_nodes
+        at_once = max(1, CELLS // (nodes * batch_size)) * batch_size
+        compute = partial(self.probabilities, model, objective, batch_size=batch_size, accelerator=accelerator)
+        if len(documents) <= at_once:
+            return compute(documents)
+        return ProbabilityParts(lambda: map(compute, documents.split(at_once)), (len(documents), nodes))
 
     @torch.inference_mode()
     def probabilities(
@@ -85,7 +106,7 @@ class VectorInputs(Inputs):
 class TokenInputs(Inputs):
     """Token ids, padded batch by batch. Args: encoder: tokenizes and pads; texts: D texts."""
 
-    def __init__(self, encoder: TextEncoder, texts: list[str]) -> None:
+    def __init__(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
         self._encoder = encoder
         self._token_ids = encoder.tokenize(texts)
         self._lengths = torch.tensor([len(ids) for ids in self._token_ids])

@@ -251,7 +251,7 @@ def documents_per_label(sets: Tensor | SparseSets) -> Tensor:
 def in_parts(one: Part, other: Other, cells: int = CELLS) -> Iterator[tuple[Part, Other]]:
     """Split both into parts of a few documents. Args: one, other (D, N), dense or sparse; cells: per part."""
     rows = max(1, cells // one.shape[1])
-    return zip(one.split(rows), other.split(rows), strict=True)  # type: ignore[arg-type]
+    return zip(one.split(rows), other.split(rows), strict=True)
 
 
 def check_as_many(true: Tensor | SparseSets, predicted: Tensor | SparseSets) -> None:

@@ -7,7 +7,7 @@ documents at hand: `sets[documents]`.
 Notation for shapes: D documents, N nodes, M pairs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -56,6 +56,13 @@ class SparseSets:
         sets.__dict__["keys"] = keys
         return sets
 
+    @classmethod
+    def joined(cls, parts: "Sequence[SparseSets]") -> "SparseSets":
+        """The documents of all parts, one part after another."""
+        first = torch.tensor([0, *map(len, parts)]).cumsum(0).tolist()
+        document = [part.document + before for part, before in zip(parts, first, strict=False)]
+        return cls(torch.cat(document), torch.cat([part.node for part in parts]), (first[-1], parts[0].shape[1]))
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -92,6 +99,10 @@ class SparseSets:
         """The number of documents with each label (dim 0, (N,)), or of labels of each document (dim 1, (D,))."""
         return torch.bincount((self.node, self.document)[dim], minlength=self.shape[1 - dim])
 
+    def nonzero(self) -> Tensor:
+        """(M, 2) int64, the pairs of document and label."""
+        return torch.stack([self.document, self.node], dim=1)
+
     def dense(self) -> Tensor:
         """(D, N) bool: for a bounded number of documents."""
         sets = torch.zeros(self.shape, dtype=torch.bool, device=self.node.device)
@@ -105,10 +116,10 @@ class SparseSets:
             end = max(first, end)
             pairs = slice(int(self.starts[first]), int(self.starts[end]))
             return SparseSets(self.document[pairs] - first, self.node[pairs], (end - first, self.shape[1]))
-        documents = torch.arange(len(self), device=self.node.device)[documents]
-        first = self.starts[documents]
-        row, pair = spread(first, self.starts[documents + 1] - first)
-        return SparseSets(row, self.node[pair], (len(documents), self.shape[1]))
+        numbers: Tensor = torch.arange(len(self), device=self.node.device)[documents]
+        starts = self.starts[numbers]
+        row, pair = spread(starts, self.starts[numbers + 1] - starts)
+        return SparseSets(row, self.node[pair], (len(numbers), self.shape[1]))
 
     def split(self, documents: int) -> Iterator["SparseSets"]:
         """Parts of so many documents, the last one maybe smaller."""

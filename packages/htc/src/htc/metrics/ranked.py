@@ -164,8 +164,9 @@ class AveragePrecisions:
             score, order = score.sort(descending=True)
             self._cells, node = ReachedOverall(score), node[order]
             order = node.argsort(stable=True)
-            self._node, self._score = [node[order]], [score[order]]
-            self._columns = ReachedInColumns(*self._node, *self._score, self._nodes)
+            node, score = node[order], score[order]
+            self._node, self._score = [node], [score]
+            self._columns = ReachedInColumns(node, score, self._nodes)
         if "macro" in self._averages:
             self._columns.count(scores)
         if "micro" in self._averages:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from htc.labels.hierarchy import Hierarchy
-from htc.labels.label_sets import LabelSets, Scores, as_scores, as_sparse_sets, check_as_many, in_parts
+from htc.labels.label_sets import CELLS, LabelSets, Scores, as_scores, as_sparse_sets, check_as_many, in_parts
 from htc.labels.sparse_sets import SparseSets
 from htc.metrics.counts import divide, precision_recall_f
 from htc.metrics.reached import reached_by_true, reached_in_rows
@@ -44,7 +44,7 @@ def hf1_auc_per_document(y_true: LabelSets, y_score: Scores, hierarchy: Hierarch
     """The area of each document, for intervals over documents. Args: as `hf1_auc`. Returns: (D,) float64."""
     targets, scores = true_and_scores(y_true, y_score, hierarchy)
     areas = []
-    for true, some in in_parts(targets, scores):
+    for true, some in in_parts(targets, scores, CELLS):
         closed = hierarchy.max_over_descendants(some)
         areas.append(areas_of(true, closed, reached_in_rows(true, closed)))
     return torch.cat(areas)

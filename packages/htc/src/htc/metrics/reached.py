@@ -112,13 +112,14 @@ class ReachedOverall:
 
     def __init__(self, score: Tensor) -> None:
         self._score = score.cpu().numpy()
+        self._lowest = self._score.min(initial=np.inf)
         self._at = np.zeros(len(score), dtype=np.int64)
 
     def count(self, scores: Tensor) -> None:
         """Count the cells of some documents. Args: scores (d, N)."""
         for part in scores.cpu().contiguous().flatten().split(SORTED):
             cells = part.numpy()
-            cells = np.sort(cells[cells >= self._score[-1:]])
+            cells = np.sort(cells[cells >= self._lowest])
             self._at += len(cells) - np.searchsorted(cells, self._score, side="left")
 
     def at(self) -> Tensor:

@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 from htc import metrics
+from htc.decoding import threshold
 from htc.decoding.by_name import decode, rules_for
 from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import CELLS
 from htc.labels.sparse_sets import SparseSets
+from htc.metrics.counts import average_over_classes, by_class
 from htc.metrics.ranked import AveragePrecisions, RankScores
 from htc.metrics.single_path import leaf_heights
 from htc.scoring.error_analysis import f1_by_frequency
@@ -26,18 +29,29 @@ DISTANCES_AT = (1, 5, 20)
 PRECISION_AT = (1, 3, 5)
 
 
-def score_rule(
-    rule: str,
-    probabilities: Probabilities,
-    targets: Tensor | SparseSets,
-    hierarchy: Hierarchy,
-    tuned_threshold: float | None = None,
-) -> metrics.LabelSetScores:
-    """Decode with a rule and score the sets, in parts. Args: as `evaluate`. Returns: scores that compute every metric."""
-    scores = metrics.LabelSetScores(hierarchy)
-    for some, true in with_targets(probabilities, SparseSets.of(targets)):
-        scores.update(true, decode(rule, some, hierarchy, tuned_threshold))
-    return scores
+def decode_in_parts(
+    rule: str, probabilities: Probabilities, hierarchy: Hierarchy, tuned_threshold: float | None = None
+) -> SparseSets:
+    """Apply a rule by name to any number of documents. Args: as `decode`; probabilities (D, N), or in parts."""
+    parts = probabilities.split(max(1, CELLS // hierarchy.num_nodes))
+    return SparseSets.joined([SparseSets.of(decode(rule, some, hierarchy, tuned_threshold)) for some in parts])
+
+
+def score_epoch(
+    probabilities: Probabilities, targets: SparseSets, hierarchy: Hierarchy, rule: str | None = None
+) -> tuple[float, float, metrics.LabelSetScores]:
+    """What epochs are selected by: hF1-AUC, micro hF1 at the threshold 0.5, and the scores of a rule, where one is named.
+
+    Args: as `evaluate`; rule: one that needs no tuned threshold.
+    """
+    areas, counts = [], torch.zeros(3, hierarchy.num_nodes, dtype=torch.long)
+    of_rule = metrics.LabelSetScores(hierarchy)
+    for some, true in with_targets(probabilities, targets):
+        areas.append(metrics.hf1_auc_per_document(true, some, hierarchy))
+        counts += by_class(true, hierarchy.close(SparseSets.of(threshold(some, hierarchy))))
+        if rule is not None:
+            of_rule.update(true, decode(rule, some, hierarchy))
+    return float(torch.cat(areas).mean()), average_over_classes(counts, "micro")[2], of_rule
 
 
 def evaluate(
