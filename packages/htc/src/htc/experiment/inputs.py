@@ -12,7 +12,7 @@ from torch import Tensor
 from htc.losses import Objective
 from htc.models.classifier import Classifier
 from htc.scoring.parts import Probabilities, ProbabilityParts
-from rlkl_htc_common.models.encoders import TextEncoder
+from rlkl_htc_common.models.encoders import Features, TextEncoder
 from rlkl_htc_common.training.trainer import to_device
 
 CELLS = 2**27  # documents x labels whose probabilities are in memory at a time: 512 MiB
@@ -89,9 +89,9 @@ class Inputs(ABC):
 
 
 class VectorInputs(Inputs):
-    """Vectors computed beforehand. Args: vectors (D, dim)."""
+    """Vectors computed beforehand. Args: vectors (D, dim), in memory or in files."""
 
-    def __init__(self, vectors: Tensor) -> None:
+    def __init__(self, vectors: Tensor | Features) -> None:
         self.vectors = vectors
 
     def batch(self, documents: Tensor) -> Tensor:
