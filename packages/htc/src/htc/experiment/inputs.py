@@ -15,6 +15,7 @@ from htc.scoring.parts import Probabilities, ProbabilityParts
 from rlkl_htc_common.models.encoders import Features, TextEncoder
 from rlkl_htc_common.training.trainer import to_device
 
+TEXTS = 2**14  # that are tokenized at a time
 CELLS = 2**27  # documents x labels whose probabilities are in memory at a time: 512 MiB
 
 
@@ -108,12 +109,19 @@ class TokenInputs(Inputs):
 
     def __init__(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
         self._encoder = encoder
-        self._token_ids = encoder.tokenize(texts)
-        self._lengths = torch.tensor([len(ids) for ids in self._token_ids])
+        token_ids, lengths = [torch.empty(0, dtype=torch.int32)], [torch.empty(0, dtype=torch.long)]
+        for first in range(0, len(texts), TEXTS):
+            some = encoder.tokenize(texts[first : first + TEXTS])
+            lengths.append(torch.tensor([len(ids) for ids in some]))
+            token_ids.append(torch.tensor([number for ids in some for number in ids], dtype=torch.int32))
+        self._token_ids, self._lengths = torch.cat(token_ids), torch.cat(lengths)  # a list of lists takes ten times as much
+        self._starts = self._lengths.cumsum(0) - self._lengths
 
     def batch(self, documents: Tensor) -> dict[str, Tensor]:
         """input_ids and attention_mask, (b, T) with T the longest of the batch."""
-        return self._encoder.pad([self._token_ids[i] for i in documents.tolist()])
+        starts, lengths = self._starts[documents].tolist(), self._lengths[documents].tolist()
+        spans = zip(starts, lengths, strict=True)
+        return self._encoder.pad([self._token_ids[start : start + length].tolist() for start, length in spans])
 
     def lengths(self, documents: Tensor) -> Tensor:
         """(b,) in tokens."""

@@ -116,7 +116,8 @@ class SparseSets:
             end = max(first, end)
             pairs = slice(int(self.starts[first]), int(self.starts[end]))
             return SparseSets(self.document[pairs] - first, self.node[pairs], (end - first, self.shape[1]))
-        numbers: Tensor = torch.arange(len(self), device=self.node.device)[documents]
+        are_numbers = isinstance(documents, Tensor) and documents.dtype == torch.long and not bool((documents < 0).any())
+        numbers: Tensor = documents if are_numbers else torch.arange(len(self), device=self.node.device)[documents]
         starts = self.starts[numbers]
         row, pair = spread(starts, self.starts[numbers + 1] - starts)
         return SparseSets(row, self.node[pair], (len(numbers), self.shape[1]))
