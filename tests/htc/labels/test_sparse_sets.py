@@ -42,6 +42,7 @@ def test_rows_counts_and_parts(case):
     for which in (
         documents,
         documents[:0],
+        -1 - documents,
         sets.any(1),
         slice(None),
         slice(2, 9),
