@@ -39,7 +39,7 @@ def write_documents(folder: Path, hierarchy: Hierarchy) -> None:
 
 def test_many_documents_and_nodes(benchmark, tmp_path):
     write_documents(tmp_path, tree(LEVELS))
-    options = ["dataset=custom", f"dataset.dir='{tmp_path}'", f"runs='{tmp_path}'", f"cache_dir='{tmp_path}'"]
+    options = ["dataset=custom", f"dataset.dir={tmp_path}", f"runs={tmp_path}", f"cache_dir={tmp_path}"]
     options += ["loss=conditional_softmax", "training.epochs=4", "training.batch_size=256", "tracking.mode=disabled"]
     command = [sys.executable, "-m", "htc.commands.train", *options]
     benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=1)

@@ -349,7 +349,7 @@ def test_documents_and_labels_in_the_report_of_htc(dataset, tmp_path):
 
 
 def test_documents_in_a_table_of_wandb(dataset):
-    targets_, texts = dataset.targets, dataset.texts
+    targets_, texts = dataset.targets.dense(), dataset.texts
     table = worst_table(dataset.hierarchy, texts, targets_, ~targets_, targets_.float())
     assert TIDY in table.rows[0][0]
     assert all(isinstance(cell, str) for row in table.rows for cell in row), (

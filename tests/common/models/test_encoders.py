@@ -61,6 +61,19 @@ def test_features_are_computed_once(minilm, tmp_path, monkeypatch):
         cached_features(minilm, TEXTS[::-1], tmp_path)
 
 
+def test_features_of_many_texts_are_in_several_files(minilm, tmp_path, monkeypatch):
+    monkeypatch.setattr("rlkl_htc_common.models.encoders.PART", 2)
+    found = cached_features(minilm, TEXTS, tmp_path)
+    parts = torch.cat([minilm.embed(TEXTS[:2]), minilm.embed(TEXTS[2:])])
+    assert len(found) == len(TEXTS)
+    assert found.shape == parts.shape
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    for rows in (torch.arange(3), torch.tensor([2, 0, 0, 1]), torch.tensor([], dtype=torch.long)):
+        assert torch.equal(found[rows], parts[rows])
+    monkeypatch.setattr(type(minilm), "embed", lambda *_, **__: pytest.fail("computed again"))
+    assert torch.equal(cached_features(minilm, TEXTS, tmp_path)[torch.arange(3)], parts)
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

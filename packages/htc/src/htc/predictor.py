@@ -23,6 +23,8 @@ from htc.decoding.by_name import check_rule, decode
 from htc.experiment.hub import HubModel, first_line
 from htc.experiment.saved_model import SavedModel, load_model
 from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import CELLS
+from htc.labels.sparse_sets import SparseSets
 from rlkl_htc_common.errors import InputError
 
 FIRST, LARGEST = 32, 1024  # texts that are read at a time: few at first, so that answers come soon
@@ -92,9 +94,10 @@ class Predictor(HubModel):
         Raises:
             InputError: for a single text in place of several, or a value that is no text or is empty.
         """
-        probabilities = self._probabilities(_checked(texts), progress)
-        sets = self._sets(probabilities)
-        return [list(self._paths(row, nodes)) for row, nodes in zip(probabilities, sets, strict=True)]
+        bar = "labelling" if progress else None
+        probabilities = self.model.probabilities_in_parts(_checked(texts), self.batch_size, progress=bar)
+        parts = probabilities.split(max(1, CELLS // len(self.labels)))
+        return [paths for part in parts for paths in self._paths(part)]
 
     def stream(self, texts: Iterable[str], at_once: int | None = None) -> Iterator[tuple[str, list[LabelPath]]]:
         """Each text with its paths, for any number of texts: a part of them is in memory at a time.
@@ -131,10 +134,17 @@ class Predictor(HubModel):
     def _sets(self, probabilities: Tensor) -> Tensor:
         return self.hierarchy.close(decode(self.decoder, probabilities, self.hierarchy, self.model.tuned_threshold))
 
-    def _paths(self, probabilities: Tensor, nodes: Tensor) -> Iterator[LabelPath]:
-        for path in self.hierarchy.decode(nodes[None])[0]:
-            on_it = [self.hierarchy.node(path[: end + 1]) for end in range(len(path))]
-            yield [Step(self.labels[node], round(float(probabilities[node]), 4)) for node in on_it]
+    def _paths(self, probabilities: Tensor) -> list[list[LabelPath]]:
+        """The paths of each document. Args: probabilities (d, N)."""
+        ends = self.hierarchy.most_specific(SparseSets.of(self._sets(probabilities)))
+        found: list[list[LabelPath]] = [[] for _ in range(len(probabilities))]
+        for document, node in zip(ends.document.tolist(), ends.node.tolist(), strict=True):
+            nodes = [node]
+            while above := self.hierarchy.parents[nodes[0]]:
+                nodes.insert(0, above[0])  # as in `Hierarchy.paths`
+            values = probabilities[document, nodes].tolist()
+            found[document].append([Step(self.labels[n], round(p, 4)) for n, p in zip(nodes, values, strict=True)])
+        return found
 
     def __repr__(self) -> str:
         return f"Predictor({len(self.labels)} labels, decoder={self.decoder!r})"

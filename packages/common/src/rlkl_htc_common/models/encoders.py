@@ -31,6 +31,7 @@ SETTINGS = (
     *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
 )
+PART = 2**17  # texts whose vectors are in one file
 # Errors that transformers raises for unreadable files.
 UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError),
@@ -222,20 +223,55 @@ def settings_digests(name: str) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
 
 
+class Features:
+    """(n, dim) float32 vectors in several files, which are mapped into memory: the system reads what is asked for.
+
+    Args: parts: the vectors of PART texts each, the last one maybe of fewer.
+    """
+
+    def __init__(self, parts: Sequence[Tensor]) -> None:
+        self.parts = parts
+        self.shape = (sum(map(len, parts)), parts[0].shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """The vectors of some texts. Args: rows (b,) int64. Returns: (b, dim)."""
+        vectors = self.parts[0].new_empty(len(rows), self.shape[1])
+        part = rows // PART
+        for number in part.unique().tolist():
+            vectors[part == number] = self.parts[number][rows[part == number] % PART]
+        return vectors
+
+
 def cached_features(
     encoder: TextEncoder, texts: Sequence[str], cache_dir: str | Path, batch_size: int = 32, progress: bool = True
-) -> Tensor:
-    """`encoder.embed`, computed once and cached in a file. Its name is a hash of encoder and texts; it holds a digest.
-
-    For a file that is damaged or has no digest, warns and computes again.
+) -> Tensor | Features:
+    """`encoder.embed`, computed once and cached in files of PART texts each, so that only a part is in memory at a time.
 
     Returns:
-        (n, dim) float32.
+        (n, dim) float32; of more than PART texts, as `Features`.
     """
-    digest = hashlib.sha256(f"{encoder.fingerprint()} {sorted(encoder.settings.items())}".encode())
+    fingerprint = encoder.fingerprint()
+    parts = [
+        _cached_part(encoder, fingerprint, texts[first : first + PART], Path(cache_dir), batch_size, progress)
+        for first in range(0, max(1, len(texts)), PART)
+    ]
+    return parts[0] if len(parts) == 1 else Features(parts)
+
+
+def _cached_part(
+    encoder: TextEncoder, fingerprint: str, texts: Sequence[str], cache_dir: Path, batch_size: int, progress: bool
+) -> Tensor:
+    """Features in one file. Its name is a hash of encoder and texts; it holds a digest.
+
+    For a file that is damaged or has no digest, warns and computes again.
+    """
+    digest = hashlib.sha256(f"{fingerprint} {sorted(encoder.settings.items())}".encode())
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
-    file = Path(cache_dir) / f"{digest.hexdigest()[:24]}.safetensors"
+    file = cache_dir / f"{digest.hexdigest()[:24]}.safetensors"
     features = _read_features(file, (len(texts), encoder.dim)) if file.exists() else None
     if features is None:
         features = encoder.embed(texts, batch_size, progress="encoding texts" if progress else None)
@@ -243,6 +279,9 @@ def cached_features(
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
         save_file({"features": features}, temporary, metadata={"sha256": _features_digest(file, features)})
         temporary.replace(file)
+        if len(texts) == PART:  # one of several, which are not kept in memory
+            features = _read_features(file, (len(texts), encoder.dim))
+            assert features is not None
     return features
 
 

@@ -21,7 +21,6 @@ from htc.datasets import Dataset
 from htc.experiment.build import load_dataset
 from htc.experiment.config import EvaluateConfig
 from htc.experiment.saved_model import SavedModel, load_model
-from htc.labels.label_sets import documents_per_label
 from htc.scoring.evaluate_rules import evaluate, summary_table
 from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
@@ -54,15 +53,15 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     log.info("%s", dataset.describe())
     _refuse_seen(model, dataset, config.split)
     documents = dataset.splits[config.split]
-    probabilities = model.probabilities_of([dataset.texts[i] for i in documents.tolist()], cache_dir=config.cache_dir)
-    targets = dataset.targets[documents]
+    probabilities = model.probabilities_in_parts([dataset.texts[i] for i in documents.tolist()], cache_dir=config.cache_dir)
+    targets = dataset.targets.select(documents)
     scores, per_document = evaluate(
         probabilities,
         targets,
         dataset.hierarchy,
         model.tuned_threshold,
         model.objective.one_path,
-        documents_per_label(dataset.targets[dataset.splits["train"]]),
+        dataset.targets.select(dataset.splits["train"]).sum(0),
         model.decoder,
     )
     for rule, row in scores["rules"].items():

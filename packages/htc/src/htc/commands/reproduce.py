@@ -34,6 +34,7 @@ from htc.datasets import Dataset
 from htc.experiment.build import load_dataset, make_objective
 from htc.experiment.config import DatasetConfig, DrawnConfig, ReproduceConfig, TrainConfig, train_config
 from htc.experiment.identity import identity_of, plainest_config
+from htc.experiment.inputs import VectorInputs
 from htc.experiment.saved_model import load_model
 from htc.report.against import load_other
 from htc.report.comparison import Documents, best_two_by_rule
@@ -272,11 +273,11 @@ def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Errors:
     model = load_model(Path(result["run_dir"]) / "model")
     test = dataset.splits["test"]
     if run.encoder.frozen:  # the features of all documents are there
-        vectors = cached_features(model.encoder, dataset.texts, run.cache_dir, run.encoder.batch_size)[test]
-        probabilities = model.probabilities(vectors)
+        vectors = VectorInputs(cached_features(model.encoder, dataset.texts, run.cache_dir, run.encoder.batch_size))
+        probabilities = vectors.in_parts(model.classifier, model.objective, test)
     else:
         texts = [dataset.texts[i] for i in test.tolist()]
-        probabilities = model.probabilities_of(texts, run.encoder.batch_size, progress="encoding texts")
+        probabilities = model.probabilities_in_parts(texts, run.encoder.batch_size, progress="encoding texts")
     name = f"The model with the best dev HF1-AUC ({label(best)})"
     return look_at(name, dataset, probabilities, model.decoder, model.tuned_threshold)
 

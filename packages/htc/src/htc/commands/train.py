@@ -17,7 +17,6 @@ if __name__ == "__main__":  # before what takes seconds to import
 import logging
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,10 +28,10 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor
 
-from htc import decoding, metrics
 from htc.datasets import Dataset
 from htc.datasets.cells import Cells
-from htc.decoding.by_name import ALL_RULES, decode, rule_for, rules_for
+from htc.decoding.by_name import ALL_RULES, rule_for, rules_for
+from htc.decoding.rules import tune_threshold_in_parts
 from htc.experiment.build import (
     check_model,
     choose_loss,
@@ -46,12 +45,13 @@ from htc.experiment.config import LINEAR, FinetuningConfig, TrainConfig
 from htc.experiment.identity import identity_of, plainest_config
 from htc.experiment.inputs import Inputs, TokenInputs, VectorInputs
 from htc.experiment.saved_model import save_model
-from htc.labels.label_sets import documents_per_label
+from htc.labels.label_sets import CELLS
 from htc.losses import Objective, recursive_regularization
 from htc.losses.base import UnsuitableTargetsError
 from htc.models.classifier import Classifier
 from htc.report.documents import worst_table
-from htc.scoring.evaluate_rules import SELECTABLE, evaluate, score_rule, summary_table
+from htc.scoring.evaluate_rules import SELECTABLE, decode_in_parts, evaluate, score_epoch, summary_table
+from htc.scoring.parts import with_targets
 from htc.settings import AUTO, FLAT, MODELS
 from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
@@ -76,6 +76,7 @@ log = logging.getLogger(__name__)
 
 PER_DOCUMENT = "documents.safetensors"  # name of a rule, or hf1_auc -> the score of each test document
 MEASURED = 2000  # documents whose vectors tell mean and variance
+MEASURED_VECTORS = 2**17  # the same, where vectors are computed anyway
 DEV_SCORES = ("dev/hf1_auc", "dev/hf1_micro")  # what an epoch can be selected by
 
 
@@ -97,12 +98,13 @@ def make_inputs(config: TrainConfig, encoder: TextEncoder, texts: list[str], pro
 
 
 def first_vectors(config: TrainConfig, encoder: TextEncoder, inputs: Inputs, dataset: Dataset) -> Tensor:
-    """Vectors of training documents before training, (n, dim): of all where the encoder is frozen, else of some."""
+    """Vectors of training documents before training, (n, dim): of very many where the encoder is frozen, else of some."""
     documents = dataset.splits["train"]
     if isinstance(inputs, VectorInputs):
-        return inputs.batch(documents)
-    some = documents[:: math.ceil(len(documents) / MEASURED)].tolist()
-    return cached_features(encoder, [dataset.texts[i] for i in some], config.cache_dir, config.encoder.batch_size)
+        return inputs.batch(documents[:: math.ceil(len(documents) / MEASURED_VECTORS)])
+    some = [dataset.texts[i] for i in documents[:: math.ceil(len(documents) / MEASURED)].tolist()]
+    vectors = cached_features(encoder, some, config.cache_dir, config.encoder.batch_size)
+    return vectors[torch.arange(len(some))]
 
 
 def train(config: TrainConfig, progress: bool = True, tables: Mapping[str, Cells] | None = None) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def train(config: TrainConfig, progress: bool = True, tables: Mapping[str, Cells
     check(config)
     accelerator = make_accelerator(config.training.precision)
     dataset = load_dataset(config.dataset, tables)
-    targets = dataset.targets[dataset.splits["train"]]
+    targets = dataset.targets.select(dataset.splits["train"])
     config = plainest_config(replace(config, model=choose_mixing(config.model, dataset.hierarchy)))
     if config.loss.name == AUTO:  # before the run has a name: it is the one that the chosen loss would have by name
         loss, reason = choose_loss(config.loss, dataset.hierarchy, targets)
@@ -241,13 +243,13 @@ def _train(
     return result
 
 
-def _cost(training: Stopwatch, predicting: Stopwatch) -> dict[str, float]:
+def _cost(training: Stopwatch, predicting: Stopwatch) -> dict[str, float | None]:
     """What a run cost, as `htc.report.records.Cost` holds it."""
     return {
         "training_seconds": round(training.seconds, 3),
         "training_processor_seconds": round(training.processor_seconds, 3),
-        "prediction_seconds": round(predicting.seconds, 6),
-        "prediction_processor_seconds": round(predicting.processor_seconds, 6),
+        "prediction_seconds": round(predicting.seconds, 6) or None,
+        "prediction_processor_seconds": round(predicting.processor_seconds, 6) or None,
         "memory": peak_memory(),
         "gpu": torch.cuda.is_available(),
     }
@@ -305,18 +307,11 @@ def _score_dev(
 ) -> dict[str, float]:
     """The scores of one epoch, from which the best epoch is chosen."""
     documents = dataset.splits["dev"]
-    probabilities = inputs.probabilities(model, objective, documents, accelerator=accelerator)
-    targets = dataset.targets[documents]
-    named = _rule_and_metric(select)
-    at_half = decoding.threshold(probabilities, dataset.hierarchy)
-    scores = {
-        DEV_SCORES[0]: metrics.hf1_auc(targets, probabilities, dataset.hierarchy),
-        DEV_SCORES[1]: metrics.hierarchical_precision_recall_f(targets, at_half, dataset.hierarchy)[2],
-    }
-    if named is not None and select is not None:
-        of_rule = score_rule(named[0], probabilities, targets, dataset.hierarchy)
-        scores[select] = of_rule.compute()[named[1]]
-    return scores
+    probabilities = inputs.in_parts(model, objective, documents, accelerator=accelerator)
+    rule, metric = _rule_and_metric(select) or (None, "")
+    *found, of_rule = score_epoch(probabilities, dataset.targets.select(documents), dataset.hierarchy, rule)
+    scores = dict(zip(DEV_SCORES, found, strict=True))
+    return scores if rule is None or select is None else scores | {select: of_rule.compute()[metric]}
 
 
 def _score(
@@ -331,20 +326,23 @@ def _score(
 ) -> dict[str, Any]:
     """Every metric on dev and test, with the threshold tuned on dev; the scores of each test document go into a file.
 
-    Args: predicting: takes the time of the probabilities of test.
+    Args: predicting: takes the time of the probabilities of test, where all fit into memory; else it stays 0.
     """
     tuned = 0.5
     scores = {}
-    training_targets = dataset.targets[dataset.splits["train"]]
+    training_targets = dataset.targets.select(dataset.splits["train"])
     decoder = rule_for(objective.one_path, training_targets, dataset.hierarchy)
     for split in ("dev", "test"):
         documents = dataset.splits[split]
-        with predicting if split == "test" else nullcontext():
-            probabilities = inputs.probabilities(model, objective, documents, accelerator=accelerator)
-        targets = dataset.targets[documents]
+        timed = Stopwatch()
+        with timed:
+            probabilities = inputs.in_parts(model, objective, documents, accelerator=accelerator)
+        if isinstance(probabilities, Tensor):  # else they are computed whenever they are read
+            predicting.seconds, predicting.processor_seconds = timed.seconds, timed.processor_seconds
+        targets = dataset.targets.select(documents)
         if split == "dev":
-            tuned = decoding.tune_threshold(probabilities, targets, dataset.hierarchy)
-        training_counts = documents_per_label(training_targets)
+            tuned = tune_threshold_in_parts(partial(with_targets, probabilities, targets), dataset.hierarchy)
+        training_counts = training_targets.sum(0)
         scores[split], per_document = evaluate(
             probabilities, targets, dataset.hierarchy, tuned, objective.one_path, training_counts, decoder
         )
@@ -352,7 +350,7 @@ def _score(
         save_file(per_document, run.path / PER_DOCUMENT)
         if tracker.takes_documents:
             texts = [dataset.texts[i] for i in documents.tolist()]
-            predicted = decode(decoder, probabilities, dataset.hierarchy, tuned)
+            predicted = decode_in_parts(decoder, probabilities, dataset.hierarchy, tuned)
             table = worst_table(dataset.hierarchy, texts, targets, predicted, probabilities)
             tracker.table("worst documents", table.columns, table.rows)
     return scores
@@ -367,13 +365,13 @@ def headline(scores: dict[str, Any]) -> dict[str, float]:
 
 def check_targets(objective: Objective, dataset: Dataset) -> None:
     """Refuse a dataset that the objective cannot be trained on. Raises InputError naming the document's place."""
-    documents = dataset.splits["train"]
-    try:
-        objective.check_targets(dataset.targets[documents])
-    except UnsuitableTargetsError as error:
-        number = int(documents[error.document])
-        place = dataset.places[number] if dataset.places else f"document {number} ({dataset.texts[number][:40]!r})"
-        raise InputError(f"{place}: {error.problem}") from error
+    for documents in dataset.splits["train"].split(max(1, CELLS // dataset.hierarchy.num_nodes)):
+        try:
+            objective.check_targets(dataset.targets[documents])
+        except UnsuitableTargetsError as error:
+            number = int(documents[error.document])
+            place = dataset.places[number] if dataset.places else f"document {number} ({dataset.texts[number][:40]!r})"
+            raise InputError(f"{place}: {error.problem}") from error
 
 
 def task(config: DictConfig) -> dict[str, Any]:

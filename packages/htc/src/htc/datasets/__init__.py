@@ -1,4 +1,4 @@
-"""Datasets: each loads texts, multi-hot targets, index splits and the hierarchy as one `Dataset`."""
+"""Datasets: each loads texts, label sets, index splits and the hierarchy as one `Dataset`."""
 
 from htc.datasets.attack import load_attack
 from htc.datasets.custom import load_custom

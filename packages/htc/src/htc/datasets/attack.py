@@ -66,7 +66,7 @@ def load_attack(
         name="attack",
         hierarchy=hierarchy,
         texts=[text for text, _, _ in kept],
-        targets=hierarchy.close(hierarchy.encode([names for _, names, _ in kept])),
+        targets=hierarchy.encode_sparse([names for _, names, _ in kept]),
         splits=split_by_group([source for _, _, source in kept], dev_fraction, test_fraction, split_seed),
     )
 

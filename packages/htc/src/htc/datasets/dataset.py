@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from htc.labels.hierarchy import Hierarchy
+from htc.labels.sparse_sets import SparseSets
 from rlkl_htc_common.errors import InputError
 
 FEWEST = 100  # documents that may be asked for
+PART = 2**16  # documents, or pairs, that are hashed at a time
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Dataset:
         name: the name in reports.
         hierarchy: the label hierarchy, N nodes.
         texts: D texts.
-        targets: (D, N) bool, closed under ancestors.
+        targets: (D, N), closed under ancestors, as pairs of document and label; `targets[documents]` makes dense rows. A bool
+            tensor is taken, too.
         splits: `train`, `dev` and `test`, each the (n,) int64 indices of its documents.
         places: file:line of each document, for messages; empty if the documents come from no file.
     """
@@ -31,9 +34,12 @@ class Dataset:
     name: str
     hierarchy: Hierarchy
     texts: list[str]
-    targets: Tensor
+    targets: SparseSets
     splits: dict[str, Tensor]
     places: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", SparseSets.of(self.targets))
 
     def cut(self, max_depth: int) -> "Dataset":
         """The same documents with labels down to a depth only. Raises InputError for a depth below 1."""
@@ -43,13 +49,17 @@ class Dataset:
         upper = Hierarchy(
             [self.hierarchy.names[node] for node in kept.tolist()], [self.hierarchy.parents[node] for node in kept.tolist()]
         )
-        return replace(self, hierarchy=upper, targets=self.targets[:, kept])
+        targets = self.targets.keep(self.targets.node < len(kept))  # upper labels come first
+        return replace(self, hierarchy=upper, targets=SparseSets(targets.document, targets.node, (len(targets), len(kept))))
 
     def fingerprint(self) -> str:
         """A hash (16 hexadecimal digits) of hierarchy, texts, labels and splits."""
         digest = hashlib.sha256(self.hierarchy.fingerprint.encode())
-        digest.update("\0".join(self.texts).encode("utf-8", "surrogatepass"))
-        digest.update(self.targets.nonzero().numpy().tobytes())
+        for first in range(0, len(self.texts), PART):
+            some = "\0".join(self.texts[first : first + PART])
+            digest.update((some if first == 0 else f"\0{some}").encode("utf-8", "surrogatepass"))
+        for part in self.targets.nonzero().split(PART):
+            digest.update(part.numpy().tobytes())
         for name, documents in sorted(self.splits.items()):
             digest.update(name.encode() + documents.numpy().tobytes())
         return digest.hexdigest()[:16]

@@ -38,7 +38,7 @@ def load_icd10cm(
         name="icd10cm",
         hierarchy=hierarchy,
         texts=texts,
-        targets=hierarchy.encode(paths),
+        targets=hierarchy.encode_sparse(paths),
         splits=split_by_group(groups, dev_fraction, test_fraction, split_seed),
     )
 

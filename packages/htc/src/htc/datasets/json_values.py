@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
+from htc.labels.text_files import decoded_lines
 from rlkl_htc_common.errors import InputError
 
 DECODER = json.JSONDecoder()
 WHITE = " \t\r\n"
+UNREAD = object()
 
 
 def json_values(content: str, source: str) -> Iterator[tuple[str, Any]]:
@@ -25,39 +27,35 @@ def json_values(content: str, source: str) -> Iterator[tuple[str, Any]]:
     return reader.elements() if content[reader.skip() : reader.at + 1] == "[" else reader.lines()
 
 
-def streamed_values(lines: Iterable[tuple[int, str]], source: str) -> Iterator[tuple[str, Any]]:
-    """The same as `json_values`, line by line; an array, and what follows a value over several lines, is read as a whole.
+def json_values_in(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, Any]]:
+    """The values in a file, as `json_values` gives them; where there is one a line, one line is in memory at a time.
 
-    Args: lines: with their numbers, from 1. Raises InputError likewise.
+    Args: lines: of the file, with line ends.
     """
-    lines, array = iter(lines), None
-    for number, line in lines:
-        if not line.strip(WHITE):
+    texts, is_first = decoded_lines(lines, source, "the line"), True
+    for number, text in texts:
+        begins = text.lstrip(WHITE)
+        if not begins:
             continue
-        array = line.lstrip(WHITE).startswith("[") if array is None else False  # only what comes first
-        value = None if array else _value_of_line(line)
-        if value is None:
-            reader = _Reader("\n" * (number - 1) + line + "".join(text for _, text in lines), source)
+        is_array, is_first = is_first and begins.startswith("["), False
+        try:
+            value = UNREAD if is_array else json.loads(text)
+        except (RecursionError, ValueError):
+            value = UNREAD
+        if value is UNREAD:  # an array, a value over several lines, or an error, which the reader of whole texts describes
+            reader = _Reader("".join([text, *(rest for _, rest in texts)]), source, number)
             reader.skip()
-            yield from reader.elements() if array else reader.lines()
+            yield from reader.elements() if is_array else reader.lines()
             return
-        yield f"{source}:{number}", value[0]
-
-
-def _value_of_line(line: str) -> tuple[Any] | None:
-    """The only value in a line; None if there is none, or not a whole one."""
-    try:
-        return (json.loads(line),)
-    except (ValueError, RecursionError):
-        return None
+        yield f"{source}:{number}", value
 
 
 class _Reader:
-    """A text, a position in it, and the line of that position."""
+    """A text, a position in it, and the line of that position. Args: line: where the text begins."""
 
-    def __init__(self, content: str, source: str) -> None:
+    def __init__(self, content: str, source: str, line: int = 1) -> None:
         self.content, self.source = content, source
-        self.at, self._line, self._counted = 0, 1, 0
+        self.at, self._line, self._counted = 0, line, 0
 
     def place(self) -> str:
         """source:line of the position; it must not move back between calls."""

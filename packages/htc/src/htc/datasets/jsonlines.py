@@ -11,17 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from htc.datasets.json_values import json_values
+from htc.datasets.json_values import json_values_in
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.names import is_blank
-from htc.labels.text_files import decoded
+from htc.labels.sparse_sets import SparseSets
 from rlkl_htc_common.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Document:
     """One document as read: its place for messages, its text, and the nodes of its labels."""
 
@@ -48,12 +45,9 @@ def read_documents(file: str | Path, hierarchy: Hierarchy) -> list[Document]:
     return documents
 
 
-def targets_of(documents: list[Document], hierarchy: Hierarchy) -> Tensor:
-    """Multi-hot targets of documents, closed under ancestors: (D, N) bool."""
-    targets = torch.zeros(len(documents), hierarchy.num_nodes, dtype=torch.bool)
-    for row, document in enumerate(documents):
-        targets[row, document.nodes] = True
-    return hierarchy.close(targets)
+def targets_of(documents: list[Document], hierarchy: Hierarchy) -> SparseSets:
+    """The label sets of documents, closed under ancestors."""
+    return hierarchy.closed_sets([document.nodes for document in documents])
 
 
 def read_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -67,12 +61,12 @@ def read_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def read_values(file: Path) -> Iterator[tuple[str, Any]]:
-    """The JSON values in a file, each with its place (`json_values`). Raises InputError if the file cannot be read."""
+    """The JSON values in a file, each with its place (`json_values_in`). Raises InputError if the file cannot be read."""
     try:
-        content = file.read_bytes()
+        with file.open("rb") as lines:
+            yield from json_values_in(lines, str(file))
     except OSError as error:
         raise InputError(f"{file}: cannot read the documents: {error.strerror}.") from error
-    yield from json_values(decoded(content, str(file), "the line"), str(file))
 
 
 def document_text(record: dict[str, Any]) -> str:

@@ -76,7 +76,7 @@ def classified_definitions(
         name=name,
         hierarchy=hierarchy,
         texts=texts,
-        targets=hierarchy.encode([set(names) for _, names in documents]),
+        targets=hierarchy.encode_sparse([set(names) for _, names in documents]),
         splits=split_by_group(texts, dev_fraction, test_fraction, split_seed),
     )
 

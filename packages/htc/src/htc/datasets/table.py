@@ -104,7 +104,7 @@ def load_table(
     else:
         splits = _given_splits(table.source, named)
     name = name or (Path(file).stem if isinstance(file, str | Path) else "table")
-    return Dataset(name, hierarchy, texts, hierarchy.encode(labels), splits, places)
+    return Dataset(name, hierarchy, texts, hierarchy.encode_sparse(labels), splits, places)
 
 
 def _labels(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from htc.datasets.cells import SEPARATOR_LINE, stream_cells
-from htc.datasets.json_values import streamed_values
+from htc.datasets.json_values import json_values_in
 from htc.datasets.jsonlines import document_text, joined_text
 from htc.datasets.sources import plain, stream_parquet
 from htc.labels.text_files import decoded_lines
@@ -97,7 +97,7 @@ def rows_in(lines: BinaryIO, source: str, format: str, column: str, sure: bool, 
     if format == "parquet":
         return _of_parquet(lines, source, column)
     if format == "json":
-        return _of_json(decoded_lines(lines, source, "the line"), source, column, named)
+        return _of_json(lines, source, column, named)
     pieces = (piece for _, line in decoded_lines(lines, source, "the table") for piece in StringIO(line, newline=""))
     return _of_table(pieces, source, column, tabs=format == "tsv")
 
@@ -127,8 +127,8 @@ def _text_of(record: dict[str, Any], column: str, named: bool) -> str:
     return document_text(record) if token is None or (column == "text" and not named) else joined_text(token, column)
 
 
-def _of_json(lines: Iterable[tuple[int, str]], source: str, column: str, named: bool) -> Iterator[Row]:
-    for place, value in streamed_values(lines, source):
+def _of_json(lines: Iterable[bytes], source: str, column: str, named: bool) -> Iterator[Row]:
+    for place, value in json_values_in(lines, source):
         try:
             record = _as_record(value)
             yield Row(place, _text_of(record, column, named), list(record), list(record.values()))

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from htc.decoding import expected, rules, single_path
 from htc.labels.hierarchy import Hierarchy
-from htc.labels.label_sets import Scores, labels_per_document
+from htc.labels.label_sets import Scores
+from htc.labels.sparse_sets import SparseSets
 from rlkl_htc_common.errors import InputError
 
 
@@ -79,14 +80,14 @@ def check_rule(rule: str, one_path: bool) -> None:
         )
 
 
-def rule_for(one_path: bool, targets: Tensor, hierarchy: Hierarchy) -> str:
+def rule_for(one_path: bool, targets: Tensor | SparseSets, hierarchy: Hierarchy) -> str:
     """The default rule for an objective and its documents.
 
-    Args: one_path: the objective's attribute; targets (D, N) bool, closed. Returns: a name from `ALL_RULES`.
+    Args: one_path: the objective's attribute; targets (D, N) bool, closed, dense or sparse. Returns: a name from `ALL_RULES`.
     """
-    specific = hierarchy.most_specific(targets)
-    several = bool((labels_per_document(specific) > 1).any())
-    inner = bool((specific & ~hierarchy.is_leaf).any())
+    ends = hierarchy.most_specific(SparseSets.of(targets))
+    several = bool((ends.sum(1) > 1).any())
+    inner = not bool(hierarchy.is_leaf.to(ends.node.device)[ends.node].all())
     if one_path:
         return "argmax_end" if inner else "top_down"
     return "top_down_threshold" if several or inner else "top_down"

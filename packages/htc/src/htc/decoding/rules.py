@@ -19,13 +19,17 @@ it. `htc.decoding.expected` holds rules that are optimal for a metric.
 Source: Plaud et al., CoNLL 2024, section 3.3.
 """
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor
 
-from htc.labels.hierarchy import Hierarchy, spread
-from htc.labels.label_sets import LabelSets, Scores, as_label_sets, as_scores, in_parts
+from htc.labels.hierarchy import Hierarchy
+from htc.labels.label_sets import LabelSets, Scores, as_scores, as_sparse_sets, in_parts
+from htc.labels.sparse_sets import SparseSets, spread
 from htc.metrics.counts import precision_recall_f
 from htc.metrics.ranking import curve_counts
+from htc.metrics.reached import ReachedOverall
 from rlkl_htc_common.errors import InputError
 
 
@@ -120,9 +124,9 @@ def tune_threshold(probabilities: Scores, targets: LabelSets, hierarchy: Hierarc
     """The threshold with the highest micro hierarchical F1 on held-out documents, exactly.
 
     A node is in the ancestor-closed prediction if it or a descendant reaches the threshold. So the curve over all thresholds is
-    the curve over the sorted values of `max_over_descendants`. With T true labels, k predictions have an F1 of at most
-    2T / (k + T); so only those highest values are sorted that could still beat the best F1 of a few thresholds. Of equally good
-    thresholds the highest is taken, half-way to the next lower score, so that it does not equal one document's score.
+    the curve over the values of `max_over_descendants`. It rises only at values of true labels, so that one of these is best:
+    all others are counted, not kept. Of equally good thresholds the highest is taken, half-way to the next lower score, so that
+    it does not equal one document's score.
 
     Args: probabilities (D, N); targets: the label sets of D documents. Returns: the threshold.
 
@@ -130,35 +134,47 @@ def tune_threshold(probabilities: Scores, targets: LabelSets, hierarchy: Hierarc
         InputError: if no document has a label.
     """
     probabilities = as_scores(probabilities, hierarchy, "probabilities")
-    targets = hierarchy.close(as_label_sets(targets, hierarchy, "targets"))
-    if not bool(targets.any()):
+    targets = hierarchy.close(as_sparse_sets(targets, hierarchy, "targets"))
+    return tune_threshold_in_parts(lambda: in_parts(probabilities, targets), hierarchy)
+
+
+def tune_threshold_in_parts(parts: Callable[[], Iterable[tuple[Tensor, SparseSets]]], hierarchy: Hierarchy) -> float:
+    """The same, for documents in parts, which are read three times.
+
+    Args:
+        parts: gives all parts, the same each time: probabilities (d, N), and the label sets, closed under ancestors.
+    """
+    thresholds = torch.logspace(-6, 0, 25)
+    counts, of_true = torch.zeros(3, len(thresholds), dtype=torch.long), [torch.empty(0)]
+    for some, true in parts():
+        scores = hierarchy.max_over_descendants(some)
+        counts += curve_counts(true, scores, thresholds).cpu()
+        of_true.append(scores[true.document, true.node].cpu())
+    score = torch.cat(of_true).sort(descending=True).values
+    if not len(score):
         raise InputError("a threshold is tuned on documents with labels, and there are none.")
-    true = int(targets.sum())
-    most = _most_labels(probabilities, targets, hierarchy, true)
-    scores, is_true = _highest(probabilities, targets, hierarchy, most)
-    true_positives = is_true.cumsum(0)
-    f1 = 2 * true_positives / (torch.arange(1, most + 1, device=scores.device) + true)
-    last_of_its_value = torch.cat([scores[1:] < scores[:-1], scores.new_full((1,), most == targets.numel(), dtype=torch.bool)])
-    best = int(torch.where(last_of_its_value, f1, -1.0).argmax())
-    below = scores[best + 1] if best + 1 < most else scores.new_zeros(())
-    between = (scores[best] + below) / 2
-    return float(between if between > below else scores[best])  # there may be no number between two scores
+    score = score[score >= _lowest(counts, thresholds, len(score))]
+    reached = ReachedOverall(score)
+    for some, _ in parts():
+        reached.count(hierarchy.max_over_descendants(some))
+    f1 = 2 * torch.arange(1, len(score) + 1) / (reached.at() + len(torch.cat(of_true)))
+    last_of_its_value = torch.cat([score[1:] < score[:-1], torch.ones(1, dtype=torch.bool)])
+    best = score[torch.where(last_of_its_value, f1, -1.0).argmax()]
+    below = torch.full_like(best, -torch.inf)
+    for some, _ in parts():
+        scores = hierarchy.max_over_descendants(some)
+        below = torch.maximum(below, scores.where(scores < best.to(scores.device), -torch.inf).max().cpu())
+    below = below.where(below > -torch.inf, 0.0)
+    between = (best + below) / 2
+    return float(between if between > below else best)  # there may be no number between two scores
 
 
-def _most_labels(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, true: int) -> int:
-    """The largest number of predictions (of D x N) whose F1 may still reach the best F1 of some thresholds."""
-    thresholds = torch.logspace(-6, 0, 61)
-    parts = [curve_counts(of_them, some, hierarchy, thresholds) for some, of_them in in_parts(probabilities, targets)]
-    f1 = float(precision_recall_f(torch.stack(parts).sum(0))[2].max())
-    return targets.numel() if f1 == 0 else min(targets.numel(), int(true * (2 / f1 - 1)) + 2)
+def _lowest(counts: Tensor, thresholds: Tensor, true: int) -> float:
+    """A score below which no threshold is best. With k predictions and T true labels, F1 is at most 2T / (k + T).
 
-
-def _highest(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, most: int) -> tuple[Tensor, Tensor]:
-    """The highest values of `max_over_descendants`, descending, and whether their labels are true; both (most,)."""
-    scores, is_true = probabilities.new_empty(0), targets.new_empty(0)
-    for some, of_them in in_parts(probabilities, targets):
-        scores = torch.cat([scores, hierarchy.max_over_descendants(some).flatten()])
-        is_true = torch.cat([is_true, of_them.flatten()])
-        scores, order = scores.topk(min(most, len(scores)))
-        is_true = is_true[order]
-    return scores, is_true
+    Args: counts (3, T'): at the thresholds (T',), ascending; true: T.
+    """
+    f1 = float(precision_recall_f(counts)[2].max())
+    most = float("inf") if f1 == 0 else true * (2 / f1 - 1) + 2
+    too_many = thresholds[counts[1] > most]
+    return float(too_many[-1]) if len(too_many) else -float("inf")

@@ -33,8 +33,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from htc.decoding.expected import end_probabilities
-from htc.labels.hierarchy import Hierarchy, spread
+from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import Scores, as_scores
+from htc.labels.sparse_sets import spread
 
 CELLS = 2**22  # documents x nodes, or x nodes of a level x measures, at a time; limits memory
 TIE = 1e-12  # smaller differences count as ties

@@ -40,8 +40,9 @@ from torch import Tensor
 
 from htc.decoding.rules import argmax_leaf
 from htc.decoding.similarity_search import most_similar
-from htc.labels.hierarchy import Hierarchy, spread
+from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import Scores, as_scores
+from htc.labels.sparse_sets import spread
 from rlkl_htc_common.errors import InputError
 
 

@@ -5,8 +5,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from htc.datasets import (
     Dataset,
     load_attack,
@@ -36,6 +34,7 @@ from htc.experiment.config import (
     loss_config,
 )
 from htc.labels.hierarchy import Hierarchy
+from htc.labels.sparse_sets import SparseSets
 from htc.losses import Objective, objective_by_name, suitable_objective
 from htc.models.classifier import Classifier, Parts
 from htc.settings import AUTO, FLAT, MODELS, OBJECTIVES
@@ -76,13 +75,14 @@ def load_dataset(config: DatasetConfig, tables: Mapping[str, Cells] | None = Non
     raise TypeError(f"no dataset belongs to {type(config).__name__}.")
 
 
-def choose_loss(config: LossConfig, hierarchy: Hierarchy, train_targets: Tensor) -> tuple[LossConfig, str]:
+def choose_loss(config: LossConfig, hierarchy: Hierarchy, train_targets: SparseSets) -> tuple[LossConfig, str]:
     """The loss that a config leaves to the training labels, see `htc.losses.suitable_objective`.
 
     Where that is bce, its output bias starts at the base rates of the labels: started at 0.5 for each of thousands, it predicts
     nothing for a long time. The stop event that a config asks for stays.
 
-    Args: train_targets: (D, N) bool. Returns: the config with a name from `htc.settings.OBJECTIVES`, and the choice in words.
+    Args: train_targets: of the training documents. Returns: the config with a name from `htc.settings.OBJECTIVES`, and the
+    choice in words.
 
     Raises:
         InputError: if the config asks for a stop event, and the chosen loss has none.
@@ -104,11 +104,11 @@ def settings_of(config: LossConfig | ModelConfig) -> dict[str, Any]:
     return {each.name: getattr(config, each.name) for each in fields(config) if each.name != "name"}
 
 
-def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: Tensor | None) -> Objective:
+def make_objective(config: LossConfig, hierarchy: Hierarchy, train_targets: SparseSets | None) -> Objective:
     """The objective that a config names.
 
     Args:
-        train_targets: (D, N) bool, what priors are counted on; None for a trained model, which needs them no more.
+        train_targets: of D documents, what priors are counted on; None for a trained model, which needs them no more.
 
     Raises:
         InputError: for an unknown name, or settings that do not go with it.

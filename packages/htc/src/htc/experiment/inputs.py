@@ -1,6 +1,8 @@
 """Documents as the classifier takes them: vectors of a frozen encoder, or token ids for one that is trained."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -9,8 +11,12 @@ from torch import Tensor
 
 from htc.losses import Objective
 from htc.models.classifier import Classifier
-from rlkl_htc_common.models.encoders import TextEncoder
+from htc.scoring.parts import Probabilities, ProbabilityParts
+from rlkl_htc_common.models.encoders import Features, TextEncoder
 from rlkl_htc_common.training.trainer import to_device
+
+TEXTS = 2**14  # that are tokenized at a time
+CELLS = 2**27  # documents x labels whose probabilities are in memory at a time: 512 MiB
 
 
 class Inputs(ABC):
@@ -23,6 +29,22 @@ class Inputs(ABC):
     @abstractmethod
     def lengths(self, documents: Tensor) -> Tensor | None:
         """(b,) lengths for bucketing, None where all inputs are alike."""
+
+    def in_parts(
+        self,
+        model: Classifier,
+        objective: Objective,
+        documents: Tensor,
+        batch_size: int = 256,
+        accelerator: Accelerator | None = None,
+    ) -> Probabilities:
+        """`probabilities`, which are computed part by part, whenever they are read, where all are too many for memory."""
+        nodes = objective.hierarchy.num_nodes
+        at_once = max(1, CELLS // (nodes * batch_size)) * batch_size
+        compute = partial(self.probabilities, model, objective, batch_size=batch_size, accelerator=accelerator)
+        if len(documents) <= at_once:
+            return compute(documents)
+        return ProbabilityParts(lambda: map(compute, documents.split(at_once)), (len(documents), nodes))
 
     @torch.inference_mode()
     def probabilities(
@@ -68,9 +90,9 @@ class Inputs(ABC):
 
 
 class VectorInputs(Inputs):
-    """Vectors computed beforehand. Args: vectors (D, dim)."""
+    """Vectors computed beforehand. Args: vectors (D, dim), in memory or in files."""
 
-    def __init__(self, vectors: Tensor) -> None:
+    def __init__(self, vectors: Tensor | Features) -> None:
         self.vectors = vectors
 
     def batch(self, documents: Tensor) -> Tensor:
@@ -85,14 +107,21 @@ class VectorInputs(Inputs):
 class TokenInputs(Inputs):
     """Token ids, padded batch by batch. Args: encoder: tokenizes and pads; texts: D texts."""
 
-    def __init__(self, encoder: TextEncoder, texts: list[str]) -> None:
+    def __init__(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
         self._encoder = encoder
-        self._token_ids = encoder.tokenize(texts)
-        self._lengths = torch.tensor([len(ids) for ids in self._token_ids])
+        token_ids, lengths = [torch.empty(0, dtype=torch.int32)], [torch.empty(0, dtype=torch.long)]
+        for first in range(0, len(texts), TEXTS):
+            some = encoder.tokenize(texts[first : first + TEXTS])
+            lengths.append(torch.tensor([len(ids) for ids in some]))
+            token_ids.append(torch.tensor([number for ids in some for number in ids], dtype=torch.int32))
+        self._token_ids, self._lengths = torch.cat(token_ids), torch.cat(lengths)  # a list of lists takes ten times as much
+        self._starts = self._lengths.cumsum(0) - self._lengths
 
     def batch(self, documents: Tensor) -> dict[str, Tensor]:
         """input_ids and attention_mask, (b, T) with T the longest of the batch."""
-        return self._encoder.pad([self._token_ids[i] for i in documents.tolist()])
+        starts, lengths = self._starts[documents].tolist(), self._lengths[documents].tolist()
+        spans = zip(starts, lengths, strict=True)
+        return self._encoder.pad([self._token_ids[start : start + length].tolist() for start, length in spans])
 
     def lengths(self, documents: Tensor) -> Tensor:
         """(b,) in tokens."""

@@ -27,10 +27,11 @@ from htc.datasets import Dataset
 from htc.decoding.by_name import check_rule
 from htc.experiment.build import cut_texts, make_classifier, make_objective
 from htc.experiment.config import HeadConfig, LossConfig, ModelConfig, TrainConfig, loss_schema, model_schema
-from htc.experiment.inputs import TokenInputs, VectorInputs
+from htc.experiment.inputs import Inputs, TokenInputs, VectorInputs
 from htc.labels.hierarchy import Hierarchy
 from htc.losses import Objective
 from htc.models.classifier import Classifier
+from htc.scoring.parts import Probabilities
 from htc.settings import FLAT, LossSettings
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.errors import InputError as ChangedError
@@ -42,6 +43,7 @@ from rlkl_htc_common.runs.directory import write_json
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
 ENCODER, RESULT = "encoder", "result.json"
 FILES = ("config.json", "hierarchy.json", "head.safetensors", "seen.safetensors")
+VECTORS = 256  # that a classifier takes at a time
 Schema = TypeVar("Schema", bound=EncoderConfig | HeadConfig | LossConfig | ModelConfig)
 
 
@@ -94,12 +96,25 @@ class SavedModel:
         Returns:
             (B, N) on the CPU.
         """
+        inputs, at_once = self._inputs(texts, batch_size, cache_dir, progress)
+        return inputs.probabilities(self.classifier, self.objective, torch.arange(len(texts)), at_once)
+
+    def probabilities_in_parts(
+        self, texts: Sequence[str], batch_size: int = 32, cache_dir: str | Path | None = None, progress: str | None = None
+    ) -> Probabilities:
+        """The same for any number of texts, see `htc.experiment.inputs.Inputs.in_parts`."""
+        inputs, at_once = self._inputs(texts, batch_size, cache_dir, progress)
+        return inputs.in_parts(self.classifier, self.objective, torch.arange(len(texts)), at_once)
+
+    def _inputs(
+        self, texts: Sequence[str], batch_size: int, cache_dir: str | Path | None, progress: str | None
+    ) -> tuple[Inputs, int]:
+        """The inputs, and how many the classifier takes at a time."""
         if self.classifier.reads_tokens:
-            inputs = TokenInputs(self.encoder, list(texts))
-            return inputs.probabilities(self.classifier, self.objective, torch.arange(len(texts)), batch_size)
+            return TokenInputs(self.encoder, texts), batch_size
         if cache_dir is None:
-            return self.probabilities(self.encoder.embed(texts, batch_size, progress))
-        return self.probabilities(cached_features(self.encoder, texts, cache_dir, batch_size))
+            return VectorInputs(self.encoder.embed(texts, batch_size, progress)), VECTORS
+        return VectorInputs(cached_features(self.encoder, texts, cache_dir, batch_size)), VECTORS
 
 
 def save_model(

@@ -12,8 +12,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +22,12 @@ from torch import Tensor
 
 from htc.labels.graph import breadth_first
 from htc.labels.names import clean, read_labels, read_name, read_pairs, read_path, rows_of
+from htc.labels.sparse_sets import SparseSets, spread
 from htc.labels.taxonomy import PATH_SEPARATOR, ROOT, read_taxonomy, write_taxonomy
 from rlkl_htc_common.errors import InputError
 
 Labels = Iterable[str] | Iterable[Iterable[str]]
+Sets = TypeVar("Sets", Tensor, SparseSets)
 
 
 class Hierarchy:
@@ -283,26 +286,35 @@ class Hierarchy:
         _, ancestor, distance = self.closure.to(nodes.device)
         return row, ancestor[position], distance[position]
 
-    def close(self, sets: Tensor) -> Tensor:
-        """Add the ancestors of every member. Args: sets (D, N) bool. Returns: (D, N) bool."""
-        doc, node = sets.nonzero(as_tuple=True)
-        row, ancestor, _ = self.ancestors_of(node)
+    def close(self, sets: Sets) -> Sets:
+        """Add the ancestors of every member. Args: sets (D, N) bool, dense or sparse. Returns: likewise."""
+        pairs = SparseSets.of(sets)
+        row, ancestor, _ = self.ancestors_of(pairs.node)
+        if isinstance(sets, SparseSets):
+            return SparseSets.of_pairs(pairs.document[row], ancestor, pairs.shape)
         closed = torch.zeros_like(sets, dtype=torch.bool)
-        closed[doc[row], ancestor] = True
+        closed[pairs.document[row], ancestor] = True
         return closed
 
-    def most_specific(self, sets: Tensor) -> Tensor:
-        """Keep members without a descendant in the set. Args: sets (D, N) bool. Returns: (D, N) bool."""
-        doc, node = sets.nonzero(as_tuple=True)
-        row, ancestor, edges = self.ancestors_of(node)
+    def most_specific(self, sets: Sets) -> Sets:
+        """Keep members without a descendant in the set. Args: sets (D, N) bool, dense or sparse. Returns: likewise."""
+        pairs = SparseSets.of(sets)
+        row, ancestor, edges = self.ancestors_of(pairs.node)
+        document, ancestor = pairs.document[row[edges > 0]], ancestor[edges > 0]
+        if isinstance(sets, SparseSets):
+            place, found = pairs.find(document, ancestor)
+            return pairs.keep(torch.ones_like(pairs.node, dtype=torch.bool).index_fill_(0, place[found], False))
         specific = sets.clone()
-        specific[doc[row[edges > 0]], ancestor[edges > 0]] = False
+        specific[document, ancestor] = False
         return specific
 
-    def is_coherent(self, sets: Tensor) -> Tensor:
-        """Whether each set holds all parents of its members. Args: sets (D, N) bool. Returns: (D,) bool."""
-        parent, child = self.edges.to(sets.device)
-        return ~(sets[:, child] & ~sets[:, parent]).any(1)
+    def is_coherent(self, sets: Tensor | SparseSets) -> Tensor:
+        """Whether each set holds all parents of its members. Args: sets (D, N) bool, dense or sparse. Returns: (D,) bool."""
+        pairs = SparseSets.of(sets)
+        row, parent, edges = self.ancestors_of(pairs.node)
+        document, parent = pairs.document[row[edges == 1]], parent[edges == 1]
+        missing = ~pairs.find(document, parent)[1]
+        return torch.ones(len(pairs), dtype=torch.bool, device=missing.device).index_fill_(0, document[missing], False)
 
     def sum_along_paths(self, values: Tensor) -> Tensor:
         """For each node, the sum of values from a top node down to it; in a DAG, along the path with the smallest sum.
@@ -428,7 +440,7 @@ class Hierarchy:
         return sorted(chosen)
 
     def encode(self, label_sets: Iterable[Labels], allow_empty: bool = False) -> Tensor:
-        """Multi-hot targets, closed under ancestors.
+        """Multi-hot targets, closed under ancestors; for many documents see `encode_sparse`.
 
         >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"], ["Science"]])
         >>> hierarchy.encode([["Arts", "Film"], [["Arts", "Music"], ["Science"]]]).int()
@@ -446,29 +458,34 @@ class Hierarchy:
         Raises:
             InputError: with the number of the document (from 0).
         """
-        rows: list[int] = []
-        columns: list[int] = []
-        count = 0
+        return self.encode_sparse(label_sets, allow_empty).dense()
+
+    def encode_sparse(self, label_sets: Iterable[Labels], allow_empty: bool = False) -> SparseSets:
+        """The same as pairs of document and label, which take no memory for labels that documents do not have."""
+        nodes: list[list[int]] = []
         for document, labels in enumerate(rows_of(label_sets, "label sets", ordered=True)):
             try:
                 read = read_labels(labels)
-                nodes = [] if allow_empty and not read else self._nodes_of(read)
+                nodes.append([] if allow_empty and not read else self._nodes_of(read))
             except InputError as error:
                 raise InputError(f"document {document}: {error}") from error
-            rows += [document] * len(nodes)
-            columns += nodes
-            count = document + 1
-        sets = torch.zeros(count, self.num_nodes, dtype=torch.bool)
-        sets[rows, columns] = True
-        return self.close(sets)
+        return self.closed_sets(nodes)
 
-    def decode(self, sets: Tensor) -> list[list[tuple[str, ...]]]:
+    def closed_sets(self, nodes: Sequence[Sequence[int]]) -> SparseSets:
+        """Label sets from the nodes of each document, closed under ancestors. Args: nodes: D lists of node numbers."""
+        counts = torch.tensor([len(each) for each in nodes], dtype=torch.long)
+        document = torch.arange(len(nodes)).repeat_interleave(counts)
+        node = torch.from_numpy(np.fromiter(chain.from_iterable(nodes), np.int64, int(counts.sum())))
+        return self.close(SparseSets(document, node, (len(nodes), self.num_nodes)))
+
+    def decode(self, sets: Tensor | SparseSets) -> list[list[tuple[str, ...]]]:
         """For each document, the paths of its most specific labels (members without a descendant in the set).
 
-        Args: sets (D, N) bool. Returns: D lists of paths.
+        Args: sets (D, N) bool, dense or sparse. Returns: D lists of paths.
         """
         found: list[list[tuple[str, ...]]] = [[] for _ in range(len(sets))]
-        for document, node in self.most_specific(sets).nonzero().tolist():
+        ends = self.most_specific(SparseSets.of(sets))
+        for document, node in zip(ends.document.tolist(), ends.node.tolist(), strict=True):
             found[document].append(self.paths[node])
         return found
 
@@ -477,17 +494,3 @@ class Hierarchy:
         for name, above in zip(self.names, self.parents, strict=True):
             paths.append((*paths[above[0]], name) if above else (name,))
         return tuple(paths)
-
-
-def spread(starts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Concatenate ragged ranges.
-
-    Args:
-        starts, counts: (n,) int64; range i is starts[i], ..., starts[i] + counts[i] - 1.
-
-    Returns:
-        Two (sum of counts,) int64: the index of the range, ascending, and the value in it.
-    """
-    row = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    first = counts.cumsum(0) - counts
-    return row, starts[row] + torch.arange(len(row), device=counts.device) - first[row]

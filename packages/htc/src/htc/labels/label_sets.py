@@ -1,7 +1,7 @@
 """Convert the inputs of metrics, inference rules and estimators, label sets and node scores, to tensors."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.names import clean, is_blank, no_text, rows_of
+from htc.labels.sparse_sets import SparseSets
 from htc.labels.taxonomy import PATH_SEPARATOR
 from rlkl_htc_common.errors import InputError
 
@@ -17,6 +18,7 @@ LabelSets = Any
 
 - a (D, N) array of 0 and 1, in the hierarchy's node order: of torch, NumPy or SciPy (sparse), nested lists, or a DataFrame. If
   its columns are the names of the nodes, or their paths joined by " > ", they are put in order;
+- `htc.labels.sparse_sets.SparseSets`;
 - D label sets as for `Hierarchy.resolve`: a path, a set of names, or several paths; empty for a document without labels;
 - D rows of names, padded with "", None or NaN;
 - D names, blank for a document without labels.
@@ -24,6 +26,8 @@ LabelSets = Any
 Names are cleaned as in `htc.labels.names`. Class numbers must be texts, because numbers mean 0 and 1 here.
 """
 
+Part = TypeVar("Part", Tensor, SparseSets)
+Other = TypeVar("Other", Tensor, SparseSets)
 CLASS_NUMBERS = "labels are texts, so give numbers of classes as texts: map(str, ...), or an array's astype(str)"
 CELLS = 2**21  # documents x nodes at a time: fits into a processor's cache, and limits memory
 NUMBERS = (int, float, np.number, np.bool_)
@@ -50,6 +54,21 @@ def as_label_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels")
     Raises:
         InputError: for a wrong shape, values other than 0 and 1, or unknown labels.
     """
+    sets = _as_sets(labels, hierarchy, name)
+    return sets.dense() if isinstance(sets, SparseSets) else sets
+
+
+def as_sparse_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels") -> SparseSets:
+    """The same as pairs of document and label. Names and SciPy's sparse arrays are never made dense."""
+    return SparseSets.of(_as_sets(labels, hierarchy, name))
+
+
+def _as_sets(labels: LabelSets, hierarchy: Hierarchy, name: str) -> Tensor | SparseSets:
+    if isinstance(labels, SparseSets):
+        _check_shape(labels, hierarchy, name)
+        return labels
+    if hasattr(labels, "tocoo"):  # SciPy's sparse arrays
+        return _of_scipy(labels, hierarchy, name)
     if isinstance(labels, Tensor):
         return _as_zero_one(labels, hierarchy, name)
     labels = as_rows(labels, name)
@@ -57,9 +76,17 @@ def as_label_sets(labels: LabelSets, hierarchy: Hierarchy, name: str = "labels")
     if numbers is not None:
         return _as_zero_one(_as_tensor(numbers), hierarchy, name)
     try:
-        return hierarchy.encode(as_lists(labels, name), allow_empty=True)
+        return hierarchy.encode_sparse(as_lists(labels, name), allow_empty=True)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+
+
+def _of_scipy(labels: Any, hierarchy: Hierarchy, name: str) -> SparseSets:
+    _check_shape(labels, hierarchy, name, f"; {CLASS_NUMBERS}")
+    pairs = labels.tocsr().tocoo()  # of cells that are given twice, the sum
+    values, document = torch.from_numpy(pairs.data), torch.from_numpy(pairs.row.astype(np.int64))
+    true = _checked(values, document, name)
+    return SparseSets.of_pairs(document[true], torch.from_numpy(pairs.col.astype(np.int64))[true], labels.shape)
 
 
 def as_rows(labels: LabelSets, name: str) -> Any:
@@ -148,17 +175,22 @@ def _as_zero_one(array: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:
     _check_shape(array, hierarchy, name, f"; {CLASS_NUMBERS}")
     if array.dtype == torch.bool:
         return array
-    missing = array.isnan()
-    if not bool(((array == 0) | (array == 1) | missing).all()):
+    return _checked(array, torch.arange(len(array), device=array.device)[:, None].expand(array.shape), name)
+
+
+def _checked(values: Tensor, document: Tensor, name: str) -> Tensor:
+    """Numbers as bool. Args: document: of each value. Raises InputError unless all are 0 or 1."""
+    missing = values.isnan()
+    if not bool(((values == 0) | (values == 1) | missing).all()):
         raise InputError(
             f"{name} must hold 0 and 1 only; decode probabilities into label sets first (htc.decoding.rules); {CLASS_NUMBERS}."
         )
     if bool(missing.any()):
-        document = int(missing.any(1).nonzero()[0])
         raise InputError(
-            f"{name} must hold 0 and 1 only, but document {document} has a blank; say 0 where a label is not true."
+            f"{name} must hold 0 and 1 only, but document {int(document[missing].min())} has a blank; say 0 where a label is "
+            "not true."
         )
-    return array.bool()
+    return values.bool()
 
 
 def as_scores(scores: Scores, hierarchy: Hierarchy, name: str = "y_score") -> Tensor:
@@ -191,38 +223,38 @@ def _as_tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array if sharable else array.copy())
 
 
-def _check_shape(array: Tensor, hierarchy: Hierarchy, name: str, hint: str = "") -> None:
-    if array.ndim != 2 or array.shape[1] != hierarchy.num_nodes:
+def _check_shape(array: Any, hierarchy: Hierarchy, name: str, hint: str = "") -> None:
+    if len(array.shape) != 2 or array.shape[1] != hierarchy.num_nodes:
         raise InputError(
             f"{name} must have a column for each of the {hierarchy.num_nodes} nodes of the hierarchy, but its shape is "
             f"{tuple(array.shape)}{hint}."
         )
 
 
-def both_label_sets(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:
-    """True and predicted label sets as tensors of equal shape. Raises: InputError: as `as_label_sets`; for no document."""
-    true, predicted = as_label_sets(y_true, hierarchy, "y_true"), as_label_sets(y_pred, hierarchy, "y_pred")
+def both_label_sets(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> tuple[SparseSets, SparseSets]:
+    """True and predicted label sets of as many documents. Raises: InputError: as `as_label_sets`; for no document."""
+    true, predicted = as_sparse_sets(y_true, hierarchy, "y_true"), as_sparse_sets(y_pred, hierarchy, "y_pred")
     check_as_many(true, predicted)
     return true, predicted
 
 
-def labels_per_document(sets: Tensor) -> Tensor:
-    """The sizes of the sets. Args: sets (D, N) bool. Returns: (D,) int64. Needs less memory than `sets.sum(1)`."""
-    return torch.bincount(sets.nonzero()[:, 0], minlength=len(sets))
+def labels_per_document(sets: Tensor | SparseSets) -> Tensor:
+    """The sizes of the sets. Args: sets (D, N) bool, dense or sparse. Returns: (D,) int64."""
+    return SparseSets.of(sets).sum(1)
 
 
-def documents_per_label(sets: Tensor) -> Tensor:
-    """The number of sets with each label. Args: sets (D, N) bool. Returns: (N,) int64. Needs less memory than `sets.sum(0)`."""
-    return torch.bincount(sets.nonzero()[:, 1], minlength=sets.shape[1])
+def documents_per_label(sets: Tensor | SparseSets) -> Tensor:
+    """The number of sets with each label. Args: sets (D, N) bool, dense or sparse. Returns: (N,) int64."""
+    return SparseSets.of(sets).sum(0)
 
 
-def in_parts(one: Tensor, other: Tensor, cells: int = CELLS) -> Iterator[tuple[Tensor, Tensor]]:
-    """Split both into parts of a few documents. Args: one, other (D, N); cells: per part."""
+def in_parts(one: Part, other: Other, cells: int = CELLS) -> Iterator[tuple[Part, Other]]:
+    """Split both into parts of a few documents. Args: one, other (D, N), dense or sparse; cells: per part."""
     rows = max(1, cells // one.shape[1])
     return zip(one.split(rows), other.split(rows), strict=True)
 
 
-def check_as_many(true: Tensor, predicted: Tensor) -> None:
+def check_as_many(true: Tensor | SparseSets, predicted: Tensor | SparseSets) -> None:
     """Raise InputError unless both have the same number of documents, and at least one."""
     if len(true) != len(predicted):
         raise InputError(f"y_true has {len(true)} documents, but there are predictions for {len(predicted)}.")

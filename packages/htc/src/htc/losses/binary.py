@@ -7,6 +7,7 @@ from torch import Tensor
 from htc.labels.distances import diameter, distance_to_closed_set
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import documents_per_label
+from htc.labels.sparse_sets import SparseSets
 from htc.losses.base import Objective
 from htc.settings import LossSettings
 from rlkl_htc_common.errors import InputError
@@ -39,7 +40,7 @@ class BCE(Objective):
         return logits.sigmoid()
 
 
-def base_rate_log_odds(targets: Tensor, smoothing: float = 1.0) -> Tensor:
+def base_rate_log_odds(targets: Tensor | SparseSets, smoothing: float = 1.0) -> Tensor:
     """The logit of each node's share of the training documents: the best initial bias of a binary classifier.
 
     Args:
@@ -65,7 +66,7 @@ class BCEAtBaseRates(BCE):
     Args: targets (D, N) bool, training documents; None for a trained model. prior_smoothing: the smoothing.
     """
 
-    def __init__(self, hierarchy: Hierarchy, targets: Tensor | None, prior_smoothing: float = 1.0) -> None:
+    def __init__(self, hierarchy: Hierarchy, targets: Tensor | SparseSets | None, prior_smoothing: float = 1.0) -> None:
         super().__init__(hierarchy)
         if targets is not None:
             self.initial_bias = base_rate_log_odds(targets, prior_smoothing)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from htc import settings
 from htc.labels.hierarchy import Hierarchy
-from htc.labels.label_sets import labels_per_document
+from htc.labels.sparse_sets import SparseSets
 from htc.losses.base import Objective
 from htc.losses.stop import StopEvent
 from htc.settings import AUTO
@@ -26,7 +26,7 @@ class Suitable(NamedTuple):
     reason: str
 
 
-def suitable_objective(hierarchy: Hierarchy, targets: Tensor) -> Suitable:
+def suitable_objective(hierarchy: Hierarchy, targets: Tensor | SparseSets) -> Suitable:
     """The objective for given labels: conditional_softmax if each document has one path, with a stop event if paths end at
     inner nodes; bce if documents have several paths, or the hierarchy is a DAG.
 
@@ -39,22 +39,22 @@ def suitable_objective(hierarchy: Hierarchy, targets: Tensor) -> Suitable:
     '1 of 2 training documents have several paths'
 
     Args:
-        targets: (D, N) bool, closed under ancestors; training documents only.
+        targets: (D, N) bool, closed under ancestors, dense or sparse; training documents only.
     """
     if not hierarchy.is_tree:
         return Suitable("bce", False, "the hierarchy has labels with several parents")
-    ends = hierarchy.most_specific(targets)
-    several = int((labels_per_document(ends) > 1).sum())
+    ends = hierarchy.most_specific(SparseSets.of(targets))
+    several = int((ends.sum(1) > 1).sum())
     if several:
         return Suitable("bce", False, f"{several:,} of {len(targets):,} training documents have several paths")
-    above = int((ends & ~hierarchy.is_leaf).any(1).sum())
+    above = len(ends.document[~hierarchy.is_leaf[ends.node]].unique())
     if above:
         reason = f"each training document has one path, and {above:,} of {len(targets):,} end at an inner node"
         return Suitable("conditional_softmax", True, reason)
     return Suitable("conditional_softmax", False, "each training document has one path to a leaf")
 
 
-def objective_by_name(name: str, hierarchy: Hierarchy, targets: Tensor | None = None, **given: Any) -> Objective:
+def objective_by_name(name: str, hierarchy: Hierarchy, targets: Tensor | SparseSets | None = None, **given: Any) -> Objective:
     """One of `htc.settings.OBJECTIVES`.
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"]])
@@ -62,8 +62,8 @@ def objective_by_name(name: str, hierarchy: Hierarchy, targets: Tensor | None = 
     1.0
 
     Args:
-        targets: (D, N) bool, the training targets, for the priors of conditional_softmax_la and bce_prior_bias; None for a
-            trained model, which does not need them.
+        targets: (D, N) bool, dense or sparse: the training targets, for the priors of conditional_softmax_la and
+            bce_prior_bias; None for a trained model, which does not need them.
         given: settings that it reads, see `htc.settings.LossSettings`; default: those of its class.
 
     Raises: InputError: for an unknown name, or settings that it does not read.
@@ -80,7 +80,7 @@ def objective_by_name(name: str, hierarchy: Hierarchy, targets: Tensor | None = 
             raise InputError(f"{name} does not read the setting {setting!r}; it reads: {known}.")
     maker = entry.maker()
 
-    def make(hierarchy: Hierarchy, targets: Tensor | None = None) -> Objective:
+    def make(hierarchy: Hierarchy, targets: Tensor | SparseSets | None = None) -> Objective:
         return maker(hierarchy, targets, **given) if entry.counts else maker(hierarchy, **given)
 
     if not stop:

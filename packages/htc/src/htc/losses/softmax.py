@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from htc.labels.distances import distance_to_closed_set, leaf_diameter
-from htc.labels.hierarchy import Hierarchy, spread
+from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import documents_per_label, labels_per_document
+from htc.labels.sparse_sets import SparseSets, spread
 from htc.losses.base import Objective, UnsuitableTargetsError
 from rlkl_htc_common.errors import InputError
 
@@ -171,7 +172,7 @@ class ConditionalSoftmax(Objective):
         return self.hierarchy.sum_along_paths(self._conditional_log_probabilities(logits)).exp()
 
 
-def conditional_priors(targets: Tensor, hierarchy: Hierarchy, smoothing: float = 1.0) -> Tensor:
+def conditional_priors(targets: Tensor | SparseSets, hierarchy: Hierarchy, smoothing: float = 1.0) -> Tensor:
     """The share of each node among its siblings, counted on training targets: nu(y | parent of y).
 
     >>> hierarchy = Hierarchy.from_paths([["Arts", "Music"], ["Arts", "Film"]])
@@ -179,7 +180,7 @@ def conditional_priors(targets: Tensor, hierarchy: Hierarchy, smoothing: float =
     tensor([1.0000, 0.7500, 0.2500])
 
     Args:
-        targets: (D, N) bool, closed under ancestors; training documents only.
+        targets: (D, N) bool, closed under ancestors, dense or sparse; training documents only.
         hierarchy: a tree.
         smoothing: added to each count, so that every prior is positive; it also moves sibling groups with few documents towards
             equal priors. The public code of Plaud et al. has none, see `counted_priors`.
@@ -192,7 +193,7 @@ def conditional_priors(targets: Tensor, hierarchy: Hierarchy, smoothing: float =
     return _shares_among_siblings(documents_per_label(targets).float() + smoothing, hierarchy)
 
 
-def counted_priors(targets: Tensor, hierarchy: Hierarchy) -> Tensor:
+def counted_priors(targets: Tensor | SparseSets, hierarchy: Hierarchy) -> Tensor:
     """The share of each node among its siblings by plain counts (1 for a node that never occurs), as in the public code of
     Plaud et al., which also counts validation documents.
 
@@ -212,7 +213,11 @@ def _shares_among_siblings(counts: Tensor, hierarchy: Hierarchy) -> Tensor:
 
 
 def logit_adjusted_softmax(
-    hierarchy: Hierarchy, targets: Tensor | None, tau: float = 1.0, prior_smoothing: float = 1.0, priors: str = "smoothed"
+    hierarchy: Hierarchy,
+    targets: Tensor | SparseSets | None,
+    tau: float = 1.0,
+    prior_smoothing: float = 1.0,
+    priors: str = "smoothed",
 ) -> ConditionalSoftmax:
     """`ConditionalSoftmax` with priors from training targets.
 

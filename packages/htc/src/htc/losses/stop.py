@@ -1,11 +1,13 @@
 """Paths that end at inner nodes, for the softmax objectives."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from htc.labels.hierarchy import Hierarchy
+from htc.labels.sparse_sets import SparseSets
 from htc.losses.base import Objective, UnsuitableTargetsError
 
 STOP = "\N{END OF TEXT}stop"  # not a possible label
@@ -55,8 +57,14 @@ class StopEvent(Objective):
     stops: Tensor
     inner: Tensor
 
-    def extend(self, targets: Tensor) -> Tensor:
-        """Add the stops of paths that end at inner nodes. Args: targets (B, N) bool. Returns: (B, N') bool."""
+    def extend(self, targets: Any) -> Any:
+        """Add the stops of paths that end at inner nodes. Args: targets (B, N) bool, dense or sparse. Returns: (B, N')."""
+        if isinstance(targets, SparseSets):
+            ends = self.hierarchy.most_specific(targets)
+            stop = torch.full_like(self.kept, -1).index_copy_(0, self.inner, self.stops)[ends.node]
+            document = torch.cat([targets.document, ends.document[stop >= 0]])
+            node = torch.cat([self.kept[targets.node], stop[stop >= 0]])
+            return SparseSets.of_pairs(document, node, (len(targets), self.extended.num_nodes))
         extended = targets.new_zeros(len(targets), self.extended.num_nodes)
         extended[:, self.kept] = targets
         extended[:, self.stops] = self.hierarchy.most_specific(targets)[:, self.inner]

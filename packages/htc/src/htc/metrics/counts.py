@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from htc.labels.sparse_sets import SparseSets
 from rlkl_htc_common.errors import InputError
 
 
@@ -23,14 +24,21 @@ def count(mask: Tensor, dims: tuple[int, ...]) -> Tensor:
     return mask.sum(dims, dtype=torch.int32)
 
 
-def by_class(true: Tensor, predicted: Tensor) -> Tensor:
-    """Args: true, predicted (D, N) bool. Returns: (3, N) int64."""
-    return torch.stack([count(true & predicted, (0,)), count(predicted, (0,)), count(true, (0,))]).long()
+def by_class(true: Tensor | SparseSets, predicted: Tensor | SparseSets) -> Tensor:
+    """Args: true, predicted (D, N) bool, dense or sparse. Returns: (3, N) int64."""
+    true, predicted = SparseSets.of(true), SparseSets.of(predicted)
+    return torch.stack([sets.sum(0) for sets in (true.common(predicted), predicted, true)])
 
 
-def by_document(true: Tensor, predicted: Tensor) -> Tensor:
-    """Args: true, predicted (D, N) bool. Returns: (3, D) int64."""
-    return torch.stack([count(true & predicted, (1,)), count(predicted, (1,)), count(true, (1,))]).long()
+def by_document(true: SparseSets, predicted: SparseSets) -> Tensor:
+    """Args: true, predicted: of D documents. Returns: (3, D) int64."""
+    return torch.stack([sets.sum(1) for sets in (true.common(predicted), predicted, true)])
+
+
+def all_right(true: SparseSets, predicted: SparseSets) -> Tensor:
+    """Whether the labels of each document are all right. Args: true, predicted: of D documents. Returns: (D,) bool."""
+    both, of_predicted, of_true = by_document(true, predicted)
+    return (both == of_predicted) & (both == of_true)
 
 
 def check_average(average: str, allowed: Sequence[str]) -> None:

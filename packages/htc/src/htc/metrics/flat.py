@@ -4,7 +4,7 @@ from typing import Literal
 
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import LabelSets, both_label_sets
-from htc.metrics.counts import average_over_classes, average_over_documents, by_class, by_document, check_average
+from htc.metrics.counts import all_right, average_over_classes, average_over_documents, by_class, by_document, check_average
 
 
 def f1(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, average: Literal["micro", "macro", "samples"]) -> float:
@@ -26,10 +26,11 @@ def f1(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy, average: Lite
 def hamming_loss(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
     """The share of wrong cells among D x N."""
     true, predicted = both_label_sets(y_true, y_pred, hierarchy)
-    return int((predicted != true).count_nonzero()) / predicted.numel()
+    wrong = len(true.node) + len(predicted.node) - 2 * len(true.common(predicted).node)
+    return wrong / (true.shape[0] * true.shape[1])
 
 
 def exact_match(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> float:
     """The share of documents with an entirely right label set (scikit-learn's `accuracy_score` of multi-hot arrays)."""
     true, predicted = both_label_sets(y_true, y_pred, hierarchy)
-    return float((predicted == true).all(1).double().mean())
+    return float(all_right(true, predicted).double().mean())

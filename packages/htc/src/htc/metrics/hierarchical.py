@@ -6,22 +6,22 @@ import torch
 from torch import Tensor
 
 from htc.labels.hierarchy import Hierarchy
-from htc.labels.label_sets import LabelSets, as_label_sets, both_label_sets, check_as_many
+from htc.labels.label_sets import LabelSets, as_sparse_sets, both_label_sets, check_as_many
+from htc.labels.sparse_sets import SparseSets
 from htc.metrics.counts import (
     average_over_classes,
     average_over_documents,
     by_class,
     by_document,
     check_average,
-    count,
     divide,
     precision_recall_f,
 )
 from rlkl_htc_common.errors import InputError
 
 
-def closed_label_sets(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:
-    """True and predicted label sets, (D, N) bool, with all their ancestors."""
+def closed_label_sets(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> tuple[SparseSets, SparseSets]:
+    """True and predicted label sets with all their ancestors."""
     true, predicted = both_label_sets(y_true, y_pred, hierarchy)
     return hierarchy.close(true), hierarchy.close(predicted)
 
@@ -69,17 +69,26 @@ def hierarchical_f_per_document(y_true: LabelSets, y_pred: LabelSets, hierarchy:
     return precision_recall_f(by_document(*closed_label_sets(y_true, y_pred, hierarchy)), beta)[2]
 
 
-def class_at_depth_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
+def by_level(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
+    """Counts of the labels of each level and document. Args: true, predicted: of D documents. Returns: (3, H, D) int64."""
+    level = (hierarchy.depth - 1).to(true.node.device)
+    shape = hierarchy.max_depth, len(true)
+    counts = [
+        torch.bincount(level[sets.node] * shape[1] + sets.document, minlength=shape[0] * shape[1]).view(shape)
+        for sets in (true.common(predicted), predicted, true)
+    ]
+    return torch.stack(counts)
+
+
+def class_at_depth_counts(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
     """For each node, pooled counts over the documents that truly have it, of labels down to the node's depth.
 
-    Args: true, predicted (D, N) bool, closed under ancestors. Returns: (3, N) int64, see `htc.metrics.counts`.
+    Args: true, predicted: closed under ancestors. Returns: (3, N) int64, see `htc.metrics.counts`.
     """
-    by_level = torch.stack([by_document(true[:, level], predicted[:, level]) for level in hierarchy.levels])  # (H, 3, D)
-    down_to = by_level.cumsum(0)
-    document, node = true.nonzero(as_tuple=True)
-    pooled = torch.zeros(hierarchy.num_nodes, 3, dtype=torch.long, device=true.device)
-    pooled.index_add_(0, node, down_to[hierarchy.depth.to(node.device)[node] - 1, :, document])
-    return pooled.T
+    down_to = by_level(true, predicted, hierarchy).cumsum(1)
+    pooled = torch.zeros(3, hierarchy.num_nodes, dtype=torch.long, device=true.node.device)
+    depth = hierarchy.depth.to(true.node.device)[true.node]
+    return pooled.index_add_(1, true.node, down_to[:, depth - 1, true.document])
 
 
 def average_at_depth(counts: Tensor, hierarchy: Hierarchy, depth: int) -> tuple[float, float, float]:
@@ -118,14 +127,11 @@ def macro_precision_recall_f_at_depth(
     return average_at_depth(class_at_depth_counts(true, predicted, hierarchy), hierarchy, depth)
 
 
-def level_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
+def level_counts(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
     """Per level, the numbers of documents with all labels right and with a label. Returns: (2, H) int64."""
-    right, with_label = [], []
-    for level in hierarchy.levels:
-        has_label = true[:, level].any(1)
-        right.append(count((predicted[:, level] == true[:, level]).all(1) & has_label, (0,)))
-        with_label.append(count(has_label, (0,)))
-    return torch.stack([torch.stack(right), torch.stack(with_label)]).long()
+    both, of_predicted, of_true = by_level(true, predicted, hierarchy)
+    has_label = of_true > 0
+    return torch.stack([((both == of_predicted) & (both == of_true) & has_label).sum(1), has_label.sum(1)])
 
 
 def accuracies(counts: Tensor) -> list[float]:
@@ -143,6 +149,6 @@ def accuracy_per_level(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarch
 
 def incoherence_rate(y_pred: LabelSets, hierarchy: Hierarchy) -> float:
     """The share of documents whose predicted set lacks a parent of one of its members."""
-    predicted = as_label_sets(y_pred, hierarchy, "y_pred")
+    predicted = as_sparse_sets(y_pred, hierarchy, "y_pred")
     check_as_many(predicted, predicted)
     return float((~hierarchy.is_coherent(predicted)).double().mean())

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import LabelSets
-from htc.metrics.counts import by_class, count
+from htc.labels.sparse_sets import SparseSets, spread
+from htc.metrics.counts import by_class
 from htc.metrics.hierarchical import closed_label_sets
 
 ALPHA_1, ALPHA_2, BETA = 2.0, 2.0, 3.0  # the paper's
@@ -47,18 +48,25 @@ def icm_norm(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) -> floa
     return icm_norm_of_counts(by_class(true, predicted), parent_counts(true, hierarchy), len(true))
 
 
-def parent_counts(true: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """The number of documents with all parents of each node (top node: all). Args: true (D, N) bool. Returns: (N,)."""
-    parent, child = hierarchy.edges.to(true.device)
-    total = torch.zeros(hierarchy.num_nodes, dtype=torch.long, device=true.device)
-    if hierarchy.is_tree:
-        total[child] = count(true, (0,)).long()[parent]
-    else:
-        missing = torch.zeros(hierarchy.num_nodes, len(true), dtype=torch.int32, device=true.device)
-        missing.index_add_(0, child, (~true).T[parent].int())
-        total = (missing == 0).sum(1)
-    top = torch.ones_like(total, dtype=torch.bool).index_fill(0, child, False)
-    return total.masked_fill(top, len(true))
+def parent_counts(true: SparseSets, hierarchy: Hierarchy) -> Tensor:
+    """The number of documents with all parents of each node (top node: all). Args: true, closed. Returns: (N,) int64."""
+    parent, child = hierarchy.edges.to(true.node.device)
+    parents = torch.bincount(child, minlength=hierarchy.num_nodes)
+    total = torch.full_like(parents, len(true)).index_copy_(0, child, true.sum(0)[parent])
+    several = parents[child] > 1
+    if several.any():
+        total[child[several]] = _with_several(true, parent[several], child[several], parents)[child[several]]
+    return total
+
+
+def _with_several(true: SparseSets, parent: Tensor, child: Tensor, parents: Tensor) -> Tensor:
+    """`parent_counts` of nodes with several parents. Args: parent, child: their edges; parents (N,) how many each has."""
+    parent, order = parent.sort(stable=True)
+    below, counts = child[order], torch.bincount(parent, minlength=len(parents))
+    pair, edge = spread((counts.cumsum(0) - counts)[true.node], counts[true.node])
+    keys, found = torch.unique(true.document[pair] * len(parents) + below[edge], return_counts=True)
+    node = keys % len(parents)
+    return torch.bincount(node[found == parents[node]], minlength=len(parents))
 
 
 def icm_of_counts(counts: Tensor, with_parents: Tensor, documents: int) -> float:

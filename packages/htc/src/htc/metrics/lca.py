@@ -8,6 +8,7 @@ from torch import Tensor
 from htc.labels.distances import edges_up
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import LabelSets, both_label_sets, in_parts
+from htc.labels.sparse_sets import SparseSets
 from htc.metrics.counts import average_over_documents, by_document
 
 FAR = 2**30  # an infinite distance
@@ -21,6 +22,20 @@ class _Ways(NamedTuple):
     start: Tensor  # its node
     ancestor: Tensor
     edges: Tensor
+    place: Tensor  # document * (N + 1) + ancestor
+
+
+class _Nearest(NamedTuple):
+    """The number of edges from each place down to the nearest label below it, FAR elsewhere."""
+
+    places: Tensor  # ascending
+    edges: Tensor
+
+    def __call__(self, places: Tensor) -> Tensor:
+        if not len(self.places):
+            return torch.full_like(places, FAR)
+        at = torch.searchsorted(self.places, places).clamp_(max=len(self.places) - 1)
+        return self.edges[at].where(self.places[at] == places, FAR)
 
 
 def lca_precision_recall_f(
@@ -56,15 +71,14 @@ def lca_precision_recall_f(
     return average_over_documents(lca_counts(*both_label_sets(y_true, y_pred, hierarchy), hierarchy), beta)
 
 
-def lca_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Counts over the two graphs of each document. Args: true, predicted (D, N) bool. Returns: (3, D) int64."""
+def lca_counts(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
+    """Counts over the two graphs of each document. Args: true, predicted: of D documents. Returns: (3, D) int64."""
     return torch.cat([_lca_counts(*part, hierarchy) for part in in_parts(true, predicted)], dim=1)
 
 
-def _lca_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    shape = (len(true), hierarchy.num_nodes + 1)
+def _lca_counts(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
     of_true, of_predicted = (_ways_up(sets, hierarchy) for sets in (true, predicted))
-    near_true, near_predicted = _nearest(of_true, shape), _nearest(of_predicted, shape)
+    near_true, near_predicted = _nearest(of_true), _nearest(of_predicted)
     meet_predicted = _meeting(of_predicted, near_true, hierarchy)  # where each prediction meets the nearest truth
     meet_true = _meeting(of_true, near_predicted, hierarchy)
     graphs = []
@@ -72,33 +86,31 @@ def _lca_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor
         (of_true, meet_true, near_true, of_predicted, meet_predicted),
         (of_predicted, meet_predicted, near_predicted, of_true, meet_true),
     ):
-        met = torch.zeros(shape, dtype=torch.bool, device=true.device)
-        met[other.document[other_meeting], other.ancestor[other_meeting]] = True
-        called = met[ways.document, ways.ancestor] & (ways.edges == near[ways.document, ways.ancestor])
-        graphs.append(_graph(ways, own_meeting | called, shape, hierarchy))
+        called = torch.isin(ways.place, other.place[other_meeting]) & (ways.edges == near(ways.place))
+        graphs.append(_graph(ways, own_meeting | called, true.shape, hierarchy))
     return by_document(*graphs)
 
 
-def _ways_up(sets: Tensor, hierarchy: Hierarchy) -> _Ways:
-    document, node = hierarchy.most_specific(sets).nonzero(as_tuple=True)
+def _ways_up(sets: SparseSets, hierarchy: Hierarchy) -> _Ways:
+    ends = hierarchy.most_specific(sets)
+    node = ends.node
     label, ancestor, edges = hierarchy.ancestors_of(node)
     label = torch.cat([label, torch.arange(len(node), device=node.device)])
     ancestor = torch.cat([ancestor, torch.full_like(node, hierarchy.num_nodes)])
     edges = torch.cat([edges, hierarchy.distance_to_root.to(node.device)[node]])
-    return _Ways(document[label], label, node[label], ancestor, edges)
+    document = ends.document[label]
+    return _Ways(document, label, node[label], ancestor, edges, document * (hierarchy.num_nodes + 1) + ancestor)
 
 
-def _nearest(ways: _Ways, shape: tuple[int, int]) -> Tensor:
-    """The number of edges from each node down to the nearest label below it. Returns: (D, N + 1)."""
-    near = torch.full((shape[0] * shape[1],), FAR, device=ways.edges.device)
-    near.scatter_reduce_(0, ways.document * shape[1] + ways.ancestor, ways.edges, "amin")
-    return near.view(shape)
+def _nearest(ways: _Ways) -> _Nearest:
+    places, which = torch.unique(ways.place, return_inverse=True)
+    return _Nearest(places, torch.full_like(places, FAR).scatter_reduce(0, which, ways.edges, "amin"))
 
 
-def _meeting(ways: _Ways, near: Tensor, hierarchy: Hierarchy) -> Tensor:
+def _meeting(ways: _Ways, near: _Nearest, hierarchy: Hierarchy) -> Tensor:
     """Whether a way ends where its label meets the nearest label of the other side. Returns: (m,) bool."""
     labels = int(ways.label.max()) + 1 if len(ways.label) else 0
-    total = ways.edges + near[ways.document, ways.ancestor]
+    total = ways.edges + near(ways.place)
     least = torch.full((labels,), FAR, device=total.device).scatter_reduce(0, ways.label, total, "amin")
     shortest = (total == least[ways.label]) & (total < FAR)
     depth = torch.cat([hierarchy.depth, hierarchy.depth.new_zeros(1)]).to(total.device)[ways.ancestor].where(shortest, -1)
@@ -106,10 +118,8 @@ def _meeting(ways: _Ways, near: Tensor, hierarchy: Hierarchy) -> Tensor:
     return shortest & (depth == deepest[ways.label])
 
 
-def _graph(ways: _Ways, chosen: Tensor, shape: tuple[int, int], hierarchy: Hierarchy) -> Tensor:
-    """All nodes on the chosen ways, without the root. Returns: (D, N) bool."""
+def _graph(ways: _Ways, chosen: Tensor, shape: tuple[int, int], hierarchy: Hierarchy) -> SparseSets:
+    """All nodes on the chosen ways, without the root."""
     row, node, up = hierarchy.ancestors_of(ways.start[chosen])
     on_way = up + edges_up(node, ways.ancestor[chosen][row], hierarchy, FAR) == ways.edges[chosen][row]
-    graph = torch.zeros(shape, dtype=torch.bool, device=chosen.device)
-    graph[ways.document[chosen][row[on_way]], node[on_way]] = True
-    return graph[:, :-1]
+    return SparseSets.of_pairs(ways.document[chosen][row[on_way]], node[on_way], shape)

@@ -2,36 +2,35 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import LabelSets, both_label_sets
-from htc.metrics.counts import average_over_classes, by_class, count
+from htc.labels.sparse_sets import SparseSets
+from htc.metrics.counts import average_over_classes, by_class
 
 
-def constrained_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Counts by class; a true positive needs true positives as ancestors. Args: (D, N) bool. Returns: (3, N)."""
+def constrained_counts(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
+    """Counts by class; a true positive needs true positives as ancestors. Returns: (3, N)."""
     counts = by_class(true, predicted)
-    counts[0] = count(_with_all_ancestors(true & predicted, hierarchy), (0,))
+    counts[0] = _with_all_ancestors(true.common(predicted), hierarchy).sum(0)
     return counts
 
 
-def path_counts(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Counts of paths, by the class where they end. Args: (D, N) bool. Returns: (3, N), see `path_f1`."""
+def path_counts(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
+    """Counts of paths, by the class where they end. Returns: (3, N), see `path_f1`."""
     true_ends, predicted_ends = hierarchy.most_specific(true), hierarchy.most_specific(predicted)
     counts = by_class(true_ends, predicted_ends)
-    counts[0] = count(true_ends & predicted_ends & _with_all_ancestors(predicted, hierarchy), (0,))
+    counts[0] = true_ends.common(predicted_ends).common(_with_all_ancestors(predicted, hierarchy)).sum(0)
     return counts
 
 
-def _with_all_ancestors(sets: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Keep members whose ancestors are all members. Args: sets (D, N) bool. Returns: (D, N) bool."""
-    document, node = sets.nonzero(as_tuple=True)
-    row, ancestor, _ = hierarchy.ancestors_of(node)
-    missing = ~sets[document[row], ancestor]
-    kept = sets.clone()
-    kept[document[row[missing]], node[row[missing]]] = False
-    return kept
+def _with_all_ancestors(sets: SparseSets, hierarchy: Hierarchy) -> SparseSets:
+    """Keep members whose ancestors are all members."""
+    row, ancestor, _ = hierarchy.ancestors_of(sets.node)
+    missing = ~sets.find(sets.document[row], ancestor)[1]
+    return sets.keep(torch.ones_like(sets.node, dtype=torch.bool).index_fill_(0, row[missing], False))
 
 
 def path_constrained_f1(

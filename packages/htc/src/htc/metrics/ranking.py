@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from htc.labels.hierarchy import Hierarchy
-from htc.labels.label_sets import CELLS, LabelSets, Scores, as_label_sets, as_scores, check_as_many, in_parts
-from htc.metrics.counts import count, divide, precision_recall_f
+from htc.labels.label_sets import CELLS, LabelSets, Scores, as_scores, as_sparse_sets, check_as_many, in_parts
+from htc.labels.sparse_sets import SparseSets
+from htc.metrics.counts import divide, precision_recall_f
+from htc.metrics.reached import reached_by_true, reached_in_rows
 from rlkl_htc_common.errors import InputError
 
 
@@ -41,30 +43,36 @@ def hf1_auc(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> float:
 def hf1_auc_per_document(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> Tensor:
     """The area of each document, for intervals over documents. Args: as `hf1_auc`. Returns: (D,) float64."""
     targets, scores = true_and_scores(y_true, y_score, hierarchy)
-    most = int(targets.sum(1).max())  # a document needs a row for each of its labels
-    return torch.cat([_areas(*part, hierarchy) for part in in_parts(targets, scores, cells=CELLS // most)])
+    areas = []
+    for true, some in in_parts(targets, scores, CELLS):
+        closed = hierarchy.max_over_descendants(some)
+        areas.append(areas_of(true, closed, reached_in_rows(true, closed)))
+    return torch.cat(areas)
 
 
-def _areas(targets: Tensor, scores: Tensor, hierarchy: Hierarchy) -> Tensor:
-    scores = hierarchy.max_over_descendants(scores)
-    document, node = targets.nonzero(as_tuple=True)
-    score = scores[document, node][:, None]  # (M, 1), one row for each true node
-    others, is_true = scores[document], targets[document]  # (M, N)
-    at, above = others >= score, others > score
-    precision_at = divide(count(at & is_true, (1,)), count(at, (1,)))
-    predicted_above = count(above, (1,))
-    precision_above = divide(count(above & is_true, (1,)), predicted_above)
-    precision_above[predicted_above == 0] = 1.0  # the start of the curve
-    share = 1 / targets.sum(1).double()[document]
-    return share.new_zeros(len(targets)).index_add(0, document, (precision_at + precision_above) / 2 * share)
+def areas_of(true: SparseSets, scores: Tensor, reached: tuple[Tensor, Tensor]) -> Tensor:
+    """The area of each document.
+
+    Args: true: of d documents, closed; scores (d, N) of `max_over_descendants`; reached: their `reached_in_rows`.
+
+    Returns:
+        (d,) float64.
+    """
+    at, above = reached
+    true_at, true_above = reached_by_true(true, scores)
+    precision_at, precision_above = divide(true_at, at), divide(true_above, above)
+    precision_above[above == 0] = 1.0  # the start of the curve
+    share = 1 / true.sum(1).double()[true.document]
+    return share.new_zeros(len(true)).index_add(0, true.document, (precision_at + precision_above) / 2 * share)
 
 
-def true_and_scores(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> tuple[Tensor, Tensor]:
-    """True label sets, closed under ancestors, and node scores, both (D, N)."""
-    targets, scores = hierarchy.close(as_label_sets(y_true, hierarchy, "y_true")), as_scores(y_score, hierarchy)
+def true_and_scores(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy) -> tuple[SparseSets, Tensor]:
+    """True label sets, closed under ancestors, and node scores (D, N)."""
+    targets, scores = hierarchy.close(as_sparse_sets(y_true, hierarchy, "y_true")), as_scores(y_score, hierarchy)
     check_as_many(targets, scores)
-    if not bool(targets.any(1).all()):
-        raise InputError(f"y_true: document {int((~targets.any(1)).nonzero()[0])} has no label, and so no recall.")
+    empty = targets.sum(1) == 0
+    if bool(empty.any()):
+        raise InputError(f"y_true: document {int(empty.nonzero()[0])} has no label, and so no recall.")
     return targets, scores
 
 
@@ -87,7 +95,9 @@ def micro_curve(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, thresh
     """
     thresholds = ascending(thresholds)
     targets, scores = true_and_scores(y_true, y_score, hierarchy)
-    return Curve(thresholds, *precision_recall_f(curve_counts(targets, scores, hierarchy, thresholds)))
+    parts = in_parts(targets, scores)
+    counts = [curve_counts(true, hierarchy.max_over_descendants(some), thresholds) for true, some in parts]
+    return Curve(thresholds, *precision_recall_f(torch.stack(counts).sum(0)))
 
 
 def ascending(thresholds: Sequence[float] | Tensor) -> Tensor:
@@ -98,9 +108,11 @@ def ascending(thresholds: Sequence[float] | Tensor) -> Tensor:
     return tensor
 
 
-def curve_counts(targets: Tensor, scores: Tensor, hierarchy: Hierarchy, thresholds: Tensor) -> Tensor:
-    """Pooled counts at each threshold. Args: targets, scores (D, N); thresholds (T,). Returns: (3, T) int64."""
-    scores = hierarchy.max_over_descendants(scores)
+def curve_counts(targets: SparseSets, scores: Tensor, thresholds: Tensor) -> Tensor:
+    """Pooled counts at each threshold.
+
+    Args: targets: of D documents; scores (D, N) of `max_over_descendants`; thresholds (T,). Returns: (3, T) int64.
+    """
     thresholds = thresholds.to(scores)
 
     def reaching(values: Tensor) -> Tensor:
@@ -108,5 +120,5 @@ def curve_counts(targets: Tensor, scores: Tensor, hierarchy: Hierarchy, threshol
         reached = torch.searchsorted(thresholds, values.contiguous(), right=True)  # thresholds at or below each value
         return torch.bincount(reached, minlength=len(thresholds) + 1).flip(0).cumsum(0).flip(0)[1:]
 
-    predicted, true_positives = reaching(scores.flatten()), reaching(scores[targets])
-    return torch.stack([true_positives, predicted, targets.sum().expand_as(predicted)])
+    predicted, true_positives = reaching(scores.flatten()), reaching(scores[targets.document, targets.node])
+    return torch.stack([true_positives, predicted, torch.full_like(predicted, len(targets.node))])

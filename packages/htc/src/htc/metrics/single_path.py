@@ -5,40 +5,42 @@ from torch import Tensor
 
 from htc.labels.distances import distance_through_common_ancestor
 from htc.labels.hierarchy import Hierarchy
-from htc.labels.label_sets import LabelSets, Scores, as_label_sets, as_scores, check_as_many
+from htc.labels.label_sets import CELLS, LabelSets, Scores, as_scores, as_sparse_sets, check_as_many
+from htc.labels.sparse_sets import SparseSets
 from htc.metrics.counts import divide
 from htc.metrics.hierarchical import closed_label_sets
+from htc.metrics.reached import best_columns
 from rlkl_htc_common.errors import InputError
 
 
-def single_ends(sets: Tensor, hierarchy: Hierarchy, name: str) -> Tensor:
-    """The one most specific label of each document, N for none. Args: sets (D, N) bool, closed. Returns: (D,) int64.
+def single_ends(sets: SparseSets, hierarchy: Hierarchy, name: str) -> Tensor:
+    """The one most specific label of each document, N for none. Args: sets: closed. Returns: (D,) int64.
 
     Raises:
         InputError: with the first document that has several.
     """
-    document, node = hierarchy.most_specific(sets).nonzero(as_tuple=True)
-    several = torch.bincount(document, minlength=len(sets)) > 1
+    ends = hierarchy.most_specific(sets)
+    several = ends.sum(1) > 1
     if several.any():
         raise InputError(
             f"{name}: document {int(several.nonzero()[0])} has several labels that are no ancestors of each other, and this "
             "metric is of one; for several use hierarchical_precision_recall_f or lca_precision_recall_f."
         )
-    return torch.full((len(sets),), hierarchy.num_nodes, device=sets.device).index_put((document,), node)
+    return torch.full((len(sets),), hierarchy.num_nodes, device=ends.node.device).index_copy(0, ends.document, ends.node)
 
 
-def lowest_common_height(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
+def lowest_common_height(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
     """The height of the lowest common ancestor of two labels: the smallest height of their common ancestors.
 
-    Args: true, predicted (D, N) bool, closed. Returns: (D,) int64; the root's is the height of the hierarchy.
+    Args: true, predicted: closed. Returns: (D,) int64; the root's is the height of the hierarchy.
     """
-    document, common = (true & predicted).nonzero(as_tuple=True)
-    of_root = torch.full((len(true),), hierarchy.max_depth, device=true.device)
-    return of_root.scatter_reduce(0, document, hierarchy.height.to(true.device)[common], "amin")
+    common = true.common(predicted)
+    of_root = torch.full((len(true),), hierarchy.max_depth, device=common.node.device)
+    return of_root.scatter_reduce(0, common.document, hierarchy.height.to(of_root.device)[common.node], "amin")
 
 
-def mistake_severities(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """The severity of each mistake. Args: true, predicted (D, N) bool, closed. Returns: (mistakes,) int64."""
+def mistake_severities(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
+    """The severity of each mistake. Args: true, predicted: closed. Returns: (mistakes,) int64."""
     mistake = single_ends(true, hierarchy, "y_true") != single_ends(predicted, hierarchy, "y_pred")
     return lowest_common_height(true, predicted, hierarchy)[mistake]
 
@@ -84,23 +86,24 @@ def leaf_heights(y_true: LabelSets, y_score: Scores, hierarchy: Hierarchy, k: in
 
     Args and errors: as `hierarchical_distance_at_k`. Returns: (D, k) int64.
     """
-    true = hierarchy.close(as_label_sets(y_true, hierarchy, "y_true"))
+    true = hierarchy.close(as_sparse_sets(y_true, hierarchy, "y_true"))
     single_ends(true, hierarchy, "y_true")
     scores = as_scores(y_score, hierarchy)
     check_as_many(true, scores)
     if not 1 <= k <= len(hierarchy.leaves):
         raise InputError(f"k must be from 1 to {len(hierarchy.leaves)}, the number of leaves, not {k}.")
     leaves = hierarchy.leaves.to(scores.device)
-    best = leaves[scores[:, leaves].sort(stable=True, dim=1, descending=True).indices[:, :k]]  # (D, k)
+    parts = scores[:, leaves].split(max(1, CELLS // len(leaves)))
+    best = leaves[torch.cat([best_columns(part, k) for part in parts])]  # (D, k)
     row, ancestor, _ = hierarchy.ancestors_of(best.flatten())
-    common = true[row // k, ancestor]
+    common = true.find(row // k, ancestor)[1]
     height = torch.where(common, hierarchy.height.to(scores.device)[ancestor], hierarchy.max_depth)
     lowest = torch.full((best.numel(),), hierarchy.max_depth, device=height.device).scatter_reduce(0, row, height, "amin")
     return lowest.view(-1, k)
 
 
-def tree_distances(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """The tree distance of each document. Args: true, predicted (D, N) bool, closed. Returns: (D,) int64."""
+def tree_distances(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
+    """The tree distance of each document. Args: true, predicted: closed. Returns: (D,) int64."""
     ends = single_ends(true, hierarchy, "y_true"), single_ends(predicted, hierarchy, "y_pred")
     return distance_through_common_ancestor(*ends, hierarchy)
 
@@ -120,13 +123,13 @@ def tree_distance(y_true: LabelSets, y_pred: LabelSets, hierarchy: Hierarchy) ->
     return float(tree_distances(*closed_label_sets(y_true, y_pred, hierarchy), hierarchy).double().mean())
 
 
-def wu_palmer_similarities(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
-    """Wu-Palmer's similarity of each document. Args: true, predicted (D, N) bool, closed. Returns: (D,) float64."""
-    depth = torch.cat([hierarchy.depth, hierarchy.depth.new_zeros(1)]).to(true.device)
+def wu_palmer_similarities(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
+    """Wu-Palmer's similarity of each document. Args: true, predicted: closed. Returns: (D,) float64."""
+    depth = torch.cat([hierarchy.depth, hierarchy.depth.new_zeros(1)]).to(true.node.device)
     of_true = depth[single_ends(true, hierarchy, "y_true")]
     of_predicted = depth[single_ends(predicted, hierarchy, "y_pred")]
-    document, common = (true & predicted).nonzero(as_tuple=True)
-    deepest = torch.zeros_like(of_true).scatter_reduce(0, document, depth[common], "amax")
+    common = true.common(predicted)
+    deepest = torch.zeros_like(of_true).scatter_reduce(0, common.document, depth[common.node], "amax")
     return divide(2 * deepest, of_true + of_predicted)
 
 

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from htc.labels.hierarchy import Hierarchy
-from htc.labels.label_sets import LabelSets, Scores, as_label_sets, check_as_many, in_parts
-from htc.metrics import hierarchical, information, lca, paths, ranking, single_path
-from htc.metrics.counts import average_over_classes, by_class, by_document, precision_recall_f
+from htc.labels.label_sets import LabelSets, Scores, as_sparse_sets, check_as_many, in_parts
+from htc.labels.sparse_sets import SparseSets
+from htc.metrics import hierarchical, information, lca, paths, ranked, ranking, single_path
+from htc.metrics.counts import all_right, average_over_classes, by_class, by_document, precision_recall_f
+from htc.metrics.reached import reached_in_rows
 
 AVERAGES: tuple[Literal["micro", "macro"], ...] = ("micro", "macro")
-Sums = Callable[[Tensor, Tensor, Hierarchy], Tensor]
+Sums = Callable[[SparseSets, SparseSets, Hierarchy], Tensor]
 """(true, predicted, hierarchy) -> sums over documents."""
 
 
@@ -36,13 +38,13 @@ class LabelSetScores:
 
     def update(self, y_true: LabelSets, y_pred: LabelSets) -> None:
         """Add documents, or none. Raises: InputError: for label sets that do not fit, see `htc.labels.label_sets`."""
-        true, predicted = as_label_sets(y_true, self.hierarchy, "y_true"), as_label_sets(y_pred, self.hierarchy, "y_pred")
+        true, predicted = as_sparse_sets(y_true, self.hierarchy, "y_true"), as_sparse_sets(y_pred, self.hierarchy, "y_pred")
         if len(true) or len(predicted):
             check_as_many(true, predicted)
             for part in in_parts(true, predicted):
                 self._update(*part)
 
-    def _update(self, true: Tensor, predicted: Tensor) -> None:
+    def _update(self, true: SparseSets, predicted: SparseSets) -> None:
         closed = self.hierarchy.close(true), self.hierarchy.close(predicted)
         self.single_path &= all(bool((self.hierarchy.most_specific(sets).sum(1) <= 1).all()) for sets in closed)
         for name, sums in AS_GIVEN.items():
@@ -115,21 +117,26 @@ def _named(family: str, average: str, values: Any) -> dict[str, float]:
     return {f"{family}{name}_{average}": value for name, value in zip(("p", "r", "f1"), values, strict=True)}
 
 
-def _samples(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
+def _samples(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
     return precision_recall_f(by_document(true, predicted)).sum(1)
 
 
-def _mistakes(true: Tensor, predicted: Tensor, hierarchy: Hierarchy) -> Tensor:
+def _mistakes(true: SparseSets, predicted: SparseSets, hierarchy: Hierarchy) -> Tensor:
     severities = single_path.mistake_severities(true, predicted, hierarchy)
     return torch.stack([torch.tensor(len(severities), device=severities.device), severities.sum()])
 
 
 class ProbabilityScores:
-    """Accumulates true label sets and node probabilities part by part; `compute` gives the metrics over all thresholds."""
+    """Accumulates true label sets and node probabilities part by part; gives the metrics over all thresholds and of ranks.
+
+    Attributes:
+        ranks: the metrics of ranks (`htc.metrics.ranked`), of the label sets closed under ancestors.
+    """
 
     def __init__(self, hierarchy: Hierarchy, thresholds: Sequence[float] | Tensor) -> None:
         """Args: thresholds (T,) of the curve, ascending."""
         self.hierarchy, self.thresholds = hierarchy, ranking.ascending(thresholds)
+        self.ranks = ranked.RankScores()
         self._areas: list[Tensor] = []
         self._counts = torch.zeros(3, len(self.thresholds), dtype=torch.long)
 
@@ -137,10 +144,13 @@ class ProbabilityScores:
         """Add documents. Raises: InputError: see `hf1_auc`."""
         if not len(y_score):
             return
-        targets, scores = ranking.true_and_scores(y_true, y_score, self.hierarchy)
-        for part in in_parts(targets, scores):
-            self._areas.append(ranking.hf1_auc_per_document(*part, self.hierarchy).cpu())
-            self._counts += ranking.curve_counts(*part, self.hierarchy, self.thresholds).cpu()
+        for true, scores in in_parts(*ranking.true_and_scores(y_true, y_score, self.hierarchy)):
+            closed = self.hierarchy.max_over_descendants(scores).contiguous()
+            reached = reached_in_rows(true, closed)
+            self._areas.append(ranking.areas_of(true, closed, reached).cpu())
+            self._counts += ranking.curve_counts(true, closed, self.thresholds).cpu()
+            coherent = torch.equal(closed, scores)
+            self.ranks.update(true, scores, reached if coherent else reached_in_rows(true, scores))
 
     @property
     def hf1_auc_per_document(self) -> Tensor:
@@ -160,7 +170,7 @@ AS_GIVEN: dict[str, Sums] = {
     "path_constrained_f1": paths.constrained_counts,
     "path_f1": paths.path_counts,
     "lca_samples": lambda *sets: precision_recall_f(lca.lca_counts(*sets)).sum(1),
-    "exact_match": lambda true, predicted, hierarchy: (true == predicted).all(1).sum(),
+    "exact_match": lambda true, predicted, hierarchy: all_right(true, predicted).sum(),
     "incoherent": lambda true, predicted, hierarchy: (~hierarchy.is_coherent(predicted)).sum(),
     "levels": hierarchical.level_counts,
 }

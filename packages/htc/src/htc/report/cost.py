@@ -7,6 +7,7 @@ from statistics import mean
 from htc.report.labels import label
 from htc.report.records import Cost, Losses, Tried
 from rlkl_htc_common.report.page import Section, Table
+from rlkl_htc_common.report.tables import MISSING
 
 
 def with_cost(table: Table, losses: Losses) -> Table:
@@ -26,9 +27,10 @@ def with_cost(table: Table, losses: Losses) -> Table:
 
 def _cells(costs: Sequence[Cost], documents: int) -> list[str]:
     """Args: documents: of the test split."""
+    predictions = [cost.prediction for cost in costs if cost.prediction is not None]
     return [
         f"{mean(cost.training for cost in costs):,.0f}",
-        f"{1000 * mean(cost.prediction for cost in costs) / max(1, documents):.1f}",
+        f"{1000 * mean(predictions) / max(1, documents):.1f}" if len(predictions) == len(costs) else MISSING,
         f"{mean(cost.memory for cost in costs) / 1e9:.1f}",
     ]
 

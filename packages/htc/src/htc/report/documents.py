@@ -4,20 +4,23 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from htc.labels.hierarchy import Hierarchy
+from htc.labels.hierarchy import Hierarchy, Sets
 from htc.labels.taxonomy import PATH_SEPARATOR
 from htc.metrics import hierarchical_f_per_document
 from htc.report.records import Wrong
 from htc.scoring.error_analysis import worst_documents
+from htc.scoring.parts import Probabilities
 from rlkl_htc_common.report.page import Table
 
 LONGEST_TEXT = 240  # characters of a document that are shown
 
 
-def worst(hierarchy: Hierarchy, texts: Sequence[str], targets: Tensor, predicted: Tensor, probabilities: Tensor) -> list[Wrong]:
+def worst(
+    hierarchy: Hierarchy, texts: Sequence[str], targets: Sets, predicted: Sets, probabilities: Probabilities
+) -> list[Wrong]:
     """The documents that went most wrong, with true and predicted paths.
 
-    Args: texts: of D documents; targets, predicted (D, N) bool; probabilities (D, N).
+    Args: texts: of D documents; targets, predicted (D, N) bool, dense or sparse; probabilities (D, N), or in parts.
     """
     f = hierarchical_f_per_document(targets, predicted, hierarchy)
     found = []
@@ -38,10 +41,12 @@ def table_of(found: Sequence[Wrong]) -> Table:
     )
 
 
-def worst_table(hierarchy: Hierarchy, texts: Sequence[str], targets: Tensor, predicted: Tensor, probabilities: Tensor) -> Table:
+def worst_table(
+    hierarchy: Hierarchy, texts: Sequence[str], targets: Sets, predicted: Sets, probabilities: Probabilities
+) -> Table:
     """`worst` as a table."""
     return table_of(worst(hierarchy, texts, targets, predicted, probabilities))
 
 
-def _paths(hierarchy: Hierarchy, sets: Tensor) -> str:
-    return "; ".join(PATH_SEPARATOR.join(path) for path in hierarchy.decode(sets[None])[0]) or "–"
+def _paths(hierarchy: Hierarchy, labels: Tensor) -> str:
+    return "; ".join(PATH_SEPARATOR.join(path) for path in hierarchy.decode(labels[None])[0]) or "–"

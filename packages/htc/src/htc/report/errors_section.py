@@ -7,14 +7,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from htc.datasets import Dataset
-from htc.decoding.by_name import decode
 from htc.labels.hierarchy import Hierarchy
+from htc.labels.sparse_sets import SparseSets
 from htc.labels.taxonomy import PATH_SEPARATOR
 from htc.report.documents import table_of, worst
 from htc.report.icicle import icicle
 from htc.report.labels import rule_label
 from htc.report.records import Confused, Errors, Level, Node
 from htc.scoring.error_analysis import Calibration, Confusion, calibration_per_level, confused_siblings, f1_per_node
+from htc.scoring.evaluate_rules import decode_in_parts
+from htc.scoring.parts import Probabilities
 from rlkl_htc_common.report.figures import legend, line, new_figure, picture
 from rlkl_htc_common.report.page import Picture, Section, Table
 from rlkl_htc_common.report.styles import SOFT, Style, ordered
@@ -22,19 +24,19 @@ from rlkl_htc_common.report.styles import SOFT, Style, ordered
 FEWEST_CELLS = 10  # of a bin of probability that is drawn
 
 
-def look_at(name: str, dataset: Dataset, probabilities: Tensor, decoder: str, tuned_threshold: float) -> Errors:
+def look_at(name: str, dataset: Dataset, probabilities: Probabilities, decoder: str, tuned_threshold: float) -> Errors:
     """What a model gets wrong.
 
     Args:
         name: what to call the model.
         dataset: whose test split is looked at.
-        probabilities: (D, N) of the test documents.
+        probabilities: (D, N) of the test documents, or in parts.
         decoder: the inference rule to look at, a name from `htc.decoding.by_name.ALL_RULES`.
         tuned_threshold: for the rule of that name.
     """
     hierarchy, documents = dataset.hierarchy, dataset.splits["test"]
-    targets = dataset.targets[documents]
-    predicted = decode(decoder, probabilities, hierarchy, tuned_threshold)
+    targets = dataset.targets.select(documents)
+    predicted = decode_in_parts(decoder, probabilities, hierarchy, tuned_threshold)
     texts = [dataset.texts[i] for i in documents.tolist()]
     pairs = confused_siblings(targets, predicted, hierarchy) if hierarchy.is_tree else []
     return Errors(
@@ -57,7 +59,7 @@ def _level(found: Calibration) -> Level:
     return Level(found.confidence[often].tolist(), found.frequency[often].tolist(), found.error)
 
 
-def _nodes(hierarchy: Hierarchy, targets: Tensor, f1: Tensor) -> list[Node]:
+def _nodes(hierarchy: Hierarchy, targets: SparseSets, f1: Tensor) -> list[Node]:
     """Places from the top level down, each child below its (in a DAG, first) parent."""
     weight = _weights(hierarchy, hierarchy.most_specific(targets).sum(0).double())
     total = float(weight[hierarchy.levels[0]].sum())

@@ -36,13 +36,14 @@ class Curve:
 class Cost:
     """What a run cost: training without evaluation, prediction of the test split (without an encoder whose vectors are kept).
 
-    Processor seconds are of all cores together. Memory: bytes of the process, or of its GPU, at the peak.
+    None for a prediction in parts. Processor seconds are of all cores together. Memory: bytes of the process, or of its GPU, at
+    the peak.
     """
 
     training_seconds: float
     training_processor_seconds: float
-    prediction_seconds: float
-    prediction_processor_seconds: float
+    prediction_seconds: float | None
+    prediction_processor_seconds: float | None
     memory: int
     gpu: bool
 
@@ -52,7 +53,7 @@ class Cost:
         return self.training_seconds if self.gpu else self.training_processor_seconds
 
     @property
-    def prediction(self) -> float:
+    def prediction(self) -> float | None:
         """Likewise."""
         return self.prediction_seconds if self.gpu else self.prediction_processor_seconds
 

@@ -1,17 +1,22 @@
 """Every metric of every inference rule, from node probabilities."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from htc import metrics
+from htc.decoding import threshold
 from htc.decoding.by_name import decode, rules_for
 from htc.labels.hierarchy import Hierarchy
-from htc.labels.label_sets import in_parts, labels_per_document
+from htc.labels.label_sets import CELLS
+from htc.labels.sparse_sets import SparseSets
+from htc.metrics.counts import average_over_classes, by_class
+from htc.metrics.ranked import AveragePrecisions, RankScores
 from htc.metrics.single_path import leaf_heights
 from htc.scoring.error_analysis import f1_by_frequency
+from htc.scoring.parts import Probabilities, with_targets
 
 SELECTABLE = (  # metrics for selecting an epoch: all for which higher is better
     *(f"h{name}_{average}" for average in ("micro", "macro", "samples") for name in ("p", "r", "f1")),
@@ -24,19 +29,34 @@ DISTANCES_AT = (1, 5, 20)
 PRECISION_AT = (1, 3, 5)
 
 
-def score_rule(
-    rule: str, probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy, tuned_threshold: float | None = None
-) -> metrics.LabelSetScores:
-    """Decode with a rule and score the sets, in parts. Args: as `evaluate`. Returns: scores that compute every metric."""
-    scores = metrics.LabelSetScores(hierarchy)
-    for some, true in in_parts(probabilities, targets):
-        scores.update(true, decode(rule, some, hierarchy, tuned_threshold))
-    return scores
+def decode_in_parts(
+    rule: str, probabilities: Probabilities, hierarchy: Hierarchy, tuned_threshold: float | None = None
+) -> SparseSets:
+    """Apply a rule by name to any number of documents. Args: as `decode`; probabilities (D, N), or in parts."""
+    parts = probabilities.split(max(1, CELLS // hierarchy.num_nodes))
+    return SparseSets.joined([SparseSets.of(decode(rule, some, hierarchy, tuned_threshold)) for some in parts])
+
+
+def score_epoch(
+    probabilities: Probabilities, targets: SparseSets, hierarchy: Hierarchy, rule: str | None = None
+) -> tuple[float, float, metrics.LabelSetScores]:
+    """What epochs are selected by: hF1-AUC, micro hF1 at the threshold 0.5, and the scores of a rule, where one is named.
+
+    Args: as `evaluate`; rule: one that needs no tuned threshold.
+    """
+    areas, counts = [], torch.zeros(3, hierarchy.num_nodes, dtype=torch.long)
+    of_rule = metrics.LabelSetScores(hierarchy)
+    for some, true in with_targets(probabilities, targets):
+        areas.append(metrics.hf1_auc_per_document(true, some, hierarchy))
+        counts += by_class(true, hierarchy.close(SparseSets.of(threshold(some, hierarchy))))
+        if rule is not None:
+            of_rule.update(true, decode(rule, some, hierarchy))
+    return float(torch.cat(areas).mean()), average_over_classes(counts, "micro")[2], of_rule
 
 
 def evaluate(
-    probabilities: Tensor,
-    targets: Tensor,
+    probabilities: Probabilities,
+    targets: Tensor | SparseSets,
     hierarchy: Hierarchy,
     tuned_threshold: float,
     one_path: bool,
@@ -46,8 +66,8 @@ def evaluate(
     """Score node probabilities under every inference rule.
 
     Args:
-        probabilities: (D, N).
-        targets: (D, N) bool, closed under ancestors.
+        probabilities: (D, N), or in parts.
+        targets: (D, N) bool, closed under ancestors, dense or sparse.
         tuned_threshold: from `decoding.tune_threshold` on other documents.
         one_path: whether the probabilities are those of one path, see `losses.Objective`.
         training_counts: (N,) the number of training documents with each label.
@@ -59,16 +79,25 @@ def evaluate(
         with every metric of each rule, and F1 by the frequency of labels in training.
         And values per document, for comparing methods, (D,) float32 each: hF1 under each rule, and `hf1_auc`.
     """
+    targets = SparseSets.of(targets)
     ranking = metrics.ProbabilityScores(hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
-    ranking.update(targets, probabilities)
+    precisions, distances = AveragePrecisions(), DistancesAtK(hierarchy)
+    by_rule = {rule: metrics.LabelSetScores(hierarchy) for rule in rules_for(one_path)}
+    for some, true in with_targets(probabilities, targets):
+        ranking.update(true, some)
+        precisions.update(true, some)
+        distances.update(true, some)
+        for rule, sets in by_rule.items():
+            sets.update(true, decode(rule, some, hierarchy, tuned_threshold))
+    for some, _ in with_targets(probabilities, targets):
+        precisions.count(some)
     hf1_auc, curve = ranking.compute()
-    by_rule = {rule: score_rule(rule, probabilities, targets, hierarchy, tuned_threshold) for rule in rules_for(one_path)}
     scores = {
         "documents": len(targets),
         "decoder": decoder,
         "hf1_auc": hf1_auc,
-        "hierarchical_distance_at": _distances_at_k(probabilities, targets, hierarchy),
-        **_by_rank(probabilities, targets, hierarchy),
+        "hierarchical_distance_at": distances.compute(),
+        **_by_rank(ranking.ranks, precisions, hierarchy),
         "tuned_threshold": tuned_threshold,
         "rules": {rule: _metrics(sets, training_counts) for rule, sets in by_rule.items()},
         "curve": {name: [round(float(v), 5) for v in values] for name, values in curve._asdict().items()},
@@ -85,27 +114,36 @@ def _metrics(sets: metrics.LabelSetScores, training_counts: Tensor | None) -> di
     return scores
 
 
-def _by_rank(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> dict[str, Any]:
+def _by_rank(ranks: RankScores, precisions: AveragePrecisions, hierarchy: Hierarchy) -> dict[str, Any]:
     """The metrics of `htc.metrics.ranked`, precision at each k that there are labels for."""
-    documents = targets, probabilities, hierarchy
-    at = [k for k in PRECISION_AT if k <= hierarchy.num_nodes]
-    averages: tuple[Literal["micro", "macro", "samples"], ...] = ("micro", "macro", "samples")
     return {
-        "precision_at": {str(k): metrics.precision_at_k(*documents, k=k) for k in at},
-        "r_precision": metrics.r_precision(*documents),
-        "average_precision": {average: metrics.average_precision(*documents, average=average) for average in averages},
+        "precision_at": {str(k): ranks.precision_at_k(k) for k in PRECISION_AT if k <= hierarchy.num_nodes},
+        "r_precision": ranks.r_precision(),
+        "average_precision": {**precisions.compute(), "samples": ranks.average_precision()},
     }
 
 
-def _distances_at_k(probabilities: Tensor, targets: Tensor, hierarchy: Hierarchy) -> dict[str, float] | None:
-    """The hierarchical distance at each k up to the number of leaves; None if documents have several labels."""
-    at = [k for k in DISTANCES_AT if k <= len(hierarchy.leaves)]
-    heights = []  # (d, k) each
-    for some, true in in_parts(probabilities, targets):
-        if bool((labels_per_document(hierarchy.most_specific(true)) > 1).any()):
+class DistancesAtK:
+    """Accumulates the hierarchical distance at each k up to the number of leaves."""
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        self.hierarchy = hierarchy
+        self.at = [k for k in DISTANCES_AT if k <= len(hierarchy.leaves)]
+        self._one_label = True
+        self._heights: list[Tensor] = []  # (d, k) each
+
+    def update(self, true: SparseSets, probabilities: Tensor) -> None:
+        """Add documents. Args: true: of d documents, closed; probabilities (d, N)."""
+        self._one_label &= not bool((self.hierarchy.most_specific(true).sum(1) > 1).any())
+        if self._one_label:
+            self._heights.append(leaf_heights(true, probabilities, self.hierarchy, self.at[-1]))
+
+    def compute(self) -> dict[str, float] | None:
+        """The mean distance at each k; None if documents have several labels."""
+        if not self._one_label:
             return None
-        heights.append(leaf_heights(true, some, hierarchy, at[-1]))
-    return {str(k): float(torch.cat(heights)[:, :k].double().mean()) for k in at}
+        heights = torch.cat(self._heights)
+        return {str(k): float(heights[:, :k].double().mean()) for k in self.at}
 
 
 def summary_table(result: dict[str, Any], split: str = "test") -> str:
