@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from rlkl.commands.config import InspectConfig, ReproduceLLMConfig
 from rlkl.commands.inspect import inspect, write
@@ -224,8 +225,15 @@ def _inspect(run: Path, trained: Path, folder: str, settings: SumsSettings) -> N
     write(run / INSPECTION, config, found, f"a part of rlkl-reproduce-llm, for {run.name}", title)
 
 
+def quiet() -> None:
+    """Without transformers' notes on each model that is loaded and saved, between the progress of the runs."""
+    disable_progress_bar()
+    set_verbosity_error()
+
+
 def job(config: DictConfig) -> dict[str, Any]:
     """One fine-tuning of the grid. Returns: what its record holds."""
+    quiet()
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, ReproduceLLMConfig)
     result = fine_tuned(settings_of(config), typed.runs)
@@ -284,5 +292,6 @@ def task(config: DictConfig) -> None:
     """rlkl-reproduce-llm."""
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, ReproduceLLMConfig)
+    quiet()
     report = reproduce(typed, shlex.join(["rlkl-reproduce-llm", *sys.argv[1:]]))
     print_result((report.parent / "table.md").read_text(encoding="utf-8") + f"\nreport: {report}")

@@ -71,7 +71,7 @@ def answers(
     prompts = [[int(token) for token in model.tokenizer(row["prompt"])["input_ids"]] for row in rows]
     generator = torch.Generator().manual_seed(SEED)
     said = sample(model, prompts, [most] * len(rows), temperature=temperature, generator=generator)
-    texts = [model.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in said]
+    texts = [str(model.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in said]
     passages = [Passage("", row["prompt"], *tokens) for row, *tokens in zip(rows, prompts, said, strict=True)]
     return right_sum(texts, [row["answer"] for row in rows]), passages
 

@@ -47,8 +47,8 @@ class Curve(TrainerCallback):
             self.measured = self.evaluate(more["model"])
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any) -> None:
-        """Hand on a step; the summary at the end of the training is none."""
-        if logs is not None and "reward" in logs:
+        """Hand on a step; the summary at the end of the training is none. Rewards are logged when completions are sampled."""
+        if logs is not None and "loss" in logs:
             named = {ours: float(logs[theirs]) for theirs, ours in LOGGED.items() if theirs in logs}
             self.log(state.global_step, {key: value for key, value in named.items() if math.isfinite(value)} | self.measured)
             self.measured = {}
