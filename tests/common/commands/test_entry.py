@@ -28,6 +28,7 @@ MODULES = {
         "rlkl.commands.analyze",
         "rlkl.commands.inspect",
         "rlkl.commands.reproduce",
+        "rlkl.commands.reproduce_llm",
     ],
     "rlkl-htc-common": ["rlkl_htc_common.dashboards", "rlkl_htc_common.manifest", "rlkl_htc_common.commands.report"],
 }

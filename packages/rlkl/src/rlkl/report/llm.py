@@ -28,6 +28,8 @@ NAMES = {
     KEPT: "KL on other text",
     MOVED: "KL on the sums",
 }
+SCALE = {GREEDY: 1, SAMPLED: 1, KEPT: 1000, MOVED: 1000}  # KL in nats per 1,000 tokens
+FORMS = {GREEDY: ".3f", SAMPLED: ".3f", KEPT: ".2f", MOVED: ".1f"}
 SMOOTHED = 8  # steps that the success of sampled answers is averaged over
 CAVEAT = (
     "One model, one easy task that it half solves before, and few steps: what is found here need not hold elsewhere. "
@@ -37,9 +39,9 @@ CAVEAT = (
 MEASURED = (
     "Held-out sums are 27 of the 100 one-digit sums, both orders of a sum together; in training they are neither asked nor "
     "among the solved examples. Each prompt has four solved sums and one to solve. Sampled: at temperature 1, one sample each.",
-    "KL on other text: KL(reference || policy), exact, in nats per token, on what the reference itself says after a dozen "
-    "general prompts. It is 0 where nothing was lost. KL on the sums: KL(policy || reference), exact, per token of the "
-    "policy's own sampled answers.",
+    "KL on other text: KL(reference || policy), exact, on what the reference itself says after a dozen general prompts. It is "
+    "0 where nothing was lost. KL on the sums: KL(policy || reference), exact, on the policy's own sampled answers. Both in "
+    "nats per 1,000 tokens.",
 )
 
 
@@ -59,8 +61,8 @@ class Run:
         return [(int(each["step"] or 0), value) for each in self.history if (value := each.get(key)) is not None]
 
     def last(self, key: str) -> float:
-        """The last value that was logged."""
-        return self.logged(key)[-1][1]
+        """The last value of a measure, as it is shown."""
+        return self.logged(key)[-1][1] * SCALE[key]
 
 
 Runs = dict[str, list[Run]]
@@ -172,35 +174,32 @@ def verdict(summary: LLMSummary) -> str:
     best = max(ends, key=lambda method: ends[method].mean)
     pair = summary.compare[0] if summary.compare else [best]
     learned = ", ".join(f"{ends[method].mean:.2f} with {method}" for method in pair)
-    kept = ", ".join(f"{final(runs[method], KEPT).mean:.4f} with {method}" for method in pair)
+    kept = ", ".join(f"{final(runs[method], KEPT).mean:.2f} with {method}" for method in pair)
     said = f"Held-out sums solved (greedy): {start[GREEDY]:.2f} before, {learned}{_by(summary, pair, GREEDY)}."
-    said += f" KL on other text: {kept}{_by(summary, pair, KEPT, '+.4f')}."
+    said += f" KL on other text, per 1,000 tokens: {kept}{_by(summary, pair, KEPT)}."
     return said if best in pair else f"{said} Most are solved with {best}: {ends[best].mean:.2f}."
 
 
-def _by(summary: LLMSummary, pair: Sequence[str], key: str, form: str = "+.2f") -> str:
+def _by(summary: LLMSummary, pair: Sequence[str], key: str) -> str:
     """The difference of a pair, in brackets."""
     found = difference(summary.methods, pair[0], pair[1], key) if len(pair) == 2 else None
     if found is None:
         return ""
     if found.few:
-        return f" (differences {found.shown(form)})"
-    return f" (difference {found.mean:{form}}, {found.low:{form}} to {found.high:{form}}, {found.values} seeds)"
+        return f" (differences {found.shown('+.2f')})"
+    return f" (difference {found.mean:+.2f}, {found.low:+.2f} to {found.high:+.2f}, {found.values} seeds)"
 
 
 def findings(summary: LLMSummary) -> list[str]:
     """A sentence for each pair: which method solves more, and which keeps more."""
     said = []
     for one, other in summary.compare:
-        parts = []
-        for key in (GREEDY, KEPT):
+        for key, word in ((GREEDY, "solved"), (KEPT, "KL on other text")):
             found = difference(summary.methods, one, other, key)
             if found is not None:
-                form = "+.4f" if key == KEPT else "+.3f"
-                word = "differs from" if found.few else f"is {found.verdict}"
-                parts.append(f"{NAMES[key]}: {one} {word} {other}, by {found.mean:{form}}")
-        if parts:
-            said.append(f"{'; '.join(parts)}.")
+                form = f"+{FORMS[key]}"
+                spread = found.shown(form) if found.few else f"{found.low:{form}} to {found.high:{form}}"
+                said.append(f"{one} is {found.verdict} {other} in {word}: {found.mean:{form}} ({spread}).")
     return said
 
 
@@ -208,21 +207,21 @@ def result_table(summary: LLMSummary) -> Table:
     """Method x what it learned and kept, after a row for the model before."""
     runs, start = summary.methods, summary.before.measured
     columns = {key: [final(seeds, key) for seeds in runs.values()] for key in MEASURES}
-    forms = {key: ".4f" if key in (KEPT, MOVED) else ".3f" for key in MEASURES}
-    minutes = [over_seeds([run.cpu_seconds / 60 for run in seeds]) for seeds in runs.values()]
-    rows = [["before", *(f"{start[key]:{forms[key]}}" for key in MEASURES), MISSING]]
-    for number, method in enumerate(runs):
-        measured = [_cell(columns[key][number], forms[key]) for key in MEASURES]
-        rows.append([method, *measured, f"{minutes[number].mean:.1f}"])
+    rows = [["before", *(f"{start[key] * SCALE[key]:{FORMS[key]}}" for key in MEASURES), MISSING]]
+    for number, (method, seeds) in enumerate(runs.items()):
+        minutes = float(np.mean([run.cpu_seconds / 60 for run in seeds]))
+        rows.append([method, *(_cell(columns[key][number], FORMS[key]) for key in MEASURES), f"{minutes:.1f}"])
     best = {(1 + row, place) for place, key in enumerate(MEASURES[:2], 1) for row in best_of(columns[key])}
     best |= {(1 + row, 3) for row in best_of(columns[KEPT], lowest=True)}
-    caption = "After the last step. KL in nats per token. The best of each column is in bold; the KL on the sums has no best."
+    caption = (
+        "After the last step; KL in nats per 1,000 tokens. The best of each column is in bold; the KL on the sums has none."
+    )
     return Table(["method", *NAMES.values(), "minutes of a core"], rows, caption, best=best)
 
 
 def _cell(interval: Interval, form: str) -> str:
-    """As `cell`, with the interval in as many digits as the mean."""
-    if interval.few or interval.lopsided or form == ".3f":
+    """As `cell`, with half the width in as many digits as the mean."""
+    if interval.few or interval.lopsided:
         return cell(interval, form)
     return f"{interval.mean:{form}} ± {interval.half_width:{form}}"
 
@@ -232,7 +231,10 @@ def comparison_table(summary: LLMSummary) -> Table:
     pairs = [f"{one} - {other}" for one, other in summary.compare]
     columns = {NAMES[key]: [difference(summary.methods, one, other, key) for one, other in summary.compare] for key in MEASURES}
     return difference_table(
-        "difference", pairs, columns, "Paired over seeds, with 95% intervals; in bold those that leave out 0."
+        "difference",
+        pairs,
+        columns,
+        "Paired over seeds, with 95% intervals; in bold those that leave out 0. KL in nats per 1,000 tokens.",
     )
 
 
@@ -255,13 +257,13 @@ def price_figure(summary: LLMSummary) -> Figure:
         x, y, style = float(np.mean(kept)), float(np.mean(solved)), styles[method]
         axes.scatter(kept, solved, s=14, color=style.color, marker=style.marker, alpha=0.35, linewidths=0)
         axes.plot([x], [y], color=style.color, marker=style.marker, markersize=8, linestyle="none", label=method)
-        note(axes, x, y, f"{method}: {y:.3f} at {x:.4f} nats")
+        note(axes, x, y, f"{method}: {y:.3f} at {x:.2f} nats")
         means.setdefault(method.partition(", ")[0], []).append((x, y))
     for family, points in means.items():
         color = next(styles[method].color for method in runs if method.partition(", ")[0] == family)
         axes.plot(*zip(*points, strict=True), color=color, linewidth=0.8, alpha=0.6)
     axes.axhline(summary.before.measured[GREEDY], color="#5c6470", linestyle=":", linewidth=1)
-    axes.set_xlabel("KL on other text, nats per token")
+    axes.set_xlabel("KL on other text, nats per 1,000 tokens")
     axes.set_ylabel("held-out sums, greedy")
     return figure
 
@@ -296,13 +298,13 @@ def _evaluated_figure(runs: Runs, key: str, styles: Mapping[str, Style]) -> Figu
     for method, seeds in runs.items():
         logged = [run.logged(key) for run in seeds]
         average = share_over_seeds if key == GREEDY else over_seeds
-        found = over([[value for _, value in each] for each in logged], average)
+        found = over([[value * SCALE[key] for _, value in each] for each in logged], average)
         steps = [step for step, _ in logged[0]]
         line_with_interval(axes, steps, found, method, styles[method], markers=True, of=len(runs))
     if key != GREEDY:
         spread_out(axes)
     axes.set_xlabel("steps")
-    axes.set_ylabel(NAMES[key])
+    axes.set_ylabel(NAMES[key] if key == GREEDY else f"{NAMES[key]}, per 1,000 tokens")
     return figure
 
 
