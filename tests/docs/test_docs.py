@@ -34,7 +34,8 @@ SCRIPTS = {
     for project in (ROOT / "packages").glob("*/pyproject.toml")
     for name, target in tomllib.loads(project.read_text())["project"].get("scripts", {}).items()
 }  # htc-train -> htc.commands.train
-ENTRY = r"(?:(?:htc|rlkl)-(?:train|evaluate|predict|reproduce(?:-llm)?|pretrain|finetune|analyze|inspect)\b|python -m \w+\.\w+|torchrun )"
+NAMES = "train|evaluate|predict|reproduce(?:-llm)?|pretrain|finetune|analyze|inspect"
+ENTRY = rf"(?:(?:htc|rlkl)-(?:{NAMES})\b|python -m \w+\.\w+|torchrun )"
 COMMAND = re.compile(rf"(?:^|\$ |`)((?:\w+=\w+ )?{ENTRY}[^`\n>|]*)", flags=re.MULTILINE)
 READMES = [file.read_text(encoding="utf-8") for file in (ROOT / "README.md", *(ROOT / "packages").glob("*/README.md"))]
 COMMANDS = sorted(
