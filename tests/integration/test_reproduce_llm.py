@@ -80,6 +80,25 @@ def test_another_release_of_trl_is_refused_in_a_sentence(tmp_path, monkeypatch, 
     assert "rlkl.integrations.trl" in err
 
 
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ("a.gguf", "is no folder with a config.json, which TRL loads"),
+        ("empty", "is no folder with a config.json"),
+        ("./none", "there is no model './none'"),
+        ("addition-n3", "addition-n3 has no token for the end of a line"),
+    ],
+)
+def test_models_that_trl_cannot_take_are_refused(model, problem, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(app, "check_runs", lambda config, runs: None)  # it asks for TRL
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    (tmp_path / "empty").mkdir()
+    code, _, err = call(app, [f"model={model}"], monkeypatch, capsys)
+    assert (code, "Traceback" in err) == (2, False)
+    assert problem in err
+
+
 @pytest.fixture(scope="module")
 def made(folder, tmp_path_factory):
     """Where a comparison of three methods with two seeds goes, and its command; rewards are those a random model gets."""

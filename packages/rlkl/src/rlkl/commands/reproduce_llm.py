@@ -99,8 +99,18 @@ def check_runs(config: ReproduceLLMConfig, runs: Mapping[str, SumsSettings]) -> 
 
 
 def folder_of(model: str, runs: str) -> str:
-    """What TRL loads: the converted SmolLM2, or a folder or a name as it is. Raises InputError where a package is missing."""
-    if model != SMOLLM2 or Path(model).exists():
+    """What TRL loads: the converted SmolLM2, or a folder or a name as it is.
+
+    Raises:
+        InputError: where a package is missing, or TRL cannot load it.
+    """
+    place = Path(model)
+    if place.exists() and not (place / "config.json").is_file():
+        raise InputError(
+            f"{model} is no folder with a config.json, which TRL loads; of a GGUF file, rlkl.integrations.smollm2.convert makes "
+            "one."
+        )
+    if model != SMOLLM2 or place.exists():
         return model
     from rlkl.integrations.smollm2 import convert
 
@@ -202,7 +212,8 @@ def _inspect(run: Path, trained: Path, folder: str, settings: SumsSettings) -> N
     from rlkl.integrations import sums
     from rlkl.integrations.smollm2 import held_out_sums
 
-    rows = held_out_sums(1, sums.SEED)[:: max(1, 27 // INSPECTED)][:INSPECTED]
+    rows = held_out_sums(1, sums.SEED)
+    rows = rows[:: len(rows) // INSPECTED][:INSPECTED]
     shutil.rmtree(run / INSPECTION, ignore_errors=True)
     prompts = run / "inspected.jsonl"
     write_atomically(prompts, "".join(f"{json.dumps({'prompt': row['prompt']})}\n" for row in rows))
