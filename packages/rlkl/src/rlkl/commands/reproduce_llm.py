@@ -107,8 +107,8 @@ def folder_of(model: str, runs: str) -> str:
     place = Path(model)
     if place.exists() and not (place / "config.json").is_file():
         raise InputError(
-            f"{model} is no folder with a config.json, which TRL loads; of a GGUF file, rlkl.integrations.smollm2.convert makes "
-            "one."
+            f"{model} is no folder with a config.json, which TRL loads; rlkl.integrations.smollm2.convert makes one of a GGUF "
+            "file."
         )
     if model != SMOLLM2 or place.exists():
         return model
@@ -270,7 +270,8 @@ def reproduce(config: ReproduceLLMConfig, command: str) -> Path:
     start = before(next(iter(runs.values())), config.runs)
     jobs = [(method, seed) for seed in config.seeds for method in methods]
     overrides = [[*method.overrides, f"seed={seed}"] for method, seed in jobs]
-    records = grid.launch(job, "reproduce_llm", overrides, output / "jobs", "fine-tuning runs", config.jobs)
+    ends = "the runs under way end, and will start again"
+    records = grid.launch(job, "reproduce_llm", overrides, output / "jobs", "fine-tuning runs", config.jobs, ends)
     names = [method.name for method, _ in jobs]
     compare = config.compare or [[names[0], other] for other in list(runs)[1:]]
     inspected = compare[0][0] if compare else names[0]
