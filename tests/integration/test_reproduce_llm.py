@@ -6,13 +6,17 @@ import re
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
 from rlkl.commands import reproduce_llm as app
+from rlkl.integrations.sums_settings import SumsSettings
 from rlkl_htc_common.commands.report import draw
+from rlkl_htc_common.runs.directory import RunDirectory, read_config_file
 
 from ..rlkl.inspection.models import save
+from ..rlkl.integrations.test_sums import SETTINGS
 from .entry_points import call
 
 SMALL = (
@@ -183,3 +187,10 @@ def test_a_killed_run_starts_again_and_a_command_runs_one_alone(made, monkeypatc
     assert numbers(after) == numbers(before)
     assert not (run / ".model").exists()
     assert "fine-tuned" in out
+
+
+def test_runs_that_start_at_the_same_time_read_what_was_measured_before(folder, tmp_path):
+    settings = SumsSettings(**SETTINGS | {"model": str(folder)})
+    first = app.before(settings, str(tmp_path))
+    with RunDirectory(first["run_dir"], read_config_file(Path(first["run_dir"]) / "config.yaml")).locked():
+        assert app.before(settings, str(tmp_path)) == first

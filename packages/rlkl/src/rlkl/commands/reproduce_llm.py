@@ -144,7 +144,8 @@ def before(settings: SumsSettings, runs: str) -> dict[str, Any]:
             general=texts,
         )
 
-    return run.once(compute) | {"run_dir": str(run.path)}
+    result = run.result()  # without its lock: several runs may read it at a time
+    return (run.once(compute) if result is None else result) | {"run_dir": str(run.path)}
 
 
 def fine_tuned(settings: SumsSettings, runs: str) -> dict[str, Any]:
