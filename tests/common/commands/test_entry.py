@@ -28,6 +28,7 @@ MODULES = {
         "rlkl.commands.analyze",
         "rlkl.commands.inspect",
         "rlkl.commands.reproduce",
+        "rlkl.commands.reproduce_llm",
     ],
     "rlkl-htc-common": ["rlkl_htc_common.dashboards", "rlkl_htc_common.manifest", "rlkl_htc_common.commands.report"],
 }
@@ -58,7 +59,7 @@ def test_every_command_says_our_version(command):
 def test_every_console_script_and_module_is_known_here():
     assert set(SCRIPTS) == {
         *(f"htc-{name}" for name in ("train", "evaluate", "predict", "reproduce")),
-        *(f"rlkl-{name}" for name in ("pretrain", "finetune", "evaluate", "analyze", "inspect", "reproduce")),
+        *(f"rlkl-{name}" for name in ("pretrain", "finetune", "evaluate", "analyze", "inspect", "reproduce", "reproduce-llm")),
     }
     files = [file for file in PACKAGES.glob("*/src/**/*.py") if '\nif __name__ == "__main__":' in file.read_text()]
     assert all(re.search(r'^    (begin\("|scripts\.)', file.read_text(), re.MULTILINE) for file in files)

@@ -91,6 +91,7 @@ def launch(
     folder: Path,
     what: str,
     at_a_time: int | None = None,
+    when_interrupted: str = sweeps.SAVES,
 ) -> list[Record]:
     """Run jobs with the launcher of the running command, and wait for them.
 
@@ -101,6 +102,7 @@ def launch(
         folder: for records and logs; each job has a subfolder named by its number.
         what: a noun for the jobs, for the progress bar and messages.
         at_a_time: number of jobs that run at a time; None: chosen for this machine.
+        when_interrupted: what the jobs do then, for the sentence that says so.
 
     Returns:
         The records, in the order of `jobs`.
@@ -118,7 +120,7 @@ def launch(
     task = running().doing(job)
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=master)
     try:
-        with sweeps.jobs_of_one(master), _progress(folder, len(jobs), what):
+        with sweeps.jobs_of_one(master, when_interrupted), _progress(folder, len(jobs), what):
             launcher.launch([list(overrides) for overrides in jobs], initial_job_idx=0)
     except (InputError, sweeps.JobError):
         pass  # reported below

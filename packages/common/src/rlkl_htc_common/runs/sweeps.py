@@ -39,6 +39,7 @@ LOOK = 0.3  # seconds between two checks for the file that stops jobs
 KILLED = ("BrokenProcessPool", "TerminatedWorkerError")  # errors of launchers if a worker was killed
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # runs its jobs in the main process
 JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # runs its jobs in child processes
+SAVES = "the jobs under way finish their step and save a checkpoint"  # when a sweep is interrupted
 Record = dict[str, Any]
 """`number`; `overrides`, key -> value; `command`; `run_dir`, `metrics` and `score`, or `error`."""
 
@@ -67,8 +68,8 @@ class Sweep(Callback):
 
 
 @contextmanager
-def jobs_of_one(config: DictConfig) -> Iterator[None]:
-    """Run the jobs of a sweep inside the block. Args: config: the config that they share.
+def jobs_of_one(config: DictConfig, when_interrupted: str = SAVES) -> Iterator[None]:
+    """Run the jobs of a sweep inside the block. Args: config: the config that they share; when_interrupted: what they do then.
 
     Old records are removed: every job writes a new record, even if its run is finished. If the jobs run in other processes, an
     interruption makes them save and end, and this process waits for them.
@@ -81,8 +82,7 @@ def jobs_of_one(config: DictConfig) -> Iterator[None]:
         _start_resource_trackers()
     with ExitStack() as stack:
         if launcher != BASIC:
-            what = "the jobs under way finish their step and save a checkpoint"
-            stack.enter_context(interruption.finishing(what, partial(_stop_jobs, folder)))
+            stack.enter_context(interruption.finishing(when_interrupted, partial(_stop_jobs, folder)))
             stack.enter_context(interruption.kept_from_children())
         yield
 

@@ -11,6 +11,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from rlkl.integrations.sums_settings import SumsSettings
 from rlkl.settings import (
     ALGORITHMS,
     WEIGHTINGS,
@@ -314,6 +315,30 @@ class ReproduceConfig(FinetuneConfig):
     jobs: int | None = None
 
 
+@dataclass
+class ReproduceLLMConfig(SumsSettings):
+    """rlkl-reproduce-llm: a pre-trained language model on one-digit sums, by several methods with every seed, and a report.
+
+    Attributes:
+        title: of the report.
+        methods: the overrides of each method, by its name in the report, e.g. {weak: {weighting: standard, alpha: 0.01}}. A
+            line goes through the methods whose names differ in what follows the first comma only.
+        seeds: every method runs with each seed.
+        compare: pairs of methods to compare; null to compare the first method with each other one.
+        output: the folder of report, figures and summary.
+        runs: the folder of run directories, and of the converted model.
+        jobs: runs at a time, each on its share of the cores; null: one per core and at most four; one on a GPU.
+    """
+
+    title: str
+    methods: dict[str, Any]
+    seeds: list[int]
+    output: str
+    runs: str
+    compare: list[list[str]] | None = None
+    jobs: int | None = None
+
+
 def _schemas_of(settings: type, reads: Mapping[str, tuple[str, ...]], bases: Mapping[str, str], first: type) -> dict[str, type]:
     """The schemas of a group's choices. Args: bases: choice -> the choice that its YAML starts from; default: `first`."""
     made: dict[str, type] = {}
@@ -341,6 +366,7 @@ SCHEMAS = {
     "analyze": AnalyzeConfig,
     "inspect": InspectConfig,
     "reproduce": ReproduceConfig,
+    "reproduce_llm": ReproduceLLMConfig,
 }
 
 

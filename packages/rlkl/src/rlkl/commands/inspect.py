@@ -304,12 +304,12 @@ def _verify(
     add_worths(model, found.rows, found.ranking, worths)
 
 
-def write(folder: Path, config: InspectConfig, found: Inspection) -> None:
-    """Write the JSON lines and the page."""
+def write(folder: Path, config: InspectConfig, found: Inspection, command: str, title: str = "") -> None:
+    """Write the JSON lines and the page. Args: command: what was typed; title: of the page, where the model's name is not."""
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in found.rows]
     write_atomically(folder / LINES, "".join(f"{line}\n" for line in lines))
     facts = [
-        ("command", shlex.join(["rlkl-inspect", *sys.argv[1:]])),
+        ("command", command),
         ("model", config.model),
         *(("reference", name) for name in [config.reference] if name is not None),
         *(("before", name) for name in [config.before] if name is not None),
@@ -321,7 +321,7 @@ def write(folder: Path, config: InspectConfig, found: Inspection) -> None:
         ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
     ]
     lead = f"Each token of {len(found.of('model'))} completions, coloured by how certain the model was where it stands."
-    write_token_page(folder / PAGE, f"Where {config.model} is unsure", lead, found.rows, found.ranking, facts)
+    write_token_page(folder / PAGE, title or f"Where {config.model} is unsure", lead, found.rows, found.ranking, facts)
 
 
 def _sums(of_rows: dict[str, Any]) -> str:
@@ -366,5 +366,5 @@ def task(config: DictConfig) -> None:
             print_result(f"{role}: {_sums(means(of_role))}")
     print_result(_times(found.seconds))
     if typed.output is not None:
-        write(Path(typed.output), typed, found)
+        write(Path(typed.output), typed, found, shlex.join(["rlkl-inspect", *sys.argv[1:]]))
         print_result(f"page: {Path(typed.output) / PAGE}")

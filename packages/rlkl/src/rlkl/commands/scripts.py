@@ -35,3 +35,8 @@ def reproduce() -> None:
 def inspect() -> None:
     """rlkl-inspect."""
     _run("inspect")
+
+
+def reproduce_llm() -> None:
+    """rlkl-reproduce-llm."""
+    _run("reproduce_llm")

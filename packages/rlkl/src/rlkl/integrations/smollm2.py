@@ -33,6 +33,8 @@ from transformers import (  # noqa: E402 (after `require`)
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 EXAMPLES = 4  # per prompt
+PAIRS = [(a, b) for a in range(10) for b in range(10)]
+HELD_OUT = 15  # of the 55 pairs without order
 LINE_END = "Ċ"  # the token of a new line in the vocabulary
 
 
@@ -93,20 +95,54 @@ def line_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def digit_sums(number: int, seed: int) -> list[dict[str, str]]:
+def digit_sums(number: int, seed: int, pairs: Sequence[tuple[int, int]] = PAIRS) -> list[dict[str, str]]:
     """Prompts with answers: four solved one-digit sums and one to solve, all different.
 
-    Args: number of rows; seed. Returns: rows with `prompt` and `answer`, for `datasets.Dataset.from_list`.
+    Args: number of rows; seed; pairs: the sums to take. Returns: rows with `prompt` and `answer`, for
+        `datasets.Dataset.from_list`.
     """
-    rng, pairs = Random(seed), [(a, b) for a in range(10) for b in range(10)]
+    rng = Random(seed)
     rows = []
     for _ in range(number):
-        *solved, (a, b) = rng.sample(pairs, EXAMPLES + 1)
-        lines = [f"{x} + {y} = {x + y}" for x, y in solved]
-        rows.append({"prompt": "\n".join([*lines, f"{a} + {b} ="]), "answer": str(a + b)})
+        *solved, asked = rng.sample(pairs, EXAMPLES + 1)
+        rows.append(_row(solved, asked))
     return rows
+
+
+def split_pairs() -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The 100 one-digit sums in two parts, always the same: for training, and held out.
+
+    Both orders of a sum are in one part: 3 + 5 does not teach 5 + 3, which is held out.
+    """
+    unordered = [(a, b) for a, b in PAIRS if a <= b]
+    chosen = set(Random(0).sample(unordered, HELD_OUT))
+    is_held_out = {(a, b): (min(a, b), max(a, b)) in chosen for a, b in PAIRS}
+    return [pair for pair in PAIRS if not is_held_out[pair]], [pair for pair in PAIRS if is_held_out[pair]]
+
+
+def held_out_sums(copies: int, seed: int) -> list[dict[str, str]]:
+    """Each held-out sum `copies` times, after solved sums of the training part. Returns: rows as `digit_sums`."""
+    training, held_out = split_pairs()
+    rng = Random(seed)
+    return [_row(rng.sample(training, EXAMPLES), pair) for pair in held_out for _ in range(copies)]
+
+
+def _row(solved: Sequence[tuple[int, int]], asked: tuple[int, int]) -> dict[str, str]:
+    a, b = asked
+    lines = [f"{x} + {y} = {x + y}" for x, y in solved]
+    return {"prompt": "\n".join([*lines, f"{a} + {b} ="]), "answer": str(a + b)}
 
 
 def right_sum(completions: Sequence[str], answer: Sequence[str], **columns: Any) -> list[float]:
     """A reward function for TRL: 1 if the first line of the completion is the answer, else 0."""
     return [float(text.split("\n")[0].strip() == right) for text, right in zip(completions, answer, strict=True)]
+
+
+def solves(prompt: str, completion: str) -> float:
+    """The same for `rlkl-inspect verifier=`, which takes the answer from the prompt's last line.
+
+    Raises:
+        ValueError: if that is no sum.
+    """
+    a, b = prompt.rpartition("\n")[2].removesuffix(" =").split(" + ")
+    return right_sum([completion], [str(int(a) + int(b))])[0]
