@@ -25,6 +25,7 @@ from htc.experiment.saved_model import SavedModel, load_model
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import CELLS
 from htc.labels.sparse_sets import SparseSets
+from htc.labels.taxonomy import PATH_SEPARATOR
 from rlkl_htc_common.errors import InputError
 
 FIRST, LARGEST = 32, 1024  # texts that are read at a time: few at first, so that answers come soon
@@ -38,6 +39,7 @@ class Step(NamedTuple):
 
 
 LabelPath = list[Step]
+LABELS, PROBABILITY = "labels", "probability"  # columns of predictions in tables
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -168,6 +170,16 @@ def load(
     if isinstance(folder, str) and HUB_NAME.fullmatch(folder) and not Path(folder).exists():
         return Predictor.from_pretrained(folder, **options)
     return Predictor.from_folder(Path(folder), **options)
+
+
+def path_texts(paths: list[LabelPath]) -> list[str]:
+    """Predicted paths as texts, `Arts > Music`."""
+    return [PATH_SEPARATOR.join(step.label for step in path) for path in paths]
+
+
+def ends(paths: list[LabelPath]) -> list[float]:
+    """The probability of the last label of each path."""
+    return [path[-1].probability for path in paths]
 
 
 def _checked(texts: Sequence[str]) -> list[str]:

@@ -16,29 +16,17 @@ from typing import Any
 
 from htc.datasets.cells import is_unicode
 from htc.datasets.texts import Row
-from htc.labels.taxonomy import PATH_SEPARATOR
-from htc.predictor import LabelPath
+from htc.predictor import LABELS, PROBABILITY, LabelPath, ends, path_texts
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
 from rlkl_htc_common.terminal import csv_line
 
-LABELS, PROBABILITY = "labels", "probability"
 ROW_GROUP = 8192  # rows that are written to a Parquet file at once
 
 
 def as_record(paths: list[LabelPath]) -> list[list[dict[str, Any]]]:
     """Predicted paths as JSON: lists of `{"label", "probability"}` from the top down."""
     return [[step._asdict() for step in path] for path in paths]
-
-
-def path_texts(paths: list[LabelPath]) -> list[str]:
-    """Predicted paths as texts, `Arts > Music`."""
-    return [PATH_SEPARATOR.join(step.label for step in path) for path in paths]
-
-
-def ends(paths: list[LabelPath]) -> list[float]:
-    """The probability of the last label of each path."""
-    return [path[-1].probability for path in paths]
 
 
 class Writer(ABC):
