@@ -98,17 +98,21 @@ def complete(
 
 
 @torch.no_grad()
-def completes_right(model: GPT2LMHeadModel, operands: Sequence[Operands]) -> Tensor:
+def completes_right(model: GPT2LMHeadModel, operands: Sequence[Operands], batch_size: int | None = None) -> Tensor:
     """Whether the model's greedy completion is exactly the right one.
 
     One pass over the right texts is enough; a rollout would take hundreds of steps.
 
+    Args: batch_size: see `Sequences.parts`.
+
     Returns:
         (B,) bool
     """
-    sequences = right_sequences(task_of(model), operands).to(model.device)
-    likeliest = next_token_logits(model, sequences).argmax(-1)  # (B, T)
-    return ((likeliest == sequences.targets) | ~sequences.mask).all(1)
+    right = []
+    for _, part in right_sequences(task_of(model), operands).parts(model.device, batch_size):
+        likeliest = next_token_logits(model, part).argmax(-1)  # (b, t)
+        right.append(((likeliest == part.targets) | ~part.mask).all(1))
+    return torch.cat(right)
 
 
 def grades(task: Task, operands: Sequence[Operands], texts: Sequence[str]) -> list[bool]:
