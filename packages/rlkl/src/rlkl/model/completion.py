@@ -10,7 +10,7 @@ from transformers import GPT2LMHeadModel
 from rlkl import rollout
 from rlkl.model.language_model import task_of
 from rlkl.model.sequences import next_token_logits
-from rlkl.model.texts import END_TOKEN, decode, encode, longest_completion, positions_needed, right_sequences
+from rlkl.model.texts import END_TOKEN, decode, drafts, encode, longest_completion, positions_needed, right_sequences
 from rlkl.rollout.engine import Rollouts
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task
@@ -60,6 +60,7 @@ def roll_out(
         end_token=END_TOKEN,
         temperature=temperature,
         generator=generator,
+        draft=drafts(task, operands),
     )
 
 
