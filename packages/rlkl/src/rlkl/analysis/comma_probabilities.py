@@ -58,7 +58,7 @@ class CriticalProbabilities:
     """
 
     def __init__(self, task: Task, operands: Sequence[Operands], trained_digits: int) -> None:
-        self.sequences = right_sequences(task, operands)
+        self.trained_digits, self.sequences = trained_digits, right_sequences(task, operands)
         self.places = [
             place
             for place in critical_places(task, operands, trained_digits)
