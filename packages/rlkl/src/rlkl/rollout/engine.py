@@ -1,8 +1,8 @@
 """The rollout engine: batched sampling from a GPT-2, with a key-value cache that is allocated once.
 
-Each prompt is read once, for any number of rows, and a decoder of `decoders.py` then continues the rows. The samples of a row
-depend on the generator, its index and its prompt, but not on the end of other rows or on the batch size. The engine does not
-depend on the task.
+Each prompt is read once, for any number of rows, and a decoder of `decoders.py` then continues the rows. Or, where a draft says
+what may follow, `drafts.py` checks many tokens in one pass. The samples of a row depend on the generator, its index and its
+prompt, but not on the end of other rows or on the batch size. The engine does not depend on the task.
 
 Left out on purpose: architectures other than GPT-2, beam search, top-k and top-p (rollouts must come from the policy itself),
 and continuous batching (new prompts in the place of finished rows). On a CPU, continuous batching was half as fast as shrinking
