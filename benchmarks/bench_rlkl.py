@@ -158,8 +158,11 @@ def test_rollouts(benchmark, model, operands):
     report_memory(benchmark, roll_out_once)
 
 
-def test_rollouts_with_drafts_against_without(benchmark, model, operands):
-    """Samples are the same. At temperature 2, few drafts are right."""
+@pytest.mark.parametrize("digits", [6, DIGITS])
+def test_rollouts_with_drafts_against_without(benchmark, model, digits):
+    """Samples are the same. At temperature 2 and far beyond the digits of pre-training, few drafts are right."""
+    rng = Random(0)
+    operands = [addition.longer(5, digits, rng) for _ in range(BATCH)]
     prompts, limit = encode(map(addition.prompt, operands)), longest_completion(addition, operands)
 
     def run(temperature, draft=None):
