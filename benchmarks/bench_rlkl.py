@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -19,13 +20,14 @@ from hierarchies import seconds
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from rlkl.analysis.comma_probabilities import CriticalProbabilities
 from rlkl.commands.config import register
 from rlkl.commands.finetune import settings_of
 from rlkl.finetuning.learner import Learner
-from rlkl.model.completion import roll_out
+from rlkl.model.completion import completes_right, roll_out
 from rlkl.model.language_model import load_model, move, new_model
 from rlkl.model.sequences import from_samples, next_token_logits
-from rlkl.model.texts import END_TOKEN, encode, longest_completion, positions_needed
+from rlkl.model.texts import END_TOKEN, drafts, encode, longest_completion, positions_needed
 from rlkl.rollout.decoders import DynamicDecoder, StaticDecoder, advance, static_cache
 from rlkl.rollout.engine import generate
 from rlkl.tasks import addition
@@ -154,6 +156,49 @@ def test_rollouts(benchmark, model, operands):
     rollouts = benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
     report_speed(benchmark, int(rollouts.lengths.sum()))
     report_memory(benchmark, roll_out_once)
+
+
+@pytest.mark.parametrize("digits", [6, DIGITS])
+def test_rollouts_with_drafts_against_without(benchmark, model, digits):
+    """Samples are the same. At temperature 2 and far beyond the digits of pre-training, few drafts are right."""
+    rng = Random(0)
+    operands = [addition.longer(5, digits, rng) for _ in range(BATCH)]
+    prompts, limit = encode(map(addition.prompt, operands)), longest_completion(addition, operands)
+
+    def run(temperature, draft=None):
+        generator = torch.Generator().manual_seed(0)
+        found = generate(
+            model,
+            prompts,
+            max_new_tokens=limit,
+            end_token=END_TOKEN,
+            temperature=temperature,
+            generator=generator,
+            draft=draft and draft(addition, operands),
+        )
+        wait_for_device()
+        return found
+
+    for temperature in (1.0, 2.0):
+        assert torch.equal(run(temperature).tokens, run(temperature, drafts).tokens)
+        without, with_drafts = in_turns(partial(run, temperature), partial(run, temperature, drafts), rounds=3)
+        benchmark.extra_info[f"times_faster_at_temperature_{temperature:.0f}"] = round(without / with_drafts, 2)
+    rollouts = benchmark.pedantic(run, (1.0, drafts), rounds=ROUNDS)
+    report_speed(benchmark, int(rollouts.lengths.sum()))
+
+
+@pytest.mark.parametrize("what", ["right texts", "critical tokens"])
+def test_an_evaluation_in_parts_against_one_of_all(benchmark, model, what):
+    """100 additions of 8 digits: passes of `Sequences.parts`, and one pass over all."""
+    rng = Random(0)
+    problems = [addition.identical(DIGITS, rng) for _ in range(100)]
+    critical = CriticalProbabilities(addition, problems, 5)
+    evaluate = {"right texts": partial(completes_right, model, problems), "critical tokens": partial(critical.scores, model)}
+    run = evaluate[what]
+    whole, parts = in_turns(partial(run, batch_size=100), run, rounds=3)
+    benchmark.pedantic(run, rounds=ROUNDS)
+    report_speed(benchmark, int(critical.sequences.mask.sum()))
+    benchmark.extra_info["times_faster"] = round(whole / parts, 2)
 
 
 def test_rollouts_by_transformers_generate(benchmark, model, operands):

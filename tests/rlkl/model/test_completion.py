@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from rlkl.analysis.comma_probabilities import CriticalProbabilities
+from rlkl.analysis.drift import compare
 from rlkl.distributions import token_log_probs
 from rlkl.model import completion as evaluation
 from rlkl.model.completion import accuracy, check_positions, complete, completes_right, grades, sample
@@ -36,6 +38,18 @@ def test_texts_that_one_pass_finds_right_are_those_that_are_written_out(embedded
     written = decode(evaluation.roll_out(embedded, operands, 0.0)[1].samples())
     assert right.tolist() == [text == addition.completion(pair) for pair, text in zip(operands, written, strict=True)]
     assert complete(embedded, operands) == written
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 100, None])
+def test_the_number_of_texts_in_a_pass_changes_no_evaluation(embedded, size):
+    operands = sample(addition, "varying", 6, 12, seed=3)
+    assert torch.equal(completes_right(embedded, operands, size), completes_right(embedded, operands, 12))
+    critical = CriticalProbabilities(addition, operands, 5)
+    assert critical.scores(embedded, size) == pytest.approx(critical.scores(embedded, 12), abs=1e-6)
+    other = tiny_model(positions=768)
+    whole, parts = (compare(embedded, other, right_sequences(addition, operands), each) for each in (12, size))
+    torch.testing.assert_close(parts.kl[parts.mask], whole.kl[whole.mask], atol=1e-4, rtol=1e-5)
+    assert torch.equal(parts.changed[parts.mask], whole.changed[whole.mask])
 
 
 def test_completions_keep_their_order_and_depend_on_the_seed(model):

@@ -58,7 +58,7 @@ class CriticalProbabilities:
     """
 
     def __init__(self, task: Task, operands: Sequence[Operands], trained_digits: int) -> None:
-        self.sequences = right_sequences(task, operands)
+        self.trained_digits, self.sequences = trained_digits, right_sequences(task, operands)
         self.places = [
             place
             for place in critical_places(task, operands, trained_digits)
@@ -69,19 +69,25 @@ class CriticalProbabilities:
             raise ValueError(f"no operand has more than {trained_digits} digits.")
 
     @torch.no_grad()
-    def scores(self, model: "GPT2LMHeadModel") -> dict[str, float]:
+    def scores(self, model: "GPT2LMHeadModel", batch_size: int | None = None) -> dict[str, float]:
         """Means over the problems.
+
+        Args:
+            model: whose probabilities.
+            batch_size: see `Sequences.parts`.
 
         Returns:
             `critical/comma`, the probability of the comma, over all places and by scratchpad line and operand; and
             `critical/lists`, the probability that every copy of the operands' digits is right, given the right text between.
         """
-        sequences = self.sequences.to(model.device)
-        log_probs = token_log_probs(next_token_logits(model, sequences), sequences.targets)  # (B, T)
+        log_probs = torch.zeros(self.lists.shape)  # (B, T)
+        for rows, part in self.sequences.parts(model.device, batch_size):
+            found = token_log_probs(next_token_logits(model, part), part.targets)  # (b, t)
+            log_probs[rows, : found.shape[1]] = found.cpu()
         groups: dict[str, list[Tensor]] = {}
         for row, column, token in self.places:
             probability = log_probs[row, column].exp()
             groups.setdefault("critical/comma", []).append(probability)
             groups.setdefault(f"critical/comma_step{token.step}_operand{token.operand}", []).append(probability)
-        groups["critical/lists"] = list(log_probs.masked_fill(~self.lists.to(model.device), 0.0).sum(1).exp())
+        groups["critical/lists"] = list(log_probs.masked_fill(~self.lists, 0.0).sum(1).exp())
         return {name: torch.stack(values).mean().item() for name, values in groups.items()}

@@ -39,12 +39,21 @@ class Comparison(NamedTuple):
 
 
 @torch.no_grad()
-def compare(policy: "GPT2LMHeadModel", reference: "GPT2LMHeadModel", sequences: Sequences, batch_size: int = 50) -> Comparison:
-    """Run both models on the same texts, in batches. Args: policy, reference: on one device. Returns: on the CPU."""
+def compare(
+    policy: "GPT2LMHeadModel", reference: "GPT2LMHeadModel", sequences: Sequences, batch_size: int | None = None
+) -> Comparison:
+    """Run both models on the same texts.
+
+    Args:
+        policy, reference: on one device.
+        batch_size: see `Sequences.parts`.
+
+    Returns:
+        On the CPU.
+    """
     mask = sequences.mask.cpu()
     divergence, changed = torch.zeros(mask.shape), torch.zeros_like(mask)
-    for rows in torch.arange(len(mask)).split(batch_size):
-        batch = sequences[rows].to(policy.device)
+    for rows, batch in sequences.parts(policy.device, batch_size):
         logits, reference_logits = next_token_logits(policy, batch), next_token_logits(reference, batch)  # (b, t, V)
         width = logits.shape[1]
         divergence[rows, :width] = kl.exact(logits, reference_logits).cpu()

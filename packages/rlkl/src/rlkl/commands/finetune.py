@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 SHOWN = 5  # scratchpads in wandb
 GROWS = "algorithm.iterations"  # the learning rate is constant, so a longer run can continue a shorter one
 LAST = "last"  # subfolder of a finished run: its last checkpoint, from which a longer run continues
+BEFORE = "before"  # folder of evaluations before training, below runs/rlkl
 EVALUATED = ("eval/", "critical/")  # prefixes of the metrics of an evaluation
 
 
@@ -200,7 +201,7 @@ def _finetune(run: RunDirectory, config: FinetuneConfig, learner: Learner, progr
     )
     with opened as tracker, bar:
         if tracker is not None and start is None:
-            tracker.log(0, evaluation.scores(learner.model.policy))
+            tracker.log(0, _before(config, evaluation, learner.model.policy))
         with finishing() as interrupted:
             for number in range(start or 0, total):
                 metrics = learner.learn(number)
@@ -232,6 +233,13 @@ def _finetune(run: RunDirectory, config: FinetuneConfig, learner: Learner, progr
     result = run.result()
     assert result is not None
     return result
+
+
+def _before(config: FinetuneConfig, evaluation: Progress, policy: GPT2LMHeadModel) -> dict[str, float]:
+    """The evaluation before training. It is the same for all runs of a model, so runs in one folder share it."""
+    if config.run_dir is not None:  # nothing is written elsewhere
+        return evaluation.scores(policy)
+    return evaluation.scores_once(policy, Path(config.runs) / "rlkl" / BEFORE)
 
 
 def _log_scratchpads(tracker: Tracker, learner: Learner) -> None:

@@ -21,7 +21,7 @@ from rlkl.model.actor_critic import ActorCritic
 from rlkl.model.completion import grades
 from rlkl.model.language_model import move, task_of
 from rlkl.model.sequences import Sequences, from_samples, joined
-from rlkl.model.texts import END_TOKEN, decode, encode, longest_completion
+from rlkl.model.texts import END_TOKEN, decode, drafts, encode, longest_completion
 from rlkl.penalty import Penalty, adapted
 from rlkl.rollout.engine import generate
 from rlkl.settings import AlgorithmSettings
@@ -233,6 +233,7 @@ class Learner:
             temperature=self.algorithm.temperature,
             noise=noise[:, rank::processes].flatten(1),
             samples_per_prompt=group,
+            draft=drafts(self.task, [pair for pair in problems[rank::processes] for _ in range(group)]),
         )
         mine = rollouts.samples()
         if processes == 1:

@@ -10,7 +10,7 @@ from transformers import GPT2LMHeadModel
 from rlkl import rollout
 from rlkl.model.language_model import task_of
 from rlkl.model.sequences import next_token_logits
-from rlkl.model.texts import END_TOKEN, decode, encode, longest_completion, positions_needed, right_sequences
+from rlkl.model.texts import END_TOKEN, decode, drafts, encode, longest_completion, positions_needed, right_sequences
 from rlkl.rollout.engine import Rollouts
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import Task
@@ -60,6 +60,7 @@ def roll_out(
         end_token=END_TOKEN,
         temperature=temperature,
         generator=generator,
+        draft=drafts(task, operands),
     )
 
 
@@ -98,17 +99,21 @@ def complete(
 
 
 @torch.no_grad()
-def completes_right(model: GPT2LMHeadModel, operands: Sequence[Operands]) -> Tensor:
+def completes_right(model: GPT2LMHeadModel, operands: Sequence[Operands], batch_size: int | None = None) -> Tensor:
     """Whether the model's greedy completion is exactly the right one.
 
     One pass over the right texts is enough; a rollout would take hundreds of steps.
 
+    Args: batch_size: see `Sequences.parts`.
+
     Returns:
         (B,) bool
     """
-    sequences = right_sequences(task_of(model), operands).to(model.device)
-    likeliest = next_token_logits(model, sequences).argmax(-1)  # (B, T)
-    return ((likeliest == sequences.targets) | ~sequences.mask).all(1)
+    right = []
+    for _, part in right_sequences(task_of(model), operands).parts(model.device, batch_size):
+        likeliest = next_token_logits(model, part).argmax(-1)  # (b, t)
+        right.append(((likeliest == part.targets) | ~part.mask).all(1))
+    return torch.cat(right)
 
 
 def grades(task: Task, operands: Sequence[Operands], texts: Sequence[str]) -> list[bool]:

@@ -4,12 +4,15 @@ A model reads tokens 0..L-2 and predicts tokens 1..L-1. Values per prediction ha
 the predictions of completion tokens, end token included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
+
+AT_A_TIME = 10  # texts in one pass on a CPU: 1.2 to 1.4 times as fast as 100, because the activations stay in its cache
+AT_A_TIME_ON_A_GPU = 100
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,21 @@ class Sequences:
     def to(self, device: torch.device) -> "Sequences":
         """Move to a device."""
         return Sequences(self.tokens.to(device), self.prompt_lengths.to(device), self.lengths.to(device))
+
+    def parts(self, device: torch.device, size: int | None = None) -> Iterator[tuple[Tensor, "Sequences"]]:
+        """A few rows at a time, for passes without a gradient.
+
+        Args:
+            device: to move them to.
+            size: rows at a time; default: AT_A_TIME, or AT_A_TIME_ON_A_GPU.
+
+        Yields:
+            (b,) the rows, and these as a batch without columns of only padding.
+        """
+        if size is None:
+            size = AT_A_TIME if device.type == "cpu" else AT_A_TIME_ON_A_GPU
+        for rows in torch.arange(len(self.lengths)).split(size):
+            yield rows, self[rows].to(device)
 
 
 def joined(parts: Sequence[Sequences], padding: int) -> Sequences:

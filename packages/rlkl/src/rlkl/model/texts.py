@@ -3,15 +3,18 @@
 One tokenizer is used for all tasks: each task's characters are a prefix of those of the task with the most.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from rlkl.model.sequences import Sequences, from_tokens
+from rlkl.tasks.foresight import Foresight
 from rlkl.tasks.operands import Operands
 from rlkl.tasks.registry import TASKS, Task
 from rlkl.tasks.tokenizer import character_tokenizer
 
 TOKENIZER = character_tokenizer(max((task.CHARACTERS for task in TASKS.values()), key=len))
 END_TOKEN: int = TOKENIZER.eos_token_id
+TOKEN_OF: dict[str, int] = TOKENIZER.get_vocab()
+CHARACTERS = sorted(TOKEN_OF, key=TOKEN_OF.__getitem__)  # by token
 SLACK = 64  # tokens by which a completion may exceed the right one before it is cut: about one scratchpad line
 
 
@@ -28,6 +31,18 @@ def decode(samples: Iterable[Sequence[int]]) -> list[str]:
 def right_sequences(task: Task, operands: Sequence[Operands]) -> Sequences:
     """Sequences of prompts with their right completions."""
     return from_tokens(encode(map(task.prompt, operands)), encode(map(task.completion, operands)), END_TOKEN)
+
+
+def drafts(task: Task, operands: Sequence[Operands]) -> Callable[[int, Sequence[int], int], list[int]]:
+    """What may follow in a completion of each problem, for `rlkl.rollout.generate`: as `rlkl.tasks.foresight` foresees it."""
+    foresights = [Foresight(task, pair) for pair in operands]
+
+    def draft(row: int, sampled: Sequence[int], most: int) -> list[int]:
+        text = foresights[row].rest("".join(map(CHARACTERS.__getitem__, sampled)), most)
+        tokens = [TOKEN_OF[character] for character in text]
+        return [*tokens, END_TOKEN] if len(text) < most and text.endswith("\n") else tokens
+
+    return draft
 
 
 def longest_completion(task: Task, operands: Iterable[Operands]) -> int:

@@ -78,6 +78,14 @@ def choose(logits: Tensor, noise: Tensor, temperature: float) -> tuple[Tensor, T
     return chosen, log_probs.gather(1, chosen[:, None]).squeeze(1)
 
 
+def filled_up(ended: Tensor) -> Tensor:
+    """The rows that remain, when rows from the end take the places of those that ended. Args: ended (b,). Returns: (b',)."""
+    going = int((~ended).sum())
+    kept = torch.arange(len(ended), device=ended.device)
+    kept[ended[:going].nonzero().squeeze(1)] = going + (~ended[going:]).nonzero().squeeze(1)
+    return kept[:going]
+
+
 def read_prompts(model: GPT2LMHeadModel, prompts: Tensor, padding: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """One pass over the prompts, padded on the left.
 
@@ -156,11 +164,10 @@ class DynamicDecoder:
 
     def drop(self, ended: Tensor) -> Tensor:
         """See Decoder."""
-        going = int((~ended).sum())
-        kept = torch.arange(len(ended), device=ended.device)
-        holes, movers = ended[:going].nonzero().squeeze(1), going + (~ended[going:]).nonzero().squeeze(1)
-        kept[holes] = movers
-        kept = kept[:going]
+        kept = filled_up(ended)
+        going = len(kept)
+        holes = ended[:going].nonzero().squeeze(1)
+        movers = kept[holes]
         self.keys[:, holes, ..., : self.used] = self.keys[:, movers, ..., : self.used]
         self.values[:, holes, :, : self.used] = self.values[:, movers, :, : self.used]
         self.keys, self.values = self.keys[:, :going], self.values[:, :going]

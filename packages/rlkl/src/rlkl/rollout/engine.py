@@ -1,8 +1,8 @@
 """The rollout engine: batched sampling from a GPT-2, with a key-value cache that is allocated once.
 
-Each prompt is read once, for any number of rows, and a decoder of `decoders.py` then continues the rows. The samples of a row
-depend on the generator, its index and its prompt, but not on the end of other rows or on the batch size. The engine does not
-depend on the task.
+Each prompt is read once, for any number of rows, and a decoder of `decoders.py` then continues the rows. Or, where a draft says
+what may follow, `drafts.py` checks many tokens in one pass. The samples of a row depend on the generator, its index and its
+prompt, but not on the end of other rows or on the batch size. The engine does not depend on the task.
 
 Left out on purpose: architectures other than GPT-2, beam search, top-k and top-p (rollouts must come from the policy itself),
 and continuous batching (new prompts in the place of finished rows). On a CPU, continuous batching was half as fast as shrinking
@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from rlkl.rollout.decoders import Decoder, MakeDecoder, fastest_decoder
+from rlkl.rollout.drafts import Draft, continue_with_drafts
 
 CHECK_EVERY = 8  # steps between checks for finished rows: each check waits for the device
 
@@ -57,6 +58,7 @@ def generate(
     noise: Tensor | None = None,
     samples_per_prompt: int = 1,
     make_decoder: MakeDecoder = fastest_decoder,
+    draft: Draft | None = None,
 ) -> Rollouts:
     """Continue every prompt until the end token.
 
@@ -71,6 +73,8 @@ def generate(
             get the same samples for a subset of the prompts, pass the columns of its rows.
         samples_per_prompt: G rows per prompt: B = P * G, and row p * G + g continues prompt p.
         make_decoder: makes the decoder, by default the fastest one for the model's device.
+        draft: what may follow the tokens of a row (`drafts.Draft`). It changes no sample; the better it is, the faster are
+            rollouts in float32 on a CPU. Elsewhere it is not used.
 
     Raises:
         ValueError: if a prompt is empty, max_new_tokens or samples_per_prompt is too small, or prompt and new tokens do not fit
@@ -85,11 +89,21 @@ def generate(
     noise = noise.to(model.device)
     tokens = torch.full((max_new_tokens, batch), end_token, device=model.device)  # (T, B)
     log_probs = torch.zeros(max_new_tokens, batch, device=model.device)
+    if draft is not None and model.device.type == "cpu" and model.dtype == torch.float32:
+        for row in continue_with_drafts(model, prompts, samples_per_prompt, noise, end_token, temperature, draft):
+            tokens[: len(row.tokens), row.index] = torch.tensor(row.tokens)
+            log_probs[: len(row.tokens), row.index] = torch.tensor(row.log_probs)
+        return _aligned(tokens, log_probs, end_token)
     order = sorted(range(len(prompts)), key=lambda prompt: -len(prompts[prompt]))
     rows = torch.tensor(order)[:, None] * samples_per_prompt + torch.arange(samples_per_prompt)  # (P, G)
     columns = len(prompts[order[0]]) + max_new_tokens
     decoder = make_decoder(model, batch, columns, temperature)
     _continue(decoder, [prompts[prompt] for prompt in order], rows.to(model.device), noise, tokens, log_probs, end_token)
+    return _aligned(tokens, log_probs, end_token)
+
+
+def _aligned(tokens: Tensor, log_probs: Tensor, end_token: int) -> Rollouts:
+    """Rollouts from (T, B) tokens and their log-probabilities, which are undefined after a row's end."""
     after = (tokens == end_token).cumsum(0) - (tokens == end_token).int()  # (T, B) end tokens before each token
     sampled = after == 0
     lengths = sampled.sum(0)
