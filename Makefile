@@ -12,7 +12,7 @@ PYEVALL := 0.2.11
 # Only its model file is used; its dependencies would compile llama.cpp.
 SMOLLM2 := 0.1.2
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-wheels docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc reproduce-llm report dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
+.PHONY: help setup demo test test-all test-wheels docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc reproduce-llm report dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ setup: .venv/.installed ## build the environment in .venv (every other target do
 	@$(BIN)/python -m pip install --quiet --no-deps pyevall==$(PYEVALL)
 	@touch $@
 
+demo: .venv/.installed ## both packages at work: a classifier, and a short fine-tuning (5 minutes on two cores)
+	@$(BIN)/python examples/demo.py
+
 test: .venv/.installed ## run the tests (10 to 15 minutes on two cores)
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
@@ -42,7 +45,7 @@ format: .venv/.installed ## format, and fix lint errors with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-reproduce: reproduce-rl reproduce-htc ## both papers, one after the other; each writes a report
+reproduce: reproduce-rl reproduce-htc ## both papers, one after the other; each writes a report; SEEDS=3: fewer runs
 
 reproduce-rl: .venv/.installed ## compare the KL penalties on additions; EXPERIMENT=betas PROFILE=paper LAUNCHER=submitit_slurm
 	$(if $(filter paper,$(PROFILE)),$(BIN)/rlkl-pretrain experiment=pretrain_paper run_dir=runs/rlkl/addition-n7-gpt2)
