@@ -55,7 +55,7 @@ def skip_fields(app, what, name, obj, skip, options):
 
 
 class Notebook(MystParser):
-    """A page from a notebook: its texts, its code, and what the code printed."""
+    """A page from a notebook: its texts, its code, and what the code printed. `docs/examples` is a link to `examples`."""
 
     supported = ("notebook",)
 
