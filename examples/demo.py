@@ -44,7 +44,7 @@ from rlkl_htc_common.runs.directory import git_commit, make_folder, versions
 from rlkl_htc_common.terminal import printable
 
 COMMAND = "python examples/demo.py"
-CLASSIFIER = {"dataset.max_documents": 12000}  # of 36,343: all of them would take minutes more
+CLASSIFIER: dict[str, Any] = {"dataset.max_documents": 12000}  # of 36,343: all of them would take minutes more
 FINETUNING = {"algorithm.iterations": 8}
 PENALTIES = {"prioritized KL": "prioritized", "standard KL": "standard"}
 SENTENCES = (
@@ -57,9 +57,13 @@ SENTENCES = (
 PROBLEMS, SHOWN = 20, 3  # additions to look for mistakes in, and mistakes on the page
 LONGER = "eval/accuracy_longer"
 CURVE = ("Accuracy on longer numbers", "Accuracy on N+1 digits during fine-tuning, of one run each.")
+LEAD = (
+    "htc classifies texts into a hierarchy of labels; micro hF1 is F1 over the labels of all documents, ancestors included. rlkl "
+    "fine-tunes language models with a KL penalty; the prioritized one is weak where the pre-trained model was unsure."
+)
 SHORTENED = (
-    "This is a demonstration: one seed, few iterations, and a part of the documents (htc-train takes them all). Comparisons with "
-    "intervals, and their limits, are in results/REPRODUCTION.md: on additions, no KL at all is better still."
+    "This is a demonstration: one seed, few iterations, and a part of the documents (htc-train takes them all). On additions no "
+    "KL at all is better still. Comparisons with intervals, and their limits, are in results/REPRODUCTION.md."
 )
 
 
@@ -119,7 +123,9 @@ def verdict(score: float, runs: dict[str, Run]) -> str:
     )
 
 
-def write_page(folder: Path, model: Predictor, pads: list[Scratchpad], wrong: int, runs: dict[str, Run], seconds: float) -> Path:
+def write_page(
+    folder: Path, model: Predictor, pads: list[Scratchpad], wrong: int, runs: dict[str, Run], seconds: float
+) -> Path:
     """Write the page. Args: wrong: how many of the problems were answered wrong; seconds: this command's. Returns: the file."""
     result = model.result or {}
     score, styles = result["test"]["rules"][model.decoder]["hf1_micro"], styles_of(runs)
@@ -131,12 +137,17 @@ def write_page(folder: Path, model: Predictor, pads: list[Scratchpad], wrong: in
     sections = [
         Section("Five sentences, labelled", tables=[label(model)]),
         Section("Fine-tuning, with and without the weighting", pictures=[curve], legend=styles),
-        Section("Mistakes, coloured by certainty", [found], pictures=[Picture(pad, "wrong answer") for pad in others], folded=True),
+        Section(
+            "Mistakes, coloured by certainty", [found], pictures=[Picture(pad, "wrong answer") for pad in others], folded=True
+        ),
     ]
     folders = ("classifier", result["run_dir"]), *((name, run.run_dir) for name, run in runs.items())
-    facts = [*provenance(COMMAND, git_commit(), versions(), *folders), ("time", f"{seconds:.0f} s, without what was done before")]
+    facts = [
+        *provenance(COMMAND, git_commit(), versions(), *folders),
+        ("time", f"{seconds:.0f} s, without what was done before"),
+    ]
     file = folder / "demo.html"
-    write_report(file, "htc and rlkl at work", "Two libraries, each in a short run.", sections, facts, first, styles)
+    write_report(file, "htc and rlkl at work", LEAD, sections, facts, first, styles)
     return file
 
 

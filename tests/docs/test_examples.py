@@ -1,4 +1,4 @@
-"""The notebooks of examples/ print what they show, the pages' formulas are MathML, and the gallery has every report's figures."""
+"""Notebooks print what they show, formulas of the pages can be drawn, and the gallery has a figure of every report."""
 
 import json
 import re
