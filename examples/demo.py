@@ -58,12 +58,12 @@ PROBLEMS, SHOWN = 20, 3  # additions to look for mistakes in, and mistakes on th
 LONGER = "eval/accuracy_longer"
 CURVE = ("Accuracy on longer numbers", "Accuracy on N+1 digits during fine-tuning, of one run each.")
 LEAD = (
-    "htc classifies texts into a hierarchy of labels; micro hF1 is F1 over the labels of all documents, ancestors included. rlkl "
-    "fine-tunes language models with a KL penalty; the prioritized one is weak where the pre-trained model was unsure."
+    "htc classifies texts into a hierarchy of labels; micro hF1 is F1 over the labels of all documents, ancestors included. "
+    "rlkl fine-tunes language models with a KL penalty; the prioritized one is weak where the pre-trained model was unsure."
 )
 SHORTENED = (
-    "This is a demonstration: one seed, few iterations, and a part of the documents (htc-train takes them all). On additions no "
-    "KL at all is better still. Comparisons with intervals, and their limits, are in results/REPRODUCTION.md."
+    "This is a demonstration: one seed, few iterations, and a part of the documents (htc-train takes them all). On additions "
+    "no KL at all is better still. Comparisons with intervals, and their limits, are in results/REPRODUCTION.md."
 )
 
 
