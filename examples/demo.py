@@ -70,15 +70,17 @@ SHORTENED = (
 def label(model: Predictor) -> Table:
     """The five sentences, each with the labels that the classifier gives it."""
     rows = [[text, *_row(paths)] for text, paths in zip(SENTENCES, model.predict(SENTENCES), strict=True)]
-    caption = "Five sentences that no document holds; the probability is that of the last label."
-    return Table(["sentence", "chapter", "block", "category", "probability"], rows, caption, texts={1, 2, 3})
+    caption = "Five sentences that no document holds, each with its most specific label."
+    return Table(["sentence", "label", "probability", "below"], rows, caption, texts={1, 3})
 
 
 def _row(paths: list[LabelPath]) -> list[str]:
-    """The labels and the probability of the most specific path, filled up to three levels."""
+    """The last label of the longest path, its probability, and the labels above it."""
     path = max(paths, key=len, default=[])
-    names = [step.label for step in path] + ["–"] * (3 - len(path))
-    return [*names, f"{path[-1].probability:.0%}" if path else "–"]
+    if not path:
+        return ["–", "–", "–"]
+    *above, last = path
+    return [last.label, f"{last.probability:.0%}", " > ".join(step.label for step in above) or "–"]
 
 
 def mistakes(name: str) -> tuple[list[Scratchpad], int]:

@@ -103,9 +103,10 @@ def test_help_says_what_it_does(demo, monkeypatch, capsys):
 
 
 def test_a_sentence_without_a_label_has_a_row(demo):
-    assert demo._row([]) == ["–", "–", "–", "–"]
+    assert demo._row([]) == ["–", "–", "–"]
     short, long = [demo.htc.predictor.Step("A", 0.9)], [demo.htc.predictor.Step("B", 0.8), demo.htc.predictor.Step("C", 0.7)]
-    assert demo._row([short, long]) == ["B", "C", "–", "70%"]
+    assert demo._row([short, long]) == ["C", "70%", "B"]
+    assert demo._row([short]) == ["A", "90%", "–"]
 
 
 def test_the_small_demonstration_replaces_what_it_names():
