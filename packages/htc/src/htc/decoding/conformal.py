@@ -24,6 +24,7 @@ constrained representation complexity", arXiv 2501.19038, for inner nodes as ans
 
 import math
 from fractions import Fraction
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -107,9 +108,9 @@ def conformal_threshold(wrong_scores: Tensor, coverage: float) -> float:
 
 def check_coverage(coverage: float) -> None:
     """Raise InputError unless the coverage is a number between 0 and 1, without these."""
-    number = isinstance(coverage, int | float) and not isinstance(coverage, bool)
-    if not number or not 0 < coverage < 1:
-        hint = f"; for {coverage:g}% give {coverage / 100:g}" if number and 1 < coverage < 100 else ""
+    value = float(coverage) if isinstance(coverage, Real) and not isinstance(coverage, bool) else math.nan
+    if not 0 < value < 1:
+        hint = f"; for {value:g}% give {value / 100:g}" if 1 < value < 100 else ""
         raise InputError(f"coverage must be between 0 and 1, such as 0.9, not {coverage!r}{hint}.")
 
 

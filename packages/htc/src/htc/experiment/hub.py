@@ -129,8 +129,8 @@ class HubModel(ModelHubMixin):
 
         Args:
             pretrained_model_name_or_path: the folder, or the name, "USER/NAME".
-            options: `decoder`, `batch_size`, `device` and `temperature`, see `load`; those of huggingface_hub's mixin: revision, token,
-                cache_dir, force_download, local_files_only.
+            options: `decoder`, `batch_size`, `device` and `temperature`, see `load`; those of huggingface_hub's mixin:
+                revision, token, cache_dir, force_download, local_files_only.
 
         Raises:
             InputError: if there is no such model, or it is damaged.

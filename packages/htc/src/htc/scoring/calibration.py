@@ -129,7 +129,7 @@ def fit_temperature(logits: Tensor, targets: Tensor, objective: Objective, by_de
         return loss
 
     with torch.inference_mode(False), torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     return log_temperature.detach().exp().clamp(LOWEST, HIGHEST).float().cpu()
 
 

@@ -63,8 +63,10 @@ class AnswerScores:
 def coverage_on(scores: AnswerScores, threshold: float, promised: float) -> dict[str, Any]:
     """Coverage, depth and abstentions on documents, with 95% bootstrap intervals over them.
 
-    Returns: `promised`; `threshold`; `found`: the share of right answers; `mean_depth`; `abstained`: the share of empty answers;
-    `right_of_answered`: the share of right ones among the others, None if there are none.
+    Returns:
+        `promised`; `threshold`, None where all answers go down to the end; `found`: the share of right answers; `mean_depth`;
+        `abstained`: the share of empty answers; `right_of_answered`: the share of right ones among the others, None if there
+        are none.
     """
     right, depth = scores.right(threshold), scores.depth(threshold)
     answered = depth > 0
@@ -132,18 +134,21 @@ def expected_coverage(held_out: int, answered: int, promised: float, confidence:
 
 def coverage_table(coverage: dict[str, Any], split: str = "test") -> Iterator[str]:
     """What was found as lines of text. Args: coverage: of `coverage_on`, with `over_splits` of `coverage_over_splits`."""
-    found, depth = coverage["found"], coverage["mean_depth"]
     yield (
-        f"coverage {coverage['promised']:g} promised; {split}: {found['mean']:.3f} ({found['low']:.3f} .. {found['high']:.3f}), "
-        f"mean depth {depth['mean']:.2f} ({depth['low']:.2f} .. {depth['high']:.2f}), {coverage['abstained']:.1%} without an answer"
+        f"coverage {coverage['promised']:g} promised; {split}: {_shown(coverage['found'], '.3f')}, mean depth "
+        f"{_shown(coverage['mean_depth'], '.2f')}, {coverage['abstained']:.1%} without an answer"
     )
     over = coverage["over_splits"]
-    found, depth, expected = over["found"], over["mean_depth"], over["expected"]
+    least, most = min(over["found"]["values"]), max(over["found"]["values"])
+    low, high = over["expected"]
     yield (
-        f"over {over['splits']} random splits of dev and test: {found['mean']:.4f} ({found['low']:.4f} .. {found['high']:.4f}), "
-        f"each {min(found['values']):.3f} .. {max(found['values']):.3f} (95% expected in {expected[0]:.3f} .. {expected[1]:.3f}), "
-        f"mean depth {depth['mean']:.2f} ({depth['low']:.2f} .. {depth['high']:.2f})"
+        f"over {over['splits']} random splits of dev and test: {_shown(over['found'], '.4f')}, each in {least:.3f} .. "
+        f"{most:.3f} (95% are expected in {low:.3f} .. {high:.3f}), mean depth {_shown(over['mean_depth'], '.2f')}"
     )
+
+
+def _shown(mean: dict[str, Any], form: str) -> str:
+    return f"{mean['mean']:{form}} ({mean['low']:{form}} .. {mean['high']:{form}})"
 
 
 def _with_bounds(interval: Interval) -> dict[str, Any]:

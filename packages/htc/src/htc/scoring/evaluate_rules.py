@@ -77,8 +77,9 @@ def evaluate(
 
     Returns:
         The scores: `decoder`; `hf1_auc`; `hierarchical_distance_at`, if documents have one label each; `precision_at`,
-        `r_precision` and `average_precision` of all labels by rank; `calibration_error` of `CalibrationErrors`; `curve` with micro hP, hR and hF1 over thresholds; `rules`
-        with every metric of each rule, and F1 by the frequency of labels in training.
+        `r_precision` and `average_precision` of all labels by rank; `calibration_error` of `CalibrationErrors`; `curve` with
+        micro hP, hR and hF1 over thresholds; `rules` with every metric of each rule, and F1 by the frequency of labels in
+        training.
         And values per document, for comparing methods, (D,) float32 each: hF1 under each rule, and `hf1_auc`.
     """
     targets = SparseSets.of(targets)
