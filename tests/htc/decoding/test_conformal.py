@@ -122,7 +122,17 @@ def test_the_coverage_of_new_documents_is_as_promised(several, coverage):
 
 @pytest.mark.parametrize(
     ("documents", "coverage", "rank"),
-    [(9, 0.9, 9), (10, 0.9, 10), (19, 0.9, 18), (99, 0.07, 7), (99, 0.29, 29), (9, 0.7, 7), (4, 0.6, 3), (1, 0.5, 1), (99, 0.99, 99)],
+    [
+        (9, 0.9, 9),
+        (10, 0.9, 10),
+        (19, 0.9, 18),
+        (99, 0.07, 7),
+        (99, 0.29, 29),
+        (9, 0.7, 7),
+        (4, 0.6, 3),
+        (1, 0.5, 1),
+        (99, 0.99, 99),
+    ],
 )
 def test_no_rounding_moves_the_rank(documents, coverage, rank):
     assert conformal_threshold(torch.arange(1.0, documents + 1).flip(0), coverage) == rank

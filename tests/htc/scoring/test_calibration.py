@@ -6,7 +6,16 @@ import torch
 from htc import Hierarchy, InputError
 from htc.decoding.rules import cap_at_parents, top_down
 from htc.labels.sparse_sets import SparseSets
-from htc.losses import BCE, CHAMP, ConditionalSigmoid, ConditionalSoftmax, Focal, LeafSoftmax, ParameterSharingSoftmax, StopEvent
+from htc.losses import (
+    BCE,
+    CHAMP,
+    ConditionalSigmoid,
+    ConditionalSoftmax,
+    Focal,
+    LeafSoftmax,
+    ParameterSharingSoftmax,
+    StopEvent,
+)
 from htc.scoring.calibration import CalibrationErrors, Tempered, fit_temperature, marginal_log_loss, output_depth
 
 from ..conftest import random_dag, random_tree
