@@ -141,6 +141,8 @@ def coverage_table(coverage: dict[str, Any], split: str = "test") -> Iterator[st
     over = coverage["over_splits"]
     least, most = min(over["found"]["values"]), max(over["found"]["values"])
     low, high = over["expected"]
+    if coverage["threshold"] is None:
+        yield "all answers go down to the end of a path: they are right often enough"
     yield (
         f"over {over['splits']} random splits of dev and test: {_shown(over['found'], '.4f')}, each in {least:.3f} .. "
         f"{most:.3f} (95% are expected in {low:.3f} .. {high:.3f}), mean depth {_shown(over['mean_depth'], '.2f')}"
