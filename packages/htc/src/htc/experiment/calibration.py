@@ -111,12 +111,13 @@ def calibrate(
     fitting, scoring = halves(len(documents))
     fitting = fitting[: max(1, CELLS // max(hierarchy.num_nodes, objective.num_outputs))]
     logits = inputs.logits(classifier, documents[fitting], objective.num_outputs, batch_size)
-    on_device = next(objective.buffers(), logits).device
-    logits, true = logits.to(on_device), targets[fitting].to(on_device)
+    device = next(classifier.parameters()).device
+    objective.cpu()  # not all devices have float64
     temperatures = {
-        GLOBAL: fit_temperature(logits, true, objective),
-        LEVEL: fit_temperature(logits, true, objective, by_depth=True),
+        GLOBAL: fit_temperature(logits, targets[fitting], objective),
+        LEVEL: fit_temperature(logits, targets[fitting], objective, by_depth=True),
     }
+    objective.to(device)
 
     def sorted_scores(scored: Objective, rows: Tensor) -> Tensor:
         probabilities = inputs.in_parts(classifier, scored, documents[rows], batch_size)
@@ -124,5 +125,5 @@ def calibrate(
 
     wrong = {PLAIN: sorted_scores(objective, torch.arange(len(documents)))}
     for name, temperature in temperatures.items():
-        wrong[name] = sorted_scores(Tempered(objective, temperature).to(on_device), scoring)
+        wrong[name] = sorted_scores(Tempered(objective, temperature).to(device), scoring)
     return Calibration(several, wrong, temperatures)
