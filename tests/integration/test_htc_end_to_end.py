@@ -51,6 +51,7 @@ def test_a_run_leaves_what_it_should(trained):
         "hierarchy.json",
         "head.safetensors",
         "seen.safetensors",
+        "calibration.safetensors",
         "encoder",
         "manifest.json",
     }

@@ -2,6 +2,9 @@
 
 htc-evaluate model=runs/htc/icd10cm/.../model
 htc-evaluate model=... dataset=custom dataset.dir=my/documents split=dev output=scores.json
+htc-evaluate model=... coverage=0.9           answers that promise 90% right ones: found on test, and over 20 random splits
+htc-evaluate model=... temperature=level      scores of calibrated probabilities
+htc-evaluate model=... calibrate=true         fits on dev what both need, and saves it with the model (htc-train does the same)
 """
 
 if __name__ == "__main__":  # before the slow imports
@@ -11,6 +14,7 @@ if __name__ == "__main__":  # before the slow imports
 
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,16 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from htc.datasets import Dataset
+from htc.decoding.conformal import check_coverage
+from htc.decoding.rules import tune_threshold_in_parts
 from htc.experiment.build import load_dataset
+from htc.experiment.calibration import CALIBRATION, check_temperature, halves
 from htc.experiment.config import EvaluateConfig
-from htc.experiment.saved_model import SavedModel, load_model
+from htc.experiment.saved_model import SavedModel, load_model, save_calibration
+from htc.labels.sparse_sets import SparseSets
+from htc.scoring.coverage import AnswerScores, coverage_on, coverage_over_splits
 from htc.scoring.evaluate_rules import evaluate, summary_table
+from htc.scoring.parts import Probabilities, with_targets
 from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.report.statistics import bootstrap
@@ -41,6 +51,11 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
         if output.exists():
             raise InputError(f"{output} exists; choose another output.")
         make_folder(output.parent)
+    check_temperature(config.temperature)
+    if config.coverage is not None:
+        check_coverage(config.coverage)
+        if config.split != "test":
+            raise InputError(f"a coverage is promised from dev and scored on test; leave split={config.split} out.")
     model = load_model(config.model)
     dataset = load_dataset(config.dataset)
     if dataset.hierarchy != model.hierarchy:
@@ -52,14 +67,17 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
         raise InputError(f"split must be one of {', '.join(dataset.splits)}, not {config.split!r}.")
     log.info("%s", dataset.describe())
     _refuse_seen(model, dataset, config.split)
-    documents = dataset.splits[config.split]
-    probabilities = model.probabilities_in_parts([dataset.texts[i] for i in documents.tolist()], cache_dir=config.cache_dir)
-    targets = dataset.targets.select(documents)
+    _calibrate(config, model, dataset)
+    model = model.with_temperature(config.temperature)
+    tuned = model.tuned_threshold
+    if config.temperature is not None:
+        tuned = tune_threshold_in_parts(partial(with_targets, *_scored(config, model, dataset, "dev")), dataset.hierarchy)
+    probabilities, targets = _scored(config, model, dataset, config.split)
     scores, per_document = evaluate(
         probabilities,
         targets,
         dataset.hierarchy,
-        model.tuned_threshold,
+        tuned,
         model.objective.one_path,
         dataset.targets.select(dataset.splits["train"]).sum(0),
         model.decoder,
@@ -67,10 +85,47 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     for rule, row in scores["rules"].items():
         interval = bootstrap(per_document[rule].tolist())
         row["hf1_samples_interval"] = [interval.low, interval.high]
+    if config.coverage is not None:
+        scores["coverage"] = _coverage(config, config.coverage, model, dataset, probabilities)
     result = {"model": config.model, "dataset": dataset.facts(), config.split: scores}
     if output is not None:
         write_json(output, result)
     return result
+
+
+def _scored(config: EvaluateConfig, model: SavedModel, dataset: Dataset, split: str) -> tuple[Probabilities, SparseSets]:
+    """The probabilities and the label sets of a split."""
+    documents = dataset.splits[split]
+    texts = [dataset.texts[i] for i in documents.tolist()]
+    return model.probabilities_in_parts(texts, cache_dir=config.cache_dir), dataset.targets.select(documents)
+
+
+def _calibrate(config: EvaluateConfig, model: SavedModel, dataset: Dataset) -> None:
+    """Calibrate the model on dev where that is asked for, or it has no calibration and needs one."""
+    needed = config.coverage is not None or config.temperature is not None
+    if needed or config.calibrate:
+        _refuse_seen(model, dataset, "dev")
+    if config.calibrate or (needed and model.calibration is None):
+        documents = dataset.splits["dev"]
+        texts = [dataset.texts[i] for i in documents.tolist()]
+        model.calibrate(texts, dataset.targets.select(documents), cache_dir=config.cache_dir)
+    if config.calibrate:
+        save_calibration(Path(config.model), model.calibrated())
+        log.info("%s: %d documents of dev", Path(config.model) / CALIBRATION, len(dataset.splits["dev"]))
+
+
+def _coverage(
+    config: EvaluateConfig, coverage: float, model: SavedModel, dataset: Dataset, on_test: Probabilities
+) -> dict[str, Any]:
+    """Coverage and depth of answers: on test by the model's calibration, and over random splits of dev and test."""
+    calibration = model.calibrated()
+    scored = partial(AnswerScores.of, hierarchy=dataset.hierarchy, several=calibration.several)
+    test = scored(on_test, dataset.targets.select(dataset.splits["test"]))
+    dev = scored(*_scored(config, model, dataset, "dev"))
+    if config.temperature is not None:  # without the documents that it was fitted on
+        dev = dev.select(halves(len(dev))[1])
+    found = coverage_on(test, calibration.threshold(coverage, config.temperature), coverage)
+    return found | {"over_splits": coverage_over_splits(AnswerScores.joined(dev, test), len(dev), coverage)}
 
 
 def _refuse_seen(model: SavedModel, dataset: Dataset, split: str) -> None:

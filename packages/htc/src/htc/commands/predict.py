@@ -5,6 +5,7 @@
     htc-predict input=reports.csv text_column=body format=csv          a table, or JSON with "text": all formats of htc-train
     htc-predict input=reports.parquet output=labelled.parquet          a file with the input's columns: .jsonl, .csv, .parquet
     some-command | htc-predict model=runs/htc/icd10cm/.../model
+    htc-predict coverage=0.9 text="some pain"                          answers that end where the model is no longer sure
     htc-predict input_format=csv < reports.csv                         the format of standard input, if not one text per line
 
 Without `model`, the last trained model under `runs` is used. Without `decoder`, the inference rule follows the training
@@ -31,6 +32,8 @@ from tqdm import tqdm
 from htc.commands.predictions import as_record, check_output, writing
 from htc.datasets.texts import Row, format_named, format_of, rows_in
 from htc.decoding.by_name import check_rule
+from htc.decoding.conformal import check_coverage
+from htc.experiment.calibration import check_temperature
 from htc.experiment.config import PredictConfig
 from htc.experiment.saved_model import load_model
 from htc.labels.taxonomy import PATH_SEPARATOR
@@ -105,14 +108,14 @@ def _rows_of(file: str | None, form: str, column: str, sure: bool, named: bool) 
         raise InputError(f"{file}: cannot read the texts: {error.strerror}.") from error
 
 
-def as_text(prediction: dict[str, Any]) -> str:
-    """A prediction as readable text: the text, then each path with its probabilities."""
+def as_text(prediction: dict[str, Any], none: str = "no label reaches the threshold") -> str:
+    """A prediction as readable text: the text, then each path with its probabilities; `none` where there is no path."""
     lines = [printable(prediction["text"], keep="\t")]
     for path in prediction["labels"]:
         for depth, step in enumerate(path):
             lines.append(f"  {'  ' * depth}{step['probability']:6.1%}  {printable(step['label'], keep='')}")
     if not prediction["labels"]:
-        lines.append("  (no label reaches the threshold)")
+        lines.append(f"  ({none})")
     return "\n".join(lines)
 
 
@@ -129,6 +132,13 @@ def check(config: PredictConfig) -> None:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, not {config.format!r}.")
     if config.decoder is not None:
         check_rule(config.decoder, one_path=True)
+    if config.coverage is not None:
+        check_coverage(config.coverage)
+        if config.decoder is not None:
+            raise InputError(
+                "coverage and decoder are both given; answers with a coverage follow no rule, so give one of them."
+            )
+    check_temperature(config.temperature)
     if config.batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {config.batch_size}.")
     if config.output is None:
@@ -149,7 +159,8 @@ def task(config: DictConfig) -> None:
     assert isinstance(typed, PredictConfig)
     check(typed)
     folder = last_model(typed.runs) if typed.model is None else Path(typed.model)
-    model = Predictor(load_model(folder), typed.decoder, typed.batch_size, folder)
+    model = Predictor(load_model(folder), typed.decoder, typed.batch_size, folder, typed.temperature)
+    model.check_promise(typed.coverage)
     if typed.model is None:
         log.warning("model: %s", folder)
     column = str(model.model.dataset.get("text", "text"))
@@ -168,10 +179,10 @@ def _no_text(config: PredictConfig) -> str:
 def _print_all(config: PredictConfig, model: Predictor, texts: Iterator[str]) -> int:
     by_hand = config.text is None and config.input is None and sys.stdin.isatty()
     count = 0
-    for text, paths in model.stream(texts, at_once=1 if by_hand else None):
+    for text, paths in model.stream(texts, at_once=1 if by_hand else None, coverage=config.coverage):
         if config.format == "csv" and not count:
             print_as_is(csv_line(CSV_COLUMNS))
-        _print(record_of(text, paths), config.format)
+        _print(record_of(text, paths), config)
         count += 1
     return count
 
@@ -180,8 +191,9 @@ def _write_all(config: PredictConfig, output: Path, model: Predictor, rows: Iter
     """Write the file `output`; the rows that are being labelled, and no others, are in memory."""
     count = 0
     rows, to_label = tee(rows)
+    labelled = model.stream((row.text for row in to_label), coverage=config.coverage)
     with writing(output, config.prefix, config.overwrite) as writer, tqdm(desc="labelling", unit="text", disable=None) as bar:
-        for row, (_, paths) in zip(rows, model.stream(row.text for row in to_label), strict=True):
+        for row, (_, paths) in zip(rows, labelled, strict=True):
             writer.write(row, paths)
             bar.update()
             count += 1
@@ -191,8 +203,11 @@ def _write_all(config: PredictConfig, output: Path, model: Predictor, rows: Iter
     return count
 
 
-def _print(prediction: dict[str, Any], output_format: str) -> None:
-    if output_format == "text":
-        print_result(as_text(prediction))
+def _print(prediction: dict[str, Any], config: PredictConfig) -> None:
+    if config.format == "text":
+        none = (
+            "no label reaches the threshold" if config.coverage is None else f"not sure enough for coverage={config.coverage:g}"
+        )
+        print_result(as_text(prediction, none))
     else:
-        print_as_is(as_csv(prediction) if output_format == "csv" else json.dumps(prediction, ensure_ascii=False))
+        print_as_is(as_csv(prediction) if config.format == "csv" else json.dumps(prediction, ensure_ascii=False))

@@ -41,6 +41,7 @@ from htc.experiment.build import (
     make_classifier,
     make_objective,
 )
+from htc.experiment.calibration import FEWEST, Calibration, calibrate
 from htc.experiment.config import LINEAR, FinetuningConfig, TrainConfig
 from htc.experiment.identity import identity_of, plainest_config
 from htc.experiment.inputs import Inputs, TokenInputs, VectorInputs
@@ -232,7 +233,8 @@ def _train(
             tracker.summarize(kept | headline(scores["test"]))
     if main:
         tuned, decoder = scores["test"]["tuned_threshold"], scores["test"]["decoder"]
-        save_model(run.path / "model", config, encoder, model, dataset, tuned, decoder)
+        calibration = _calibration(model, objective, dataset, inputs)
+        save_model(run.path / "model", config, encoder, model, dataset, tuned, decoder, calibration)
         cost = _cost(trainer.stopwatch, predicting)
         run.write_result(
             dataset=dataset.facts(), model=config.model.name, loss=config.loss.name, kept=kept, cost=cost, **scores
@@ -354,6 +356,15 @@ def _score(
             table = worst_table(dataset.hierarchy, texts, targets, predicted, probabilities)
             tracker.table("worst documents", table.columns, table.rows)
     return scores
+
+
+def _calibration(model: Classifier, objective: Objective, dataset: Dataset, inputs: Inputs) -> Calibration | None:
+    """What dev says about the model, for answers with a promised coverage; None where dev is a single document."""
+    documents = dataset.splits["dev"]
+    if len(documents) < FEWEST:
+        log.warning("dev has fewer than %d documents, so that the model is saved without a calibration.", FEWEST)
+        return None
+    return calibrate(inputs, model, objective, documents, dataset.targets.select(documents))
 
 
 def headline(scores: dict[str, Any]) -> dict[str, float]:

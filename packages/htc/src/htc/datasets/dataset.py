@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,8 +66,7 @@ class Dataset:
 
     def text_hashes(self, split: str) -> Tensor:
         """A hash of each text of a split, to detect splits that were drawn differently: (n,) int64."""
-        texts = (self.texts[i].encode("utf-8", "surrogatepass") for i in self.splits[split].tolist())
-        return torch.tensor([int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True) for text in texts])
+        return hashes_of(self.texts[i] for i in self.splits[split].tolist())
 
     def describe(self) -> str:
         """One line with the sizes of the splits and of the hierarchy."""
@@ -85,6 +84,12 @@ class Dataset:
             "hierarchy_fingerprint": self.hierarchy.fingerprint,
             "fingerprint": self.fingerprint(),
         }
+
+
+def hashes_of(texts: Iterable[str]) -> Tensor:
+    """A hash of each of n texts. Returns: (n,) int64."""
+    encoded = (text.encode("utf-8", "surrogatepass") for text in texts)
+    return torch.tensor([int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True) for text in encoded])
 
 
 def split_by_group(groups: Sequence[Hashable], dev: float, test: float, seed: int) -> dict[str, Tensor]:

@@ -318,6 +318,10 @@ class EvaluateConfig:
         split: train, dev or test.
         output: a JSON file to write; null for none.
         cache_dir: where features of texts are kept.
+        coverage: between 0 and 1: also score answers that promise this share of right ones, on test, with thresholds from dev,
+            and over random splits of both; null for no such scores.
+        temperature: global or level, to score probabilities with the model's temperature; null for those of the model.
+        calibrate: fit the model's temperatures and what a coverage needs on dev, and save them with the model.
     """
 
     model: str = MISSING
@@ -325,6 +329,9 @@ class EvaluateConfig:
     split: str = MISSING
     output: str | None = None
     cache_dir: str = MISSING
+    coverage: float | None = None
+    temperature: str | None = None
+    calibrate: bool = False
 
 
 @dataclass
@@ -344,6 +351,8 @@ class PredictConfig:
         overwrite: whether a file that exists may be replaced.
         prefix: what the names of the predictions' columns, labels and probability, begin with.
         batch_size: texts at a time.
+        coverage: the share of right answers to promise, such as 0.9, in place of a rule; null for the rule.
+        temperature: global or level, for calibrated probabilities; null for those of the model.
     """
 
     model: str | None = None
@@ -358,6 +367,8 @@ class PredictConfig:
     overwrite: bool = False
     prefix: str = ""
     batch_size: int = MISSING
+    coverage: float | None = None
+    temperature: str | None = None
 
 
 @dataclass

@@ -36,7 +36,12 @@ class HubModel(ModelHubMixin):
     @classmethod
     @abstractmethod
     def from_folder(
-        cls, folder: Path, decoder: str | None = None, batch_size: int = 32, device: str | torch.device | None = None
+        cls,
+        folder: Path,
+        decoder: str | None = None,
+        batch_size: int = 32,
+        device: str | torch.device | None = None,
+        temperature: str | None = None,
     ) -> Self:
         """Load a model from a folder. Args: those of `htc.load`."""
 
@@ -85,7 +90,7 @@ class HubModel(ModelHubMixin):
         card = folder / "README.md"
         same = card.exists() and _same_file(folder / "head.safetensors", source / "head.safetensors")
         result = None if self.result is None else {key: value for key, value in self.result.items() if key != "run_dir"}
-        copy_model(source, folder, self.model.encoder if include_encoder else None, result)
+        copy_model(source, folder, self.model.encoder if include_encoder else None, result, self.model.calibration)
         if not same:
             self.generate_model_card(include_encoder=include_encoder).save(card)
         if not push.pop("push_to_hub", False):
@@ -124,8 +129,8 @@ class HubModel(ModelHubMixin):
 
         Args:
             pretrained_model_name_or_path: the folder, or the name, "USER/NAME".
-            options: `decoder`, `batch_size` and `device`, see `load`; those of huggingface_hub's mixin: revision, token,
-                cache_dir, force_download, local_files_only.
+            options: `decoder`, `batch_size`, `device` and `temperature`, see `load`; those of huggingface_hub's mixin:
+                revision, token, cache_dir, force_download, local_files_only.
 
         Raises:
             InputError: if there is no such model, or it is damaged.
@@ -153,7 +158,7 @@ class HubModel(ModelHubMixin):
 
 
 def _of_predictor(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: options[key] for key in ("decoder", "batch_size", "device") if key in options}
+    return {key: options[key] for key in ("decoder", "batch_size", "device", "temperature") if key in options}
 
 
 def _is_in_a_run(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """Documents as the classifier takes them: vectors of a frozen encoder, or token ids for one that is trained."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -73,20 +73,30 @@ class Inputs(ABC):
             whole[process :: accelerator.num_processes] = share
         return whole
 
+    @torch.inference_mode()
+    def logits(self, model: Classifier, documents: Tensor, num_outputs: int, batch_size: int = 256) -> Tensor:
+        """The model's outputs. Args: documents (n,) int64; num_outputs: K. Returns: (n, K) float32 on the CPU."""
+        return self._outputs(model, documents, batch_size, num_outputs, lambda logits: logits)
+
     def _probabilities(self, model: Classifier, objective: Objective, documents: Tensor, batch_size: int) -> Tensor:
+        return self._outputs(model, documents, batch_size, objective.hierarchy.num_nodes, objective.probabilities)
+
+    def _outputs(
+        self, model: Classifier, documents: Tensor, batch_size: int, columns: int, convert: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         if not len(documents):
-            return torch.empty(0, objective.hierarchy.num_nodes)
+            return torch.empty(0, columns)
         device = next(model.parameters()).device
         lengths = self.lengths(documents)
         order = torch.arange(len(documents)) if lengths is None else lengths.argsort(stable=True)
         training = model.training
         model.eval()
-        probabilities = torch.empty(len(documents), objective.hierarchy.num_nodes)
+        outputs = torch.empty(len(documents), columns)
         for rows in order.split(batch_size):
             batch = self.batch(documents[rows])
-            probabilities[rows] = objective.probabilities(model(to_device(batch, device)).float()).cpu()
+            outputs[rows] = convert(model(to_device(batch, device)).float()).cpu()
         model.train(training)
-        return probabilities
+        return outputs
 
 
 class VectorInputs(Inputs):

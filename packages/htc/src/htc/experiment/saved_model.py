@@ -3,6 +3,8 @@
 config.json            model, objective, sizes of the head, use of the encoder, dataset, tuned threshold
 hierarchy.json         the label hierarchy
 head.safetensors       the weights of the head, or of what the model has in its place; nothing that it had in training alone
+calibration.safetensors  temperatures and what answers with a promised coverage need (`htc.experiment.calibration`); models from
+                       before it have none until `Predictor.calibrate` or `htc-evaluate calibrate=true` gives it
 encoder/               the encoder, as transformers' AutoModel loads it. A frozen one may be absent: then it is loaded by name,
                        and its weights, config and tokenizer must be those that the head was trained on
 result.json            the scores of its run, and README.md, its card, where `Predictor.save_pretrained` wrote it
@@ -26,11 +28,14 @@ from torch import Tensor
 from htc.datasets import Dataset
 from htc.decoding.by_name import check_rule
 from htc.experiment.build import cut_texts, make_classifier, make_objective
+from htc.experiment.calibration import CALIBRATION, Calibration, calibrate, check_temperature
 from htc.experiment.config import HeadConfig, LossConfig, ModelConfig, TrainConfig, loss_schema, model_schema
 from htc.experiment.inputs import Inputs, TokenInputs, VectorInputs
 from htc.labels.hierarchy import Hierarchy
+from htc.labels.sparse_sets import SparseSets
 from htc.losses import Objective
 from htc.models.classifier import Classifier
+from htc.scoring.calibration import Tempered
 from htc.scoring.parts import Probabilities
 from htc.settings import FLAT, LossSettings
 from rlkl_htc_common.errors import InputError
@@ -61,6 +66,7 @@ class SavedModel:
         seen: a hash of each training text (`Dataset.text_hashes`).
         dataset: the config of the dataset that it was trained on.
         settings: what its config.json holds, with what models from before some settings are understood to have.
+        calibration: what held-out documents say about it; None where none were.
     """
 
     encoder: TextEncoder
@@ -72,6 +78,7 @@ class SavedModel:
     seen: Tensor
     dataset: dict[str, Any]
     settings: dict[str, Any]
+    calibration: Calibration | None = None
 
     def probabilities(self, vectors: Tensor) -> Tensor:
         """Node probabilities of text vectors. Args: vectors (B, dim). Returns: (B, N) on the CPU.
@@ -106,6 +113,39 @@ class SavedModel:
         inputs, at_once = self._inputs(texts, batch_size, cache_dir, progress)
         return inputs.in_parts(self.classifier, self.objective, torch.arange(len(texts)), at_once)
 
+    def calibrate(
+        self, texts: Sequence[str], targets: SparseSets, batch_size: int = 32, cache_dir: str | Path | None = None
+    ) -> None:
+        """Fit what coverage and temperatures need on held-out documents. Args, raises: as `htc.experiment.calibration`."""
+        inputs, at_once = self._inputs(texts, batch_size, cache_dir, None)
+        documents = torch.arange(len(texts))
+        self.calibration = calibrate(inputs, self.classifier, self.objective, documents, targets, at_once)
+
+    def calibrated(self) -> Calibration:
+        """The calibration. Raises InputError where there is none, with how to get it."""
+        if self.calibration is None:
+            raise InputError(
+                "the model was saved without what a coverage or a temperature needs; get it from held-out documents: "
+                "htc-evaluate model=FOLDER calibrate=true with the dataset's settings, or model.calibrate(texts, labels) in "
+                "Python."
+            )
+        return self.calibration
+
+    def with_temperature(self, temperature: str | None) -> "SavedModel":
+        """The same model with probabilities of a temperature, see `htc.scoring.calibration.Tempered`.
+
+        Args:
+            temperature: `global` for one for all logits, `level` for one for each depth, None for none.
+
+        Raises:
+            InputError: for another one, or if the model has no calibration.
+        """
+        check_temperature(temperature)
+        if temperature is None:
+            return self
+        tempered = Tempered(self.objective, self.calibrated().temperatures[temperature])
+        return replace(self, objective=tempered.to(next(self.classifier.parameters()).device).eval())
+
     def _inputs(
         self, texts: Sequence[str], batch_size: int, cache_dir: str | Path | None, progress: str | None
     ) -> tuple[Inputs, int]:
@@ -125,6 +165,7 @@ def save_model(
     dataset: Dataset,
     tuned_threshold: float,
     decoder: str,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write the folder: the files, then their manifest. config.json goes last of them: a folder without it holds no model."""
     head = {name: weights.detach().cpu().contiguous() for name, weights in classifier.head.state_dict().items()}
@@ -144,6 +185,7 @@ def save_model(
         dataset.hierarchy.save(folder / "hierarchy.json")
         save_file(head, folder / "head.safetensors")
         save_file({"train": dataset.text_hashes("train")}, folder / "seen.safetensors")
+        _save_calibration(folder, calibration)
         if not config.encoder.frozen:
             encoder.save_pretrained(folder / ENCODER)
         write_json(folder / "config.json", settings)
@@ -181,6 +223,8 @@ def load_model(folder: str | Path) -> SavedModel:
         tuned_threshold, encoder_fingerprint = float(config["tuned_threshold"]), config["encoder_fingerprint"]
         encoder_files = dict(config.get("encoder_files") or {})  # models from before they were kept have none
         dataset = dict(config["dataset"])
+        calibrated = (folder / CALIBRATION).exists()
+        calibration = Calibration.load(folder / CALIBRATION, hierarchy) if calibrated else None
     except UNREADABLE as error:
         raise InputError(f"{folder}: the saved model is damaged ({type(error).__name__}: {error}); train it again.") from error
     encoder = _load_encoder(folder, encoder_config, encoder_fingerprint, encoder_files)
@@ -204,15 +248,40 @@ def load_model(folder: str | Path) -> SavedModel:
         seen,
         dataset,
         {**config, "model": asdict(model), "decoder": decoder},
+        calibration,
     )
 
 
-def copy_model(source: Path, folder: Path, encoder: TextEncoder | None, result: Mapping[str, Any] | None) -> None:
+def save_calibration(folder: Path, calibration: Calibration) -> None:
+    """Give a saved model a calibration, in place of one that it has. Raises InputError if the folder cannot be written."""
+    check_manifest(folder, FILES)
+    try:
+        with sealed(folder):
+            _save_calibration(folder, calibration)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot save the calibration: {error.strerror or error}.") from error
+
+
+def _save_calibration(folder: Path, calibration: Calibration | None) -> None:
+    if calibration is None:
+        (folder / CALIBRATION).unlink(missing_ok=True)  # of a model that was here before
+    else:
+        calibration.save(folder / CALIBRATION)
+
+
+def copy_model(
+    source: Path,
+    folder: Path,
+    encoder: TextEncoder | None,
+    result: Mapping[str, Any] | None,
+    calibration: Calibration | None = None,
+) -> None:
     """Write a saved model to another folder.
 
     Args:
         encoder: its encoder, to go with it; None: only if the source has it, too.
         result: the result of its training, for result.json.
+        calibration: to go with it.
 
     Raises:
         InputError: if the source is no longer what it was, or the folder cannot be written.
@@ -225,6 +294,7 @@ def copy_model(source: Path, folder: Path, encoder: TextEncoder | None, result: 
             (folder / RESULT).unlink(missing_ok=True)
             for name in FILES:
                 shutil.copyfile(source / name, folder / name)
+            _save_calibration(folder, calibration)
             if inside:
                 shutil.copytree(source / ENCODER, folder / ENCODER)
             elif encoder is not None:

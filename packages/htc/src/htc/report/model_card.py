@@ -176,7 +176,9 @@ def _usage(settings: Mapping[str, Any], own_encoder: bool) -> str:
 def _limits(settings: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:
     lines = [
         "- It knows these labels only. A text about something else gets some of them, too, often with a high probability.",
-        "- Probabilities are those of the model; they are not calibrated.",
+        f'- Probabilities are those of the model{_calibration_error(result)}; `htc.load(..., temperature="level")` gives '
+        "calibrated ones, and `predict(texts, coverage=0.9)` answers that end where it is no longer sure, if the model has a "
+        "`calibration.safetensors`.",
         f"- Of a long text it reads the first {settings['encoder']['max_length']} tokens.",
         "- It repeats what is wrong or one-sided in the documents that it was trained on.",
         "- `seen.safetensors` holds a hash of each training text, to detect test documents that were trained on.",
@@ -190,6 +192,11 @@ def _limits(settings: Mapping[str, Any], result: Mapping[str, Any] | None) -> st
         ]
         lines.insert(1, f"- Rare labels are found less often: mean F1 of a label is {'; '.join(parts)}.")
     return "\n".join(lines)
+
+
+def _calibration_error(result: Mapping[str, Any] | None) -> str:
+    error = None if result is None else result["test"].get("calibration_error")
+    return "" if error is None else f", with a calibration error of {error['error']:.3f} on the most probable paths of test"
 
 
 def _range(part: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:

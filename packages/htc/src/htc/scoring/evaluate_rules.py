@@ -15,6 +15,8 @@ from htc.labels.sparse_sets import SparseSets
 from htc.metrics.counts import average_over_classes, by_class
 from htc.metrics.ranked import AveragePrecisions, RankScores
 from htc.metrics.single_path import leaf_heights
+from htc.scoring.calibration import CalibrationErrors
+from htc.scoring.coverage import coverage_table
 from htc.scoring.error_analysis import f1_by_frequency
 from htc.scoring.parts import Probabilities, with_targets
 
@@ -75,18 +77,20 @@ def evaluate(
 
     Returns:
         The scores: `decoder`; `hf1_auc`; `hierarchical_distance_at`, if documents have one label each; `precision_at`,
-        `r_precision` and `average_precision` of all labels by rank; `curve` with micro hP, hR and hF1 over thresholds; `rules`
-        with every metric of each rule, and F1 by the frequency of labels in training.
+        `r_precision` and `average_precision` of all labels by rank; `calibration_error` of `CalibrationErrors`; `curve` with
+        micro hP, hR and hF1 over thresholds; `rules` with every metric of each rule, and F1 by the frequency of labels in
+        training.
         And values per document, for comparing methods, (D,) float32 each: hF1 under each rule, and `hf1_auc`.
     """
     targets = SparseSets.of(targets)
     ranking = metrics.ProbabilityScores(hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
-    precisions, distances = AveragePrecisions(), DistancesAtK(hierarchy)
+    precisions, distances, calibration = AveragePrecisions(), DistancesAtK(hierarchy), CalibrationErrors(hierarchy)
     by_rule = {rule: metrics.LabelSetScores(hierarchy) for rule in rules_for(one_path)}
     for some, true in with_targets(probabilities, targets):
         ranking.update(true, some)
         precisions.update(true, some)
         distances.update(true, some)
+        calibration.update(true, some)
         for rule, sets in by_rule.items():
             sets.update(true, decode(rule, some, hierarchy, tuned_threshold))
     for some, _ in with_targets(probabilities, targets):
@@ -98,6 +102,7 @@ def evaluate(
         "hf1_auc": hf1_auc,
         "hierarchical_distance_at": distances.compute(),
         **_by_rank(ranking.ranks, precisions, hierarchy),
+        "calibration_error": calibration.compute(),
         "tuned_threshold": tuned_threshold,
         "rules": {rule: _metrics(sets, training_counts) for rule, sets in by_rule.items()},
         "curve": {name: [round(float(v), 5) for v in values] for name, values in curve._asdict().items()},
@@ -158,4 +163,9 @@ def summary_table(result: dict[str, Any], split: str = "test") -> str:
             low, high = row["hf1_samples_interval"]
             line += f"   hf1_samples in {low:.3f} .. {high:.3f}"
         lines.append(line)
+    if "calibration_error" in scores:
+        error = scores["calibration_error"]
+        levels = ", ".join("-" if value is None else f"{value:.3f}" for value in error["by_depth"])
+        lines.append(f"calibration error {error['error']:.3f} (by level {levels}), log loss {error['log_loss']:.3f}")
+    lines += coverage_table(scores["coverage"], split) if "coverage" in scores else []
     return "\n".join(lines)
