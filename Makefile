@@ -51,8 +51,7 @@ reproduce: ## both papers, with 3 seeds, in 25 minutes on two cores; each writes
 
 reproduce-rl: .venv/.installed ## compare the KL penalties on additions; SEEDS=3: fewer than 9; EXPERIMENT=betas PROFILE=paper LAUNCHER=submitit_slurm
 	$(if $(filter paper,$(PROFILE)),$(BIN)/rlkl-pretrain experiment=pretrain_paper run_dir=runs/rlkl/addition-n7-gpt2)
-	$(BIN)/rlkl-reproduce $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(PROFILE),profile=$(PROFILE)) $(LAUNCHED) \
-	  $(if $(SEEDS),"seeds=$$($(BIN)/python -c 'print(list(range($(SEEDS))))')")
+	$(BIN)/rlkl-reproduce $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(if $(PROFILE),profile=$(PROFILE)) $(LAUNCHED) $(if $(SEEDS),'seeds=['$$(seq -s, 0 $$(($(SEEDS) - 1)))']')
 
 dashboards: .venv/.installed ## check the wandb dashboards of conf/dashboards and write them to outputs/dashboards
 	$(BIN)/python -m rlkl_htc_common.dashboards

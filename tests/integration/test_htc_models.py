@@ -62,7 +62,7 @@ def test_every_model_on_every_kind_of_labels(model, labels, place, tmp_path, mon
     documents_in(tmp_path / "data", "tree" if labels == "dag" else labels)
     if labels == "dag":
         for command in ("train", "evaluate"):
-            monkeypatch.setattr(f"htc.commands.{command}.load_dataset", lambda config: in_a_dag(load_dataset(config)))
+            monkeypatch.setattr(f"htc.commands.{command}.load_dataset", lambda *given: in_a_dag(load_dataset(*given)))
     arguments = arguments_for(model, place, tmp_path / "data", tmp_path / "run", "training.micro_batch_size=3")
     code, _, err = call(train_app, arguments, monkeypatch, capsys)
     assert code == 0, err
