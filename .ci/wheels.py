@@ -28,7 +28,8 @@ MINE = {  # a user's folder of configs, each based on one of the package
     "experiment/mine.yaml": "# @package _global_\ndefaults: [penalties, _self_]\noutput: outputs/mine\n",
 }
 # Modules of the base package that need an extra: importing them names it. Commands name it when they are called.
-WITH_EXTRA = r"""(htc\.(batches|experiment|predictor|report|scoring\.coverage|training)|rlkl\.(finetuning|inspection|integrations\.\w+|model)
+WITH_EXTRA = r"""(htc\.(batches|experiment|predictor|report|scoring\.coverage|training)
+    |rlkl\.(finetuning|inspection|integrations\.\w+|model)
     |rlkl\.(report|rollout)
     |rlkl\.analysis\.(?!critical_tokens)|rlkl_htc_common\.(manifest|models|report|runs|training))\b"""
 COMMANDS = r"(htc|rlkl)\.commands\.|rlkl_htc_common\.(cli|commands|dashboards)\b"

@@ -29,7 +29,7 @@ from htc.experiment.calibration import CALIBRATION, check_temperature, halves
 from htc.experiment.config import EvaluateConfig
 from htc.experiment.saved_model import SavedModel, load_model, save_calibration
 from htc.labels.sparse_sets import SparseSets
-from htc.scoring.coverage import AnswerScores, coverage_on, coverage_over_splits
+from htc.scoring.coverage import AnswerScores, coverage_on, coverage_over_splits, coverage_table
 from htc.scoring.evaluate_rules import evaluate, summary_table
 from htc.scoring.parts import Probabilities, with_targets
 from rlkl_htc_common.commands.application import print_result
@@ -146,4 +146,7 @@ def task(config: DictConfig) -> None:
     """htc-evaluate."""
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, EvaluateConfig)
-    print_result(summary_table(evaluate_model(typed), typed.split))
+    result = evaluate_model(typed)
+    coverage = result[typed.split].get("coverage")
+    lines = [] if coverage is None else coverage_table(coverage, typed.split)
+    print_result("\n".join([summary_table(result, typed.split), *lines]))

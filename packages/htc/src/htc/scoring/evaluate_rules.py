@@ -16,7 +16,6 @@ from htc.metrics.counts import average_over_classes, by_class
 from htc.metrics.ranked import AveragePrecisions, RankScores
 from htc.metrics.single_path import leaf_heights
 from htc.scoring.calibration import CalibrationErrors
-from htc.scoring.coverage import coverage_table
 from htc.scoring.error_analysis import f1_by_frequency
 from htc.scoring.parts import Probabilities, with_targets
 
@@ -167,5 +166,4 @@ def summary_table(result: dict[str, Any], split: str = "test") -> str:
         error = scores["calibration_error"]
         levels = ", ".join("-" if value is None else f"{value:.3f}" for value in error["by_depth"])
         lines.append(f"calibration error {error['error']:.3f} (by level {levels}), log loss {error['log_loss']:.3f}")
-    lines += coverage_table(scores["coverage"], split) if "coverage" in scores else []
     return "\n".join(lines)
