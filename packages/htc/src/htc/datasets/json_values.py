@@ -56,10 +56,11 @@ class _Reader:
     def __init__(self, content: str, source: str, line: int = 1) -> None:
         self.content, self.source = content, source
         self.at, self._line, self._counted = 0, line, 0
+        self._end = "\n" if "\n" in content else "\r"  # of lines, as `decoded_lines` splits them
 
     def place(self) -> str:
         """source:line of the position; it must not move back between calls."""
-        self._line += self.content.count("\n", self._counted, self.at)
+        self._line += self.content.count(self._end, self._counted, self.at)
         self._counted = self.at
         return f"{self.source}:{self._line}"
 
@@ -124,11 +125,11 @@ class _Reader:
     def fail(self, problem: str) -> NoReturn:
         """Raise InputError with the current position, at most the end of the text."""
         self.at = min(self.at, len(self.content.rstrip(WHITE)))
-        column = self.at - self.content.rfind("\n", 0, self.at)
+        column = self.at - self.content.rfind(self._end, 0, self.at)
         raise InputError(f"{self.place()}: malformed JSON: {problem} (column {column}).")
 
     def _rest_of_line(self) -> str:
-        end = self.content.find("\n", self.at)
+        end = self.content.find(self._end, self.at)
         return self.content[self.at : len(self.content) if end < 0 else end]
 
     def _over_lines(self, place: str, of_line: json.JSONDecodeError) -> Any:

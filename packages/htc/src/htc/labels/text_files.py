@@ -76,7 +76,7 @@ def decoded_lines(lines: Iterable[bytes], source: str, what: str) -> Iterator[tu
     yield from enumerate(_with_ends(decoded(first, source, what)), start=1)  # several if the file has no line feed
     for number, line in enumerate(lines, start=2):
         try:
-            text = line.decode("utf-8-sig")
+            text = line.decode("utf-8")
         except UnicodeDecodeError as error:
             refuse_archive(first, source)
             raise InputError(f"{source}:{number}: {what} is not UTF-8 text; save it as UTF-8.") from error
