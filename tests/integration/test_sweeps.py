@@ -166,7 +166,8 @@ def test_an_interruption_ends_a_sweep(number, send, code, launcher, folder):
     assert not out
     done = len(begun(folder))
     assert done < 12
-    assert run(folder)[0] == 0
+    again, _, err = run(folder)
+    assert again == 0, err
     assert len(begun(folder)) <= 12 + 4, "what was done is not done again"
 
 

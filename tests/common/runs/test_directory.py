@@ -4,7 +4,7 @@ import logging
 import pytest
 
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.runs.directory import RunDirectory, config_hash
+from rlkl_htc_common.runs.directory import RunDirectory, config_hash, read_config_file
 
 CONFIG = {"seed": 1, "training": {"lr": 0.1, "epochs": 2}, "tracking": {"mode": "offline"}}
 
@@ -41,6 +41,21 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     with pytest.raises(InputError, match="is not empty and holds no run"):
         RunDirectory(tmp_path, CONFIG)
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_killed_while_it_wrote_its_config_begins_anew(tmp_path):
+    (tmp_path / ".config.yaml.4711").write_text("training:\n  lr")
+    (tmp_path / ".lock").touch()
+    run = RunDirectory(tmp_path, CONFIG)
+    assert run.result() is None
+    assert read_config_file(tmp_path / "config.yaml") == CONFIG
+
+
+@pytest.mark.parametrize("name", [".config.yaml.bak", ".config.yaml", ".config.yaml.", ".thesis.tex.4711", "config.yaml.4711"])
+def test_a_hidden_file_of_another_kind_is_no_leftover(name, tmp_path):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(InputError, match="is not empty and holds no run"):
+        RunDirectory(tmp_path, CONFIG)
 
 
 def test_a_place_that_cannot_be_written(tmp_path):

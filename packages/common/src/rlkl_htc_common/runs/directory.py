@@ -72,7 +72,8 @@ class RunDirectory:
 
     def _take(self) -> None:
         file = self.path / "config.yaml"
-        others = [entry for entry in self.path.iterdir() if entry.name not in ("config.yaml", LOCK)]
+        begun = ("config.yaml", LOCK)  # and what a process that was killed left of config.yaml, or is writing now
+        others = [entry for entry in self.path.iterdir() if entry.name not in begun and not _is_unfinished(entry, file)]
         if not file.exists() and others:
             raise InputError(f"{self.path} is not empty and holds no run; choose another run_dir.")
         if file.exists() and others:
@@ -266,10 +267,19 @@ def make_folder(folder: Path) -> None:
 
 
 def write_atomically(file: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new one, never a mixture."""
+    """Write a text file so that a reader sees the old content or the new one, never a mixture.
+
+    A process that is killed meanwhile leaves a file beside it, called `.NAME.PROCESS`.
+    """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)
+
+
+def _is_unfinished(entry: Path, file: Path) -> bool:
+    """Whether an entry is what a killed process left when it wrote a file."""
+    before, _, process = entry.name.rpartition(".")
+    return before == f".{file.name}" and process.isdecimal()
 
 
 def write_json(file: Path, content: Any) -> None:
