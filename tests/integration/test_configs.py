@@ -156,7 +156,7 @@ def test_methods_of_experiments_are_choices_of_the_loss_and_model_groups(file):
         if "model" in settings:
             assert name.startswith(settings["model"])
         else:
-            longer = {"training.epochs": 3 * config.training.epochs} if name.endswith("_longer") else {}
+            longer = {"training.epochs": 5 * config.training.epochs} if name.endswith("_longer") else {}
             assert settings == {"loss": name.removesuffix("_longer")} | longer | theirs.get(name, {})
     for run in runs.values():
         htc.commands.train.check(run)
