@@ -1,6 +1,8 @@
 """What tests of htc's entry points share: a small dataset with a tiny encoder, and calls as from the console."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -55,3 +57,12 @@ def common_arguments(place, loss="conditional_softmax_la"):
         "head.hidden=32",
         "encoder.max_length=32",
     ]
+
+
+def train_in(place, name, loss="conditional_softmax"):
+    """Train as from the console. Returns: the run's directory."""
+    run = place / name
+    arguments = [*common_arguments(place, loss), f"run_dir={run}", "tracking.mode=disabled"]
+    done = subprocess.run([sys.executable, "-m", "htc.commands.train", *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return run

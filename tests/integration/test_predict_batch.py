@@ -1,8 +1,6 @@
 """`htc.predict_batch`: labelling inside an engine with workers of its own."""
 
 import pickle
-import subprocess
-import sys
 from collections import UserDict
 
 import numpy as np
@@ -16,7 +14,7 @@ from htc import InputError
 from htc.batches import _loaded
 from htc.predictor import ends, path_texts
 
-from .htc_runs import common_arguments, place
+from .htc_runs import place, train_in
 
 __all__ = ["place"]  # a fixture
 
@@ -25,11 +23,7 @@ TEXTS = ["violin song", "atom energy", "cell gene plant animal cell gene", "forc
 
 @pytest.fixture(scope="module")
 def folder(place):
-    run = place / "labels batches"
-    arguments = [*common_arguments(place, "conditional_softmax"), f"run_dir={run}", "tracking.mode=disabled"]
-    done = subprocess.run([sys.executable, "-m", "htc.commands.train", *arguments], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return str(run)
+    return str(train_in(place, "labels batches"))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import csv
 import datetime
 import io
 import json
-import subprocess
 import sys
 from decimal import Decimal
 
@@ -21,7 +20,7 @@ from htc.datasets.texts import Row
 from htc.predictor import Step
 
 from .entry_points import call
-from .htc_runs import common_arguments, place
+from .htc_runs import place, train_in
 
 __all__ = ["place"]  # a fixture
 
@@ -31,11 +30,7 @@ TABLE = pd.DataFrame({"id": [7, 8, 9, 10], "body": TEXTS, "note": ["a", "", "c",
 
 @pytest.fixture(scope="module")
 def run(place):
-    run = place / "a run"
-    arguments = [*common_arguments(place, "conditional_softmax"), f"run_dir={run}", "tracking.mode=disabled"]
-    done = subprocess.run([sys.executable, "-m", "htc.commands.train", *arguments], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return run
+    return train_in(place, "a run")
 
 
 @pytest.fixture(scope="module")

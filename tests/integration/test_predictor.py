@@ -1,8 +1,6 @@
 """`htc.load`: the way in for texts from Python."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from htc.commands import predict as predict_app
 from htc.predictor import LARGEST, Step
 
 from .entry_points import call
-from .htc_runs import common_arguments, place
+from .htc_runs import place, train_in
 
 __all__ = ["place"]  # a fixture
 
@@ -24,11 +22,7 @@ TEXTS = ["violin song", "atom energy", "cell gene plant animal cell gene", "forc
 
 @pytest.fixture(scope="module")
 def run(place):
-    run = place / "a run"
-    arguments = [*common_arguments(place, "conditional_softmax"), f"run_dir={run}", "tracking.mode=disabled"]
-    done = subprocess.run([sys.executable, "-m", "htc.commands.train", *arguments], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return run
+    return train_in(place, "a run")
 
 
 @pytest.fixture(scope="module")

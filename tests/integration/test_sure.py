@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ from htc.experiment.saved_model import load_model
 from rlkl_htc_common.manifest import accept
 
 from .entry_points import call
-from .htc_runs import WORDS, common_arguments, place
+from .htc_runs import WORDS, place, train_in
 
 __all__ = ["place"]  # a fixture
 
@@ -29,11 +27,7 @@ HOW_TO_GET_IT = "htc-evaluate model=FOLDER calibrate=true"
 
 @pytest.fixture(scope="module")
 def folder(place):
-    run = place / "run"
-    arguments = [*common_arguments(place, "conditional_softmax"), f"run_dir={run}", "tracking.mode=disabled"]
-    done = subprocess.run([sys.executable, "-m", "htc.commands.train", *arguments], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return run / "model"
+    return train_in(place, "run") / "model"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ A record is a dataclass or a NamedTuple whose fields are numbers, texts, other r
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from types import NoneType
 from typing import Any, Self, TypeVar, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.report.run_list import ListedRun
+from rlkl_htc_common.report.run_list import ListedRun, list_runs
 from rlkl_htc_common.runs.directory import read_json, write_json
 
 Record = TypeVar("Record")
@@ -125,6 +125,22 @@ class GridSummary:
         seeds = [("seeds", ", ".join(map(str, self.seeds)))] if self.seeds else []
         time = ("time", f"{self.wall_seconds / 60:.1f} minutes, without what was done before")
         return [*provenance(self.command, self.git_commit, self.versions, *more), *seeds, time]
+
+
+def of_grid(
+    runs: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]], result: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a summary holds of the runs of a grid, as plain containers.
+
+    Args: runs: each with its method, seed, metrics, command and run_dir; configs: of their directories; result: of one of them.
+    """
+    names, metrics, commands, folders = ([run[key] for run in runs] for key in ("method", "metrics", "command", "run_dir"))
+    return {
+        "seeds": list(dict.fromkeys(run["seed"] for run in runs)),
+        "runs": [as_plain(run) for run in list_runs(names, configs, metrics, commands, folders)],
+        "git_commit": result["git_commit"],
+        "versions": result["versions"],
+    }
 
 
 def provenance(

@@ -195,11 +195,7 @@ def _train(
         vectors = first_vectors(config, encoder, inputs, dataset) if MODELS[config.model.name].head else None
     documents = dataset.splits["train"]
     torch.manual_seed(config.seed)
-    model = make_classifier(config.model, config.head, encoder, dataset.hierarchy, objective, trained=not config.encoder.frozen)
-    if config.head.standardize and vectors is not None:
-        model.standardize(vectors)
-    if objective.initial_bias is not None:
-        model.set_output_bias(objective.initial_bias)
+    model = _new_model(config, encoder, dataset, objective, vectors)
     objective.to(accelerator.device)
     data = TrainingData(
         size=len(documents),
@@ -227,31 +223,40 @@ def _train(
             model.prepare(config.seed)
     with open_tracker(run, config.tracking, main=main, job_type="train", resume_step=step) as tracker:
         kept = trainer.fit(tracker)
-        predicting = Stopwatch()
-        scores = _score(run, tracker, model, objective, dataset, inputs, accelerator, predicting)
+        scores, predicting = _score(run, tracker, model, objective, dataset, inputs, accelerator)
         if tracker is not None:
             tracker.summarize(kept | headline(scores["test"]))
     if main:
         tuned, decoder = scores["test"]["tuned_threshold"], scores["test"]["decoder"]
         calibration = _calibration(model, objective, dataset, inputs)
         save_model(run.path / "model", config, encoder, model, dataset, tuned, decoder, calibration)
-        cost = _cost(trainer.stopwatch, predicting)
-        run.write_result(
-            dataset=dataset.facts(), model=config.model.name, loss=config.loss.name, kept=kept, cost=cost, **scores
-        )
+        facts = {"dataset": dataset.facts(), "model": config.model.name, "loss": config.loss.name}
+        run.write_result(**facts, kept=kept, cost=_cost(trainer.stopwatch, predicting), **scores)
     accelerator.wait_for_everyone()
     result = run.result()
     assert result is not None
     return result
 
 
-def _cost(training: Stopwatch, predicting: Stopwatch) -> dict[str, float | None]:
+def _new_model(
+    config: TrainConfig, encoder: TextEncoder, dataset: Dataset, objective: Objective, vectors: Tensor | None
+) -> Classifier:
+    """The model before training. Args: vectors: of documents, where it has a head that may be standardised on them."""
+    model = make_classifier(config.model, config.head, encoder, dataset.hierarchy, objective, trained=not config.encoder.frozen)
+    if config.head.standardize and vectors is not None:
+        model.standardize(vectors)
+    if objective.initial_bias is not None:
+        model.set_output_bias(objective.initial_bias)
+    return model
+
+
+def _cost(training: Stopwatch, predicting: Stopwatch | None) -> dict[str, float | None]:
     """What a run cost, as `htc.report.records.Cost` holds it."""
     return {
         "training_seconds": round(training.seconds, 3),
         "training_processor_seconds": round(training.processor_seconds, 3),
-        "prediction_seconds": round(predicting.seconds, 6) or None,
-        "prediction_processor_seconds": round(predicting.processor_seconds, 6) or None,
+        "prediction_seconds": None if predicting is None else round(predicting.seconds, 6),
+        "prediction_processor_seconds": None if predicting is None else round(predicting.processor_seconds, 6),
         "memory": peak_memory(),
         "gpu": torch.cuda.is_available(),
     }
@@ -324,11 +329,11 @@ def _score(
     dataset: Dataset,
     inputs: Inputs,
     accelerator: Accelerator,
-    predicting: Stopwatch,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Stopwatch | None]:
     """Every metric on dev and test, with the threshold tuned on dev; the scores of each test document go into a file.
 
-    Args: predicting: takes the time of the probabilities of test, where all fit into memory; else it stays 0.
+    Returns: the scores by split, and the time that the probabilities of test took; None where they are too many for memory, and
+    are computed whenever they are read.
     """
     tuned = 0.5
     scores = {}
@@ -336,11 +341,8 @@ def _score(
     decoder = rule_for(objective.one_path, training_targets, dataset.hierarchy)
     for split in ("dev", "test"):
         documents = dataset.splits[split]
-        timed = Stopwatch()
-        with timed:
+        with Stopwatch() as predicting:
             probabilities = inputs.in_parts(model, objective, documents, accelerator=accelerator)
-        if isinstance(probabilities, Tensor):  # else they are computed whenever they are read
-            predicting.seconds, predicting.processor_seconds = timed.seconds, timed.processor_seconds
         targets = dataset.targets.select(documents)
         if split == "dev":
             tuned = tune_threshold_in_parts(partial(with_targets, probabilities, targets), dataset.hierarchy)
@@ -355,7 +357,7 @@ def _score(
             predicted = decode_in_parts(decoder, probabilities, dataset.hierarchy, tuned)
             table = worst_table(dataset.hierarchy, texts, targets, predicted, probabilities)
             tracker.table("worst documents", table.columns, table.rows)
-    return scores
+    return scores, predicting if isinstance(probabilities, Tensor) else None
 
 
 def _calibration(model: Classifier, objective: Objective, dataset: Dataset, inputs: Inputs) -> Calibration | None:

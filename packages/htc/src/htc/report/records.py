@@ -36,8 +36,8 @@ class Curve:
 class Cost:
     """What a run cost: training without evaluation, prediction of the test split (without an encoder whose vectors are kept).
 
-    None for a prediction in parts. Processor seconds are of all cores together. Memory: bytes of the process, or of its GPU, at
-    the peak.
+    None for a prediction in parts. Processor seconds are of all cores together, of the main process. Memory: bytes of this
+    process, or of its GPU, at the peak.
     """
 
     training_seconds: float

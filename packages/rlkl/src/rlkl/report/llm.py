@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from rlkl_htc_common.report.figures import line, line_with_interval, new_figure, note, over, picture, spread_out
 from rlkl_htc_common.report.page import First, Picture, Section, Table, markdown_table, write_pictures, write_report
-from rlkl_htc_common.report.records import GridSummary, as_plain, read_record
-from rlkl_htc_common.report.run_list import GRID, list_runs, runs_section
+from rlkl_htc_common.report.records import GridSummary, of_grid, read_record
+from rlkl_htc_common.report.run_list import GRID, runs_section
 from rlkl_htc_common.report.statistics import Interval, over_seeds, share_over_seeds, told_over_seeds
 from rlkl_htc_common.report.styles import Style, styles_of
 from rlkl_htc_common.report.tables import MISSING, best_of, cell, difference_table
@@ -120,17 +120,7 @@ def summarize(plain: dict[str, Any]) -> LLMSummary:
         result = read_json(folder / "result.json", ADVICE)
         methods.setdefault(run["method"], []).append(result)
         configs.append(read_config(folder))
-    names, metrics, commands, folders = (
-        [run[key] for run in plain["runs"]] for key in ("method", "metrics", "command", "run_dir")
-    )
-    first = next(iter(methods.values()))[0]
-    found = {
-        "seeds": list(dict.fromkeys(run["seed"] for run in plain["runs"])),
-        "methods": methods,
-        "runs": [as_plain(run) for run in list_runs(names, configs, metrics, commands, folders)],
-        "git_commit": first["git_commit"],
-        "versions": first["versions"],
-    }
+    found = {"methods": methods} | of_grid(plain["runs"], configs, next(iter(methods.values()))[0])
     return read_record(LLMSummary, plain | found, "the results")
 
 

@@ -15,8 +15,8 @@ from rlkl.report.start import certainty_levels_table, digits_picture, levels_tab
 from rlkl.report.verdict import CAVEAT, INTERVALS, of_methods, of_starts
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common.report.page import First, Section, markdown_table, write_pictures, write_report
-from rlkl_htc_common.report.records import as_plain, read_record
-from rlkl_htc_common.report.run_list import GRID, list_runs, runs_section
+from rlkl_htc_common.report.records import of_grid, read_record
+from rlkl_htc_common.report.run_list import GRID, runs_section
 from rlkl_htc_common.report.statistics import told_over_seeds
 from rlkl_htc_common.report.styles import Style, styles_of
 from rlkl_htc_common.runs.directory import read_config, read_json, write_atomically
@@ -62,18 +62,8 @@ def summarize(grid: dict[str, Any]) -> Summary:
         methods.setdefault(run["method"], []).append(result | {"drift": drift})
         results.append(result)
         configs.append(read_config(folder) | {"model": result["model"], "reference": result["reference"]})
-    names, metrics, commands, folders = (
-        [run[key] for run in grid["runs"]] for key in ("method", "metrics", "command", "run_dir")
-    )
     first = (results or list(grid["starts"].values()))[0]
-    found = {
-        "package": "rlkl",
-        "seeds": list(dict.fromkeys(run["seed"] for run in grid["runs"])),
-        "methods": methods,
-        "runs": [as_plain(run) for run in list_runs(names, configs, metrics, commands, folders)],
-        "git_commit": first["git_commit"],
-        "versions": first["versions"],
-    }
+    found = {"package": "rlkl", "methods": methods} | of_grid(grid["runs"], configs, first)
     return read_record(Summary, grid | found, "the results")
 
 
