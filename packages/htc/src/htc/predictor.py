@@ -23,6 +23,7 @@ from htc.datasets.dataset import hashes_of
 from htc.decoding.by_name import ALL_RULES, check_rule, decode
 from htc.decoding.conformal import back_off, check_coverage
 from htc.experiment.hub import HubModel, first_line
+from htc.experiment.onnx import export_onnx
 from htc.experiment.saved_model import SavedModel, load_model
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import CELLS, LabelSets, as_sparse_sets
@@ -160,6 +161,10 @@ class Predictor(HubModel):
             raise InputError(f"text {int(seen[0])} was trained on, as {len(seen)} of them were; give others.")
         self.model.calibrate(given, targets, self.batch_size)
         self._tempered = self.model.with_temperature(self.temperature)
+
+    def export_onnx(self, folder: str | Path) -> Path:
+        """Write the model as an ONNX graph. Args, returns, raises: as `htc.experiment.onnx.export_onnx`."""
+        return export_onnx(self._tempered, folder)
 
     @classmethod
     def from_folder(

@@ -96,11 +96,7 @@ class Hierarchy:
 
     @classmethod
     def from_taxonomy(cls, file: str | Path) -> "Hierarchy":
-        """Read a taxonomy file (see `htc.labels.taxonomy` for the format); always a forest.
-
-        Raises:
-            InputError: with file and line.
-        """
+        """Read a taxonomy file (see `htc.labels.taxonomy` for the format); always a forest. Raises InputError with the line."""
         return cls.from_paths(read_taxonomy(file))
 
     @classmethod
@@ -337,20 +333,25 @@ class Hierarchy:
             out = out + smallest.where(smallest < torch.inf, 0.0)
         return out.T
 
-    def edges_by_level(self, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    def edges_by_level(self, device: torch.device) -> list[tuple[Tensor, ...]]:
         """The edges (parents, children) into depth 2, 3, ..."""
-        parent, child = self.edges.to(device)
-        depth = self.depth.to(device)[child]
-        return [(parent[depth == level], child[depth == level]) for level in range(2, self.max_depth + 1)]
+        return [edges.to(device).unbind() for edges in self._edges_by_level]
+
+    @cached_property
+    def _edges_by_level(self) -> list[Tensor]:
+        depth = self.depth[self.edges[1]]
+        return [self.edges[:, depth == level] for level in range(2, self.max_depth + 1)]
 
     def sum_over_leaves(self, leaf_values: Tensor) -> Tensor:
         """For each node, the sum over the leaves below it. Args: leaf_values (B, L). Returns: (B, N)."""
-        node, ancestor = self.ancestors.to(leaf_values.device)
-        of_leaf = self.is_leaf.to(leaf_values.device)[node]
-        column = torch.cumsum(self.is_leaf, 0).to(leaf_values.device) - 1
-        summed = leaf_values.new_zeros(self.num_nodes, len(leaf_values))  # (N, B): index_add_ is fastest on rows
-        summed.index_add_(0, ancestor[of_leaf], leaf_values.T[column[node[of_leaf]]])
-        return summed.T
+        leaf, ancestor = (index.to(leaf_values.device) for index in self._leaves_below)
+        summed = leaf_values.new_zeros(self.num_nodes, leaf_values.shape[0])  # (N, B): index_add_ is fastest on rows
+        return summed.index_add_(0, ancestor, leaf_values.T[leaf]).T
+
+    @cached_property
+    def _leaves_below(self) -> tuple[Tensor, Tensor]:
+        pairs = self.ancestors[:, self.is_leaf[self.ancestors[0]]]
+        return (torch.cumsum(self.is_leaf, 0) - 1)[pairs[0]], pairs[1]  # (M,) the column of a leaf; an ancestor-or-self
 
     def max_over_descendants(self, values: Tensor) -> Tensor:
         """For each node, the largest value of it and its descendants. Args: values (B, N). Returns: (B, N)."""

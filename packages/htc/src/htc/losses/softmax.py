@@ -148,8 +148,8 @@ class ConditionalSoftmax(Objective):
 
     def _conditional_log_probabilities(self, logits: Tensor) -> Tensor:
         """Log-softmax inside each sibling group. Args: logits (B, N). Returns: (B, N)."""
-        shape = (len(logits), self.num_groups)
-        index = self.group.expand(len(logits), -1)
+        shape = (logits.shape[0], self.num_groups)  # not len, which an exported graph would take for a constant
+        index = self.group.expand(logits.shape[0], -1)
         largest = logits.new_full(shape, -torch.inf).scatter_reduce(1, index, logits.detach(), "amax")
         shifted = logits - largest[:, self.group]
         total = logits.new_zeros(shape).index_add(1, self.group, shifted.exp())  # (B, G), at least 1

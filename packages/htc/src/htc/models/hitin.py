@@ -132,7 +132,7 @@ class TreeLayer(nn.Module):
 
     def forward(self, nodes: Tensor) -> Tensor:
         """(B, N_below, h) -> (B, N, h)."""
-        sums = nodes.new_zeros(len(nodes), self.size, nodes.shape[2]).index_add(1, self.parent, nodes)
+        sums = nodes.new_zeros(nodes.shape[0], self.size, nodes.shape[2]).index_add(1, self.parent, nodes)
         rows = sums.flatten(0, 1)
         rows = self.outer(self.second(F.relu(self.inner(self.first(rows)))))
         return F.relu(rows).view_as(sums)
@@ -144,7 +144,7 @@ class RowNorm(nn.BatchNorm1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(rows, h) -> (rows, h)."""
-        if len(input) > 1:
+        if not self.training or len(input) > 1:
             return super().forward(input)
         return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
