@@ -17,6 +17,7 @@ import htc.experiment.config
 import rlkl.commands.config
 import rlkl.commands.finetune
 from htc.settings import MODELS, OBJECTIVES
+from rlkl.commands.finetune import identity, settings_of
 from rlkl.commands.reproduce import axis_of, check_grid, check_runs
 from rlkl.model.completion import check_positions
 from rlkl.model.language_model import packaged_models
@@ -216,7 +217,14 @@ def test_schemas_are_there_before_torch():
 
 
 RLKL_GRIDS = sorted(name for package, name in GRIDS if package == "rlkl")
-SMALL_ONLY = {"levels", "levels_before", "tasks", "subtraction", "multiplication"}  # what compares models of its own
+SMALL_ONLY = {
+    "successes",
+    "levels",
+    "levels_before",
+    "tasks",
+    "subtraction",
+    "multiplication",
+}  # what compares models of its own
 
 
 @pytest.mark.parametrize("experiment", RLKL_GRIDS)
@@ -228,6 +236,28 @@ def test_every_grid_of_rlkl_can_be_run(experiment):
     axis_of(config.axis, runs)
     if not experiment.endswith("_paper"):
         assert {*config.models, *(run.model for run in runs.values())} <= set(packaged_models())
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        "{rare: {prioritized: [prioritized]}}",
+        "{rare: {prioritized: [prioritized], standard: []}}",
+        "{rare: {prioritized: [prioritized], standard: [other]}}",
+        "{rare: {prioritized: [prioritized], standard: [standard]}, often: {one: [prioritized], two: [standard]}}",
+    ],
+)
+def test_conditions_hold_two_kinds_of_methods(conditions):
+    config, _, _ = grid_of("rlkl", "experiment=subtraction", f"+conditions={conditions}")
+    with pytest.raises(InputError, match=r"conditions must each hold the same two kinds of methods, of prioritized, "):
+        check_grid(config, [])
+
+
+def test_settings_that_are_newer_than_runs_do_not_change_their_names():
+    _, _, runs = grid_of("rlkl", "experiment=subtraction")
+    mixed = dataclasses.replace(runs["standard"], easier_share=0.5)
+    assert "easier_share" not in identity(runs["standard"], *settings_of(runs["standard"]))
+    assert identity(mixed, *settings_of(mixed))["easier_share"] == 0.5
 
 
 def test_an_axis_has_a_line_for_methods_that_differ_in_nothing_else():

@@ -1,6 +1,7 @@
 """The pieces of fine-tuning put together: the loss, and that updates see the policy that acted."""
 
 import math
+from random import Random
 
 import pytest
 import torch
@@ -256,6 +257,19 @@ def test_updates_see_the_policy_that_acted(model, temperature):
 
 def a_learner(model, algorithm, penalty):
     return Learner(model, Accelerator(cpu=True), penalty=penalty, algorithm=algorithm, extra_digits=1, seed=0)
+
+
+def test_easier_problems_are_mixed_in(model):
+    learner = learner_of(model, episodes=200)
+    hard = learner._problem
+    rng = Random(0)
+    learner.easier_share = 0.3
+    digits = [max(len(str(number)) for number in hard(rng)) for _ in range(1000)]
+    assert 0.26 < sum(each <= learner.trained_digits for each in digits) / 1000 < 0.34
+    assert max(digits) == learner.digits
+    learner.easier_share = 0.0
+    task = learner.task
+    assert hard(Random(1)) == task.longer(learner.trained_digits, learner.digits, Random(1)), "nothing is drawn for it"
 
 
 def learner_of(model, **algorithm):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rlkl.report.conditions import compared, conditions_figure, conditions_table
 from rlkl.report.curves import axis_figure, weights_figure, weights_pictures
 from rlkl.report.drift import drift_pictures, drift_table
 from rlkl.report.methods import (
@@ -21,6 +22,7 @@ from rlkl.report.methods import (
 from rlkl.report.pools import pools_table
 from rlkl.report.records import Axis, Evaluation, Run, Start
 from rlkl.report.start import certainty_levels_table, digits_figure, levels_table
+from rlkl.report.verdict import of_conditions
 from rlkl_htc_common.report.records import read_record
 from rlkl_htc_common.report.styles import styles_of
 
@@ -199,3 +201,46 @@ def test_curves_as_numbers():
     assert ours[3] == f"{2 * 0.4 / (0.64 - 0.1):.1f}"  # of three seeds the second to reach one half
     assert ours[4] == "100%"
     assert table.rows[0][3:] == ["never", "0%"]
+
+
+def of_first(success, longer):
+    """A run whose first episodes succeed so often, and that ends at this accuracy."""
+    made = run(longer)
+    return replace(made, history=[made.history[0], {**made.history[1], "rollout/success": success}, *made.history[2:]])
+
+
+OF_CONDITIONS = {
+    "easy, p": [of_first(s, y) for s, y in ((0.4, 0.9), (0.6, 0.8), (0.5, 0.85))],
+    "easy, s": [of_first(s, y) for s, y in ((0.4, 0.91), (0.6, 0.79), (0.5, 0.86))],
+    "rare, p weak": [of_first(0.0, y) for y in (0.1, 0.0, 0.2)],
+    "rare, p": [of_first(s, y) for s, y in ((0.0, 0.5), (0.02, 0.45), (0.01, 0.55))],
+    "rare, s": [of_first(s, y) for s, y in ((0.0, 0.1), (0.02, 0.05), (0.01, 0.05))],
+}
+CONDITIONS = {
+    "easy": {"prioritized": ["easy, p"], "standard": ["easy, s"]},
+    "rare": {"prioritized": ["rare, p weak", "rare, p"], "standard": ["rare, s"]},
+}
+
+
+def test_conditions_are_in_the_order_of_their_successes_each_with_its_best_methods():
+    rare, easy = compared(OF_CONDITIONS, CONDITIONS)
+    assert (rare.name, rare.one, rare.other) == ("rare", "rare, p", "rare, s")
+    assert (rare.success.mean, easy.success.mean) == pytest.approx((0.01, 0.5))
+    assert rare.gain.mean == pytest.approx((0.4 + 0.4 + 0.5) / 3)
+    table = conditions_table(OF_CONDITIONS, CONDITIONS)
+    assert table.columns[2:4] == ["best prioritized", "best standard"]
+    assert [row[0] for row in table.rows] == ["rare", "easy"]
+    assert table.rows[0][4] == "+0.433"
+    assert of_conditions(OF_CONDITIONS, CONDITIONS) == (
+        "Best prioritized is above best standard in 1; not significantly different from best standard in 1 of 2 conditions. "
+        "Difference by successes before: +0.43 at 0.01 (rare); -0.00 at 0.50 (easy)."
+    )
+    figure = conditions_figure(OF_CONDITIONS, CONDITIONS)
+    assert {text.get_text() for text in figure.axes[0].texts} >= {"rare", "easy"}
+
+
+def test_conditions_of_single_seeds_have_no_differences():
+    single = {name: seeds[:1] for name, seeds in OF_CONDITIONS.items()}
+    assert [row[4:] for row in conditions_table(single, CONDITIONS).rows] == [["–", "–"]] * 2
+    assert of_conditions(single, CONDITIONS) == "2 conditions, of one seed each: best prioritized and best standard."
+    conditions_figure(single, CONDITIONS)

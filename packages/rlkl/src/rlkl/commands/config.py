@@ -127,6 +127,7 @@ class FinetuneConfig:
         reference: the reference of the KL, whose certainty weights it: a folder or a name; null for `model`. To fine-tune a
             fine-tuned model further with the same reference, name the model that it was fine-tuned from.
         extra_digits: fine-tune on N plus this many digits; N is from pre-training.
+        easier_share: the share of the problems that have at most N digits, as in pre-training.
         evaluate_every: iterations between evaluations; there is always one before the first and one after the last.
         evaluation_examples: problems in each evaluation set.
         evaluation: the problems of an evaluation, and the temperature of the answers.
@@ -138,6 +139,7 @@ class FinetuneConfig:
     model: str = MISSING
     reference: str | None = None
     extra_digits: int = MISSING
+    easier_share: float = 0.0
     penalty: PenaltyConfig = MISSING
     algorithm: AlgorithmConfig = MISSING
     evaluate_every: int = MISSING
@@ -295,6 +297,9 @@ class ReproduceConfig(FinetuneConfig):
             then less KL in the right places.
         pools: methods to pool over models, tasks or settings: {prioritized: [methods with it], standard: [the same models
             without it]}, in the same order; null for none.
+        conditions: for each condition, the methods to choose the best one of, by kind: {subtraction: {prioritized: [methods],
+            standard: [methods]}}, with two kinds, the same in all conditions. The report compares the best of both against the
+            share of successes before fine-tuning. {} for none.
         suffix: the ending of folder names, set by the profile: empty or -paper.
         examples: problems per kind and number of digits, to evaluate the models before fine-tuning.
         output: the folder of report, figures and summary.
@@ -309,6 +314,7 @@ class ReproduceConfig(FinetuneConfig):
     compare: list[list[str]] | None = None
     steps: list[str] | None = None
     pools: dict[str, list[str]] | None = None
+    conditions: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     suffix: str = MISSING
     examples: int = MISSING
     output: str = MISSING

@@ -66,6 +66,8 @@ def check(config: FinetuneConfig) -> None:
     for name in ("extra_digits", "evaluate_every", "evaluation_examples"):
         if getattr(config, name) < 1:
             raise InputError(f"{name} must be at least 1, not {getattr(config, name)}.")
+    if not 0 <= config.easier_share < 1:
+        raise InputError(f"easier_share must be at least 0 and below 1, not {config.easier_share}.")
 
 
 def settings_of(config: FinetuneConfig) -> tuple[Penalty, AlgorithmSettings]:
@@ -78,7 +80,10 @@ def settings_of(config: FinetuneConfig) -> tuple[Penalty, AlgorithmSettings]:
 
 def identity(config: FinetuneConfig, penalty: Penalty, algorithm: AlgorithmSettings) -> dict[str, Any]:
     """The settings that are hashed: all that have an effect on the run. Args: see `settings_of`."""
-    return asdict(config) | {"penalty": penalty.effective(), "algorithm": algorithm.effective()}
+    settings = asdict(config) | {"penalty": penalty.effective(), "algorithm": algorithm.effective()}
+    if not config.easier_share:
+        del settings["easier_share"]  # it is newer than many runs
+    return settings
 
 
 def check_shares(algorithm: AlgorithmSettings, processes: int) -> None:
@@ -133,6 +138,7 @@ def finetune(config: FinetuneConfig, progress: bool = True) -> dict[str, Any]:
             algorithm=algorithm,
             extra_digits=config.extra_digits,
             seed=config.seed,
+            easier_share=config.easier_share,
             reference=reference,
         )
         try:

@@ -59,9 +59,21 @@ def check_grid(config: ReproduceConfig, given: Sequence[str]) -> None:
     pools = list((config.pools or {}).values())
     if {name for pool in pools for name in pool} - set(names) or len(set(map(len, pools))) > 1 or [] in pools:
         raise InputError(f"pools must hold as many methods each, of {', '.join(names)}; it is {config.pools}.")
+    _check_conditions(config.conditions, names)
     told = [key for settings in config.methods.values() for key in settings or {} if key in ("seed", "run_dir")]
     if told or {override.partition("=")[0].lstrip("+~") for override in given} & {"seed", "run_dir"}:
         raise InputError("a reproduction takes seeds=[...], and neither seed nor run_dir.")
+
+
+def _check_conditions(conditions: Mapping[str, Mapping[str, Sequence[str]]], names: Sequence[str]) -> None:
+    kinds = {tuple(of_condition) for of_condition in conditions.values()}
+    groups = [group for of_condition in conditions.values() for group in of_condition.values()]
+    if not conditions:
+        return
+    if len(kinds) > 1 or len(next(iter(kinds))) != 2 or [] in groups or {name for group in groups for name in group} - {*names}:
+        raise InputError(
+            f"conditions must each hold the same two kinds of methods, of {', '.join(names)}; it is {dict(conditions)}."
+        )
 
 
 def run_of(config: DictConfig) -> FinetuneConfig:
@@ -115,6 +127,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
         "compare": config.compare or [[next(iter(runs)), other] for other in list(runs)[1:]],
         "steps": config.steps,
         "pools": config.pools,
+        "conditions": config.conditions or None,
         "axis": axis,
         "runs": _runs(jobs, runs, records),
         "wall_seconds": round(time.monotonic() - started, 1),

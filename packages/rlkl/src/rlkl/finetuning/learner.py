@@ -133,6 +133,7 @@ class Learner:
         accelerator: device, precision and processes.
         penalty, algorithm: the settings of the loss and of the steps.
         extra_digits: the number of digits beyond those of pre-training.
+        easier_share: the share of problems of at most as many digits as in pre-training, drawn like those.
         seed: of problems, samples and the order of minibatches.
         reference: the reference of the KL, whose certainty weights it; None for `start`.
     """
@@ -146,12 +147,14 @@ class Learner:
         algorithm: AlgorithmSettings,
         extra_digits: int,
         seed: int,
+        easier_share: float = 0.0,
         reference: GPT2LMHeadModel | None = None,
     ) -> None:
         self.accelerator, self.penalty, self.algorithm, self.seed = accelerator, penalty, algorithm, seed
         self.task = task_of(start)
         self.trained_digits: int = start.config.trained_digits
         self.digits = self.trained_digits + extra_digits
+        self.easier_share = easier_share
         self.alpha = penalty.alpha
         set_seed(seed)  # Python's and NumPy's, too: a checkpoint holds the state of all
         self.model = ActorCritic(copy.deepcopy(start).requires_grad_(True)).to(accelerator.device)
@@ -211,12 +214,17 @@ class Learner:
         device = self.accelerator.device
         rng = Random(f"{self.seed}-{number}-{again}" if again else f"{self.seed}-{number}")
         group = self.algorithm.group_size
-        problems = [self.task.longer(self.trained_digits, self.digits, rng) for _ in range(self.algorithm.episodes // group)]
+        problems = [self._problem(rng) for _ in range(self.algorithm.episodes // group)]
         samples = self._roll_out(problems, torch.Generator().manual_seed(rng.getrandbits(63)))
         operands = [pair for pair in problems for _ in range(group)]
         right = torch.tensor(grades(self.task, operands, decode(samples)))
         rewards = torch.where(right, REWARD, PUNISHMENT)
         return from_samples(encode(map(self.task.prompt, operands)), samples, END_TOKEN).to(device), rewards.to(device)
+
+    def _problem(self, rng: Random) -> Operands:
+        if self.easier_share and rng.random() < self.easier_share:
+            return self.task.balanced(self.trained_digits, rng)
+        return self.task.longer(self.trained_digits, self.digits, rng)
 
     def _roll_out(self, problems: Sequence[Operands], generator: torch.Generator) -> list[list[int]]:
         """Sample completions, each process for its share of prompts. Results do not depend on the number of processes."""

@@ -136,6 +136,7 @@ class Summary(GridSummary):
     compare: list[list[str]] = field(default_factory=list)
     steps: list[str] | None = None
     pools: dict[str, list[str]] | None = None
+    conditions: dict[str, dict[str, list[str]]] | None = None
     axis: Axis | None = None
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from rlkl.report.conditions import CONDITIONS_TEXT, conditions_picture, conditions_table
 from rlkl.report.curves import axis_picture, comma_pictures, curve_pictures, result_picture, weights_pictures, with_weights
 from rlkl.report.drift import DRIFT_TEXT, drift_pictures, drift_table
 from rlkl.report.methods import comparison_table, curves_table, findings, result_table, steps_table, weights_text
 from rlkl.report.pools import pools_table
 from rlkl.report.records import Summary
 from rlkl.report.start import certainty_levels_table, digits_picture, levels_table, scratchpads_section, start_section
-from rlkl.report.verdict import CAVEAT, INTERVALS, of_methods, of_starts
+from rlkl.report.verdict import CAVEAT, INTERVALS, of_conditions, of_methods, of_starts
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common.report.page import First, Section, markdown_table, write_pictures, write_report
 from rlkl_htc_common.report.records import of_grid, read_record
@@ -94,16 +95,24 @@ def _methods(summary: Summary, styles: Mapping[str, Style], output: Path) -> tup
     pictures, commas = curve_pictures(runs, styles), comma_pictures(runs, styles)
     drifts, weights, result = drift_pictures(runs, styles), weights_pictures(runs, styles), result_picture(runs, styles)
     along = {} if summary.axis is None else {"axis": axis_picture(runs, summary.axis)}
-    write_pictures(output, {"result": result} | along | pictures | commas | drifts | weights)
+    rare = {} if summary.conditions is None else {"conditions": conditions_picture(runs, summary.conditions)}
+    write_pictures(output, {"result": result} | along | rare | pictures | commas | drifts | weights)
     tables = [comparison_table(runs, pairs), curves_table(runs)]
     if summary.steps is not None:
         tables.insert(0, steps_table(runs, summary.steps))
     if summary.pools:
         tables.insert(0, pools_table(runs, summary.pools))
     first = First(of_methods(runs, pairs), CAVEAT, along.get("axis", result), result_table(runs))
+    sections = []
+    if summary.conditions is not None:
+        first = First(
+            of_conditions(runs, summary.conditions), CAVEAT, rare["conditions"], conditions_table(runs, summary.conditions)
+        )
+        sections = [Section("All methods", [CONDITIONS_TEXT], [result_table(runs)], [result], True, styles)]
     drawn = list(pictures.values()) if not along else [result, *pictures.values()]
     weighing = {method: styles[method] for method in with_weights(runs)}
     return first, [
+        *sections,
         Section("Methods compared", findings(runs, pairs), [table for table in tables if table.rows]),
         Section("During fine-tuning", [BANDS_TEXT], [], drawn, legend=styles),
         Section("How far the policy moved", DRIFT_TEXT, [drift_table(runs)], list(drifts.values()), True, styles),

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from rlkl.report.conditions import Conditions, compared
 from rlkl.report.methods import COLUMNS, column_names, difference, final
 from rlkl.report.records import Analysis, Pairs, Runs, Start
 from rlkl_htc_common.report.statistics import Interval
@@ -38,6 +39,19 @@ def of_methods(runs: Runs, pairs: Pairs) -> str:
     above = difference(runs, one, best, LONGER)
     gap = "" if above is None or above.few else f"; {one} is {above.verdict} it (difference {_difference(above)})"
     return f"{said} Highest is {best}, {_shown(ends[best])}{gap}."
+
+
+def of_conditions(runs: Runs, conditions: Conditions) -> str:
+    """How the best of two kinds of methods differ, where successes are rarest and where they are most frequent."""
+    found, (one, other) = compared(runs, conditions), next(iter(conditions.values()))
+    known = [each for each in found if each.gain is not None]
+    if not known:
+        return f"{len(found)} conditions, of one seed each: best {one} and best {other}."
+    counts = Counter(each.gain.verdict for each in known if each.gain is not None)
+    said = "; ".join(f"{verdict} best {other} in {count}" for verdict, count in counts.most_common())
+    ends = [known[0], known[-1]] if len(known) > 1 else known
+    at = [f"{each.gain.mean:+.2f} at {each.success.mean:.2f} ({each.name})" for each in ends if each.gain is not None]
+    return f"Best {one} is {said} of {len(known)} conditions. Difference by successes before: {'; '.join(at)}."
 
 
 def _counted(runs: Runs, pairs: Pairs, name: str) -> str:
