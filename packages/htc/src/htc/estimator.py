@@ -274,8 +274,11 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         probabilities = np.empty((X.shape[0], self.hierarchy_.num_nodes))
         for start in range(0, len(probabilities), ROWS):
             rows = slice(start, start + ROWS)
-            scores = X[rows] @ self.coef_.T
-            scores = (scores.toarray() if issparse(scores) else scores) + self.intercept_
+            if issparse(self.coef_):  # a transposed copy of so many weights would be made for every part
+                scores = (self.coef_ @ X[rows].T).T
+            else:
+                scores = X[rows] @ self.coef_.T
+            scores = (scores.toarray(order="C") if issparse(scores) else scores) + self.intercept_
             probabilities[rows] = self.objective_.probabilities(torch.from_numpy(scores)).numpy()
         return probabilities
 
