@@ -274,10 +274,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         probabilities = np.empty((X.shape[0], self.hierarchy_.num_nodes))
         for start in range(0, len(probabilities), ROWS):
             rows = slice(start, start + ROWS)
-            if issparse(self.coef_):  # a transposed copy of so many weights would be made for every part
-                scores = (self.coef_ @ X[rows].T).T
-            else:
-                scores = X[rows] @ self.coef_.T
+            # The weights come first where they are sparse: X @ coef_.T would copy all of them, transposed, for every part.
+            scores = (self.coef_ @ X[rows].T).T if issparse(self.coef_) else X[rows] @ self.coef_.T
             scores = (scores.toarray(order="C") if issparse(scores) else scores) + self.intercept_
             probabilities[rows] = self.objective_.probabilities(torch.from_numpy(scores)).numpy()
         return probabilities
