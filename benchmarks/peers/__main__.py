@@ -14,9 +14,12 @@ import multiprocessing
 import os
 import platform
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from rlkl_htc_common.cli.program import BAD_INPUT
+from rlkl_htc_common.errors import InputError
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 LIBRARIES = ("hiclass", "libmultilabel", "scikit-learn", "scipy", "numpy", "torch")
@@ -30,15 +33,19 @@ def settings_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--splits", type=int, default=3, help="how many (%(default)s)")
     parser.add_argument("--limit", type=int, default=600, help="seconds of processor time for a cell (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("outputs/compare-peers"), help="a folder (%(default)s)")
-    return parser.parse_args(arguments)
+    settings = parser.parse_args(arguments)
+    if settings.splits < 1 or settings.limit < 1:
+        parser.error("--splits and --limit must be at least 1")
+    return settings
 
 
 def main(arguments: list[str]) -> None:
-    """Prepare, run what is missing, and write the report."""
+    """Prepare, run what is missing, and write the report, anew after each split."""
     settings = settings_of(arguments)
     os.environ.update(ONE_THREAD)
     multiprocessing.set_forkserver_preload(["benchmarks.peers.cells", "htc.estimator", "sklearn.linear_model", "sklearn.svm"])
     from benchmarks.peers import features
+    from benchmarks.peers.report import write
 
     folder = settings.output / "features"
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,9 +62,7 @@ def main(arguments: list[str]) -> None:
                 where = {"dataset": name, "split": split, "features": kind}
                 file = features.file_of(folder, data, kind)
                 summary["cells"] += cells_of(where, {"data": data, "versions": versions}, file, settings)
-    from benchmarks.peers.report import write
-
-    write(settings.output, summary)
+        write(settings.output, summary)
 
 
 def cells_of(where: dict[str, Any], of: dict[str, Any], file: Path, settings: argparse.Namespace) -> list[dict[str, Any]]:
@@ -90,4 +95,9 @@ def cells_of(where: dict[str, Any], of: dict[str, Any], file: Path, settings: ar
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except (InputError, PackageNotFoundError) as error:
+        missing = "; see benchmarks/peers/requirements.txt" if isinstance(error, PackageNotFoundError) else ""
+        print(f"compare-peers: {error}{missing}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
