@@ -87,7 +87,7 @@ def cells_of(where: dict[str, Any], of: dict[str, Any], file: Path, settings: ar
         stays = all(cell.get(key) == value for key, value in known.items())
         if not stays or (cell["limit"] < settings.limit and "problem" in cell):
             print(*where.values(), method.name, sep=", ", flush=True)
-            cell = known | {"limit": settings.limit} | run_cell(method.name, file, settings.limit)
+            cell = known | run_cell(method.name, file, settings.limit)
             record.parent.mkdir(parents=True, exist_ok=True)
             record.write_text(json.dumps(cell, indent=1), encoding="utf-8")
         found.append(cell)

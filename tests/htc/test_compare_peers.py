@@ -99,7 +99,9 @@ def test_finished_cells_are_found_again(tmp_path, monkeypatch):
     file = file_of(tmp_path, "0123", "tfidf")
     joblib.dump(toy(), file)
     ran = []
-    monkeypatch.setattr(cells, "run_cell", lambda name, file, limit: ran.append(name) or {"problem": "stopped"})
+    monkeypatch.setattr(
+        cells, "run_cell", lambda name, file, limit: ran.append(name) or {"problem": cells.STOPPED.format(limit=limit)}
+    )
     settings = command.settings_of(["--output", str(tmp_path)])
     again = command.settings_of(["--output", str(tmp_path), "--limit", "1000"])
     where = {"dataset": "icd10cm", "split": 0, "features": "tfidf"}
