@@ -70,7 +70,7 @@ def cells_of(where: dict[str, Any], of: dict[str, Any], file: Path, settings: ar
 
     Args: where: dataset, split and features; of: what the records depend on; file: of the problem.
     """
-    from benchmarks.peers.cells import run_cell
+    from benchmarks.peers.cells import STOPPED, run_cell
     from benchmarks.peers.features import read_problem
     from benchmarks.peers.methods import METHODS, has_one_path
 
@@ -84,8 +84,8 @@ def cells_of(where: dict[str, Any], of: dict[str, Any], file: Path, settings: ar
         known = cell | {"of": of | {"values": list(method.values)}}
         record = settings.output / "cells" / ("-".join(map(str, [*where.values(), method.name])).replace(" ", "_") + ".json")
         cell = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-        stays = all(cell.get(key) == value for key, value in known.items())
-        if not stays or (cell["limit"] < settings.limit and "problem" in cell):
+        ended = "tries" in cell or cell.get("problem") == STOPPED.format(limit=settings.limit)
+        if not ended or any(cell.get(key) != value for key, value in known.items()):
             print(*where.values(), method.name, sep=", ", flush=True)
             cell = known | run_cell(method.name, file, settings.limit)
             record.parent.mkdir(parents=True, exist_ok=True)
