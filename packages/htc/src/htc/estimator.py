@@ -274,8 +274,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):
         probabilities = np.empty((X.shape[0], self.hierarchy_.num_nodes))
         for start in range(0, len(probabilities), ROWS):
             rows = slice(start, start + ROWS)
-            scores = X[rows] @ self.coef_.T
-            scores = (scores.toarray() if issparse(scores) else scores) + self.intercept_
+            # The weights come first where they are sparse: X @ coef_.T would copy all of them, transposed, for every part.
+            scores = (self.coef_ @ X[rows].T).T if issparse(self.coef_) else X[rows] @ self.coef_.T
+            scores = (scores.toarray(order="C") if issparse(scores) else scores) + self.intercept_
             probabilities[rows] = self.objective_.probabilities(torch.from_numpy(scores)).numpy()
         return probabilities
 

@@ -246,20 +246,27 @@ def assembled(parts: list[Part], fits: list[Fit], shape: tuple[int, int], as_spa
         as_sparse: whether the weights are to be a CSR array.
     """
     intercepts = np.zeros(shape[0])
-    weights = np.zeros((0, 0) if as_sparse else shape)
-    rows, columns, values = [], [], []
     for part, fit in zip(parts, fits, strict=True):
         intercepts[part.outputs] = fit.intercepts
-        if as_sparse:
-            found = np.arange(shape[1]) if fit.columns is None else fit.columns
-            rows.append(np.repeat(part.outputs, len(found)))
-            columns.append(np.tile(found, len(part.outputs)))
-            values.append(fit.weights.ravel())
-        else:
-            weights[part.outputs] = fit.weights
-    if not as_sparse:
-        return weights, intercepts
-    if not rows:
-        return sparse.csr_array(shape), intercepts
-    where = (np.concatenate(rows), np.concatenate(columns))
-    return sparse.coo_array((np.concatenate(values), where), shape).tocsr(), intercepts
+    if as_sparse:
+        return _csr(parts, fits, shape), intercepts
+    weights = np.zeros(shape)
+    for part, fit in zip(parts, fits, strict=True):
+        weights[part.outputs] = fit.weights
+    return weights, intercepts
+
+
+def _csr(parts: list[Part], fits: list[Fit], shape: tuple[int, int]) -> Any:
+    """The weights of all parts as a CSR array, written row by row: pairs of all entries would take four times its memory."""
+    columns = [np.arange(shape[1]) if fit.columns is None else fit.columns for fit in fits]
+    pointers = np.zeros(shape[0] + 1, dtype=np.int64)
+    for part, found in zip(parts, columns, strict=True):
+        pointers[part.outputs + 1] = len(found)
+    np.cumsum(pointers, out=pointers)
+    small = max(pointers[-1], shape[1]) <= np.iinfo(np.int32).max
+    indices, values = np.empty(pointers[-1], dtype=np.int32 if small else np.int64), np.empty(pointers[-1])
+    for part, fit, found in zip(parts, fits, columns, strict=True):
+        for output, row in zip(part.outputs, fit.weights, strict=True):
+            indices[pointers[output] : pointers[output + 1]] = found
+            values[pointers[output] : pointers[output + 1]] = row
+    return sparse.csr_array((values, indices, pointers.astype(indices.dtype)), shape)

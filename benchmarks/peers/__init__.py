@@ -1,0 +1,1 @@
+"""`htc.estimator.HierarchicalClassifier` beside other libraries, on the same features and splits: `make compare-peers`."""
