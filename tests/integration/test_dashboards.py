@@ -6,7 +6,9 @@ import pytest
 from htc.commands import reproduce
 from rlkl.commands import finetune
 from rlkl_htc_common import dashboards
+from rlkl_htc_common.report import dashboard as dashboard_pictures
 from rlkl_htc_common.runs.directory import RunDirectory
+from rlkl_htc_common.runs.offline import OfflineRun
 from rlkl_htc_common.runs.tracking import Tracker, TrackingConfig
 
 from .dashboard_panels import dashboard
@@ -54,6 +56,18 @@ def test_workspaces_are_drawn_with_the_numbers_of_offline_runs(tmp_path, monkeyp
     text = (tmp_path / "drawn" / "htc.svg").read_text()
     assert "prefers-color-scheme:dark" in text
     assert "&lt;b&gt;softmax&lt;/b&gt; $x$" in text
+
+
+def test_groups_are_named_by_what_tells_them_apart():
+    panel = dashboard_pictures.PanelConfig("Loss", ["loss"])
+    shown = dashboard_pictures.DashboardConfig(
+        "d", "p", ["config.a", "config.b"], [dashboard_pictures.SectionConfig("s", [panel])]
+    )
+    configs = [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 1, "b": "y"}, {"other": 1}]
+    runs = [OfflineRun(config, {1: {"loss": 1.0}, 2: {"loss": 0.5}}, {"loss": 0.5}) for config in configs]
+    drawn = dashboard_pictures.draw_dashboard(shown, runs)
+    assert [text.text for text in ElementTree.fromstring(drawn).findall("{http://www.w3.org/2000/svg}text")][:2] == ["x", "y"]
+    assert dashboard_pictures.draw_dashboard(shown, runs[3:]) is None
 
 
 @pytest.mark.slow

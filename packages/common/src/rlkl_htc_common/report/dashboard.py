@@ -74,11 +74,13 @@ def draw_dashboard(dashboard: DashboardConfig, runs: Sequence[OfflineRun]) -> st
 
 
 def _grouped(keys: Sequence[str], runs: Sequence[OfflineRun]) -> Groups:
-    found: dict[str, list[OfflineRun]] = {}
+    """The runs by their values of some keys; the groups' names leave out what all runs have in common."""
     plain = [key.removeprefix("config.") for key in keys]
-    for run in runs:
-        if all(key in run.config for key in plain):
-            found.setdefault(", ".join(str(run.config[key]) for key in plain), []).append(run)
+    shown = [run for run in runs if all(key in run.config for key in plain)]
+    telling = [key for key in plain if len({str(run.config[key]) for run in shown}) > 1] or plain
+    found: dict[str, list[OfflineRun]] = {}
+    for run in shown:
+        found.setdefault(" · ".join(str(run.config[key]) for key in telling), []).append(run)
     return found
 
 
