@@ -121,8 +121,8 @@ def _bars(axes: Axes, panel: PanelConfig, groups: Groups, styles: Styles) -> boo
             heights[name] = [_mean(values) for values in zip(*found, strict=True)]
     bars(axes, _short(panel.metrics), heights, styles)
     if len(panel.metrics) > 3:
-        for name in axes.get_xticklabels():
-            name.set(rotation=25, ha="right", rotation_mode="anchor", fontsize=8)
+        for tick in axes.get_xticklabels():
+            tick.set(rotation=25, ha="right", rotation_mode="anchor", fontsize=8)
     return bool(heights)
 
 
