@@ -76,9 +76,7 @@ def test_images_have_texts_formulas_are_drawn_and_code_can_be_copied(browser, bu
         page.evaluate("[...document.images].filter(each => !each.complete || !each.naturalWidth).map(each => each.src)") == []
     )
     assert page.evaluate(BARE_CODE) == 0
-    assert (page.locator("article math").count() > 0) == (
-        name in ("metrics", "explanation/kl_weighting", "reference/htc-losses")
-    )
+    assert (page.locator("article math").count() > 0) == (name in ("metrics", "explanation/kl_weighting"))
     assert "$$" not in page.locator("article").inner_text()
     page.close()
 
