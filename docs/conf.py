@@ -26,7 +26,8 @@ autodoc_typehints_format = "short"
 napoleon_use_ivar = True
 # Other projects' types, and our own by their bare names: no page here describes them.
 ALIASES = (
-    r"htc\.(metrics\.ranking\.Curve|labels\.hierarchy\.Sets|labels\.label_sets\.(Part|Other)|scoring\.parts\.ProbabilityParts)"
+    r"htc\.(metrics\.ranking\.Curve|labels\.hierarchy\.Sets|labels\.label_sets\.(Part|Other)|scoring\.parts\.ProbabilityParts"
+    r"|experiment\.calibration\.Calibration|batches\.Batch)"
 )
 nitpick_ignore_regex = [("py:.*", r"(?!(htc|rlkl|common)\.).*"), ("py:class", ALIASES)]
 

@@ -3,8 +3,6 @@
 The page is new, and those of results/ are of every kind there is: grids of both packages, levels before, analyses.
 """
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,10 @@ from rlkl_htc_common.report.page import First, Picture, Section, Table, write_re
 from rlkl_htc_common.report.run_list import ListedRun, runs_section
 from rlkl_htc_common.report.styles import Style
 
+from ..browsing import DESK, PHONE, browser, opened
+
+__all__ = ["browser"]  # a fixture
+
 RESULTS = sorted((Path(__file__).resolve().parents[2] / "results").glob("*/report.html"))
 ROWS = [
     ["beta 10", "0.804 ± 0.066", "1,024"],
@@ -25,25 +27,11 @@ ROWS = [
     ["beta 1", "+0.996 (95%)", "93"],
     ["none", "–", "7"],
 ]
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 OUTSIDE = """() => [...document.querySelectorAll("body *")].filter(part => {
   const scrolls = part.parentElement.closest(".scroll, pre"), inside = part.parentElement.closest("svg");
   const {left, right, width} = part.getBoundingClientRect();
   return !scrolls && !inside && width > 0 && (left < -1 || right > innerWidth + 1);
 }).map(part => part.outerHTML.slice(0, 99))"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="`make test-all` installs it")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium at hand")
-    with sync_api.sync_playwright() as playwright:
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        started = playwright.chromium.launch(executable_path=program, args=sandbox)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +52,6 @@ def report(tmp_path_factory):
     facts, first = [("commit", "0" * 12)], First("A finding.", "A caveat.", curve, table)
     write_report(file, "A report", "What it is about.", sections, facts, first, {"beta 10": Style("#1c6aae")})
     return file
-
-
-def opened(browser, file, size=DESK, scheme="light"):
-    """The page, and what went wrong or was fetched while it was loaded."""
-    page, complaints = browser.new_page(viewport=size, color_scheme=scheme), []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: complaints.append(request.url) if request.url != file.as_uri() else None)
-    page.goto(file.as_uri())
-    return page, complaints
 
 
 def column(page, number):

@@ -4,12 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import RunDirectory
+from rlkl_htc_common.runs.offline import read_offline_runs
 from rlkl_htc_common.runs.tracking import Tracker, TrackingConfig
 
 
@@ -53,6 +55,45 @@ def test_wandb_reads_an_offline_run_back(tmp_path, monkeypatch):
     assert "<pre>1 + 2</pre>" in page.read_text()
     (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/worst documents*.json")
     assert json.loads(table.read_text()) == {"columns": ["document", "hF1"], "data": [["a text", "0.10"]]}
+
+
+def test_speeds_go_to_wandb_alone_and_offline_runs_are_read_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = RunDirectory(tmp_path, {"seed": 7, "training": {"epochs": 2}})
+    with Tracker(run, TrackingConfig(), job_type="train", name="test") as tracker:
+        tracker.log(10, {"train/loss": 0.5, "weights/share_0.0_0.1": 0.25}, {"charts/documents_per_second": 99.5})
+        tracker.summarize({"test/hf1_auc": 0.75})
+        tracker.table("scores", ["objective", "rule"], [["bce", 0.5], ["softmax", None]])
+        tracker.page("scores/heat_map", "<svg>1</svg>")
+    assert lines(run) == [{"step": 10, "train/loss": 0.5, "weights/share_0.0_0.1": 0.25}]
+    (found,) = read_offline_runs(tmp_path)
+    of_step = {"train/loss": 0.5, "weights/share_0.0_0.1": 0.25, "charts/documents_per_second": 99.5}
+    assert found.config["training.epochs"] == 2
+    assert found.steps[10] == of_step
+    assert found.summary == {**of_step, "test/hf1_auc": 0.75}
+    assert found.pages == {"scores/heat_map": "<svg>1</svg>"}
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/scores*.json")
+    assert json.loads(table.read_text())["data"] == [["bce", 0.5], ["softmax", None]]
+
+
+def test_a_run_tracked_in_two_goes_is_read_as_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = RunDirectory(tmp_path, {"seed": 7})
+    for step in (1, 2):
+        with Tracker(run, TrackingConfig(), job_type="train", name="test", resume_step=step - 1) as tracker:
+            tracker.log(step, {"train/loss": 1 / step})
+        time.sleep(1.1)  # the names of wandb's folders are of seconds
+    (found,) = read_offline_runs(tmp_path)
+    assert {step: row for step, row in found.steps.items() if row} == {1: {"train/loss": 1.0}, 2: {"train/loss": 0.5}}
+
+
+@pytest.mark.parametrize("kind", ["nothing", "damaged"])
+def test_a_folder_without_a_readable_offline_run_is_refused(kind, tmp_path):
+    if kind == "damaged":
+        (tmp_path / "wandb/offline-run-1-a").mkdir(parents=True)
+        (tmp_path / "wandb/offline-run-1-a/run-a.wandb").write_bytes(b"no run")
+    with pytest.raises(InputError, match=r"holds no offline run|is damaged"):
+        read_offline_runs(tmp_path)
 
 
 def test_control_characters_of_texts_and_labels_are_shown(tmp_path, monkeypatch):
@@ -100,6 +141,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs/how-to/wandb.md"
 TRACKED = """
 from rlkl_htc_common.runs import tracking
 from rlkl_htc_common.runs.directory import RunDirectory
+from rlkl_htc_common.runs.offline import read_offline_runs
 from rlkl_htc_common.runs.tracking import Tracker, TrackingConfig
 
 tracking.INIT_TIMEOUT = 100  # seconds

@@ -118,6 +118,13 @@ def test_a_finished_training_is_not_trained_again(uninterrupted, tmp_path):
     same(run_training(tmp_path / "run", stop=0), uninterrupted)
 
 
+def test_what_is_logged_of_an_epoch(uninterrupted):
+    _, logged, _ = uninterrupted
+    assert [line["train/learning_rate"] for line in logged] == pytest.approx([0.01 * (13 - done) / 13 for done in (2, 7, 12)])
+    assert all(line["train/grad_norm"] > 0 for line in logged)
+    assert not [name for line in logged for name in line if name.startswith("charts/")], "speeds differ each time"
+
+
 def test_the_best_epoch_is_kept(uninterrupted, tmp_path):
     kept, metrics, _ = uninterrupted
     assert kept["score"] == max(line["score"] for line in metrics)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rlkl.report import token_view
-from rlkl.report.token_view import ranking_table, to_terminal, unsure_below, write_token_page
+from rlkl.report.token_view import finding, ranking_table, to_terminal, unsure_below, write_token_page
 from rlkl_htc_common.terminal import UNSAFE, printable
 
 from .token_rows import WITH_REFERENCE, WORTH, row, token
@@ -165,3 +165,12 @@ def test_the_ranking_in_a_terminal_is_a_line_a_token():
     assert "worth +0.5" in lines[1]
     assert not UNSAFE.search("".join(lines))
     assert "KL" not in ranking_table([row()], [(0, 5)])
+
+
+def test_the_finding_is_said_first():
+    rows = [{"row": 3, "tokens": [{"token": " a", "certainty": number / 10} for number in range(11)]}]
+    rows[0]["tokens"].append({"token": "x", "certainty": None})  # not finite
+    half = "Half of the 11 tokens have a certainty of 0.500 or more, a tenth of 0.100 or less"
+    assert finding(rows, [(3, 0)]) == f"{half}; the lowest is 0.000, of ␣a in completion 4. "
+    assert finding(rows, []) == f"{half}. "
+    assert finding([{"row": 0, "tokens": []}], []) == finding([], []) == ""

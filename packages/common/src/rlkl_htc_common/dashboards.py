@@ -2,6 +2,7 @@
 
 python -m rlkl_htc_common.dashboards                         check them, and write each as JSON under outputs/dashboards
 python -m rlkl_htc_common.dashboards push=true entity=NAME   save them on the server (run `wandb login` before)
+python -m rlkl_htc_common.dashboards 'runs=[runs/htc]'       also draw them, with the numbers of offline runs
 """
 
 if __name__ == "__main__":  # before the slow imports
@@ -22,36 +23,12 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from rlkl_htc_common.commands.application import print_result, run_application
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
-from rlkl_htc_common.runs.directory import make_folder, write_json
+from rlkl_htc_common.report.dashboard import COLUMNS, DashboardConfig, PanelConfig, draw_dashboard
+from rlkl_htc_common.runs.directory import make_folder, write_atomically, write_json
+from rlkl_htc_common.runs.offline import read_offline_runs
 
-COLUMNS = 3  # panels beside each other
 RANDOM = ("__id__",)  # keys whose values change with every call
-
-
-@dataclass
-class PanelConfig:
-    """A line plot of metrics over steps."""
-
-    title: str = MISSING
-    metrics: list[str] = MISSING
-
-
-@dataclass
-class SectionConfig:
-    """Panels under a heading."""
-
-    name: str = MISSING
-    panels: list[PanelConfig] = MISSING
-
-
-@dataclass
-class DashboardConfig:
-    """A workspace. `group_by`: keys of the run's config; runs with the same values are drawn as one line."""
-
-    name: str = MISSING
-    project: str = MISSING
-    group_by: list[str] = field(default_factory=list)
-    sections: list[SectionConfig] = MISSING
+KINDS = ("line", "bars", "page")  # of panels
 
 
 @dataclass
@@ -63,12 +40,14 @@ class DashboardsConfig:
         entity: the owner of the wandb project; needed to push.
         push: also save them on the server.
         output: the folder for the JSON files.
+        runs: folders with offline runs; with their numbers each workspace is drawn into an SVG beside its JSON.
     """
 
     dashboards: list[DashboardConfig] = MISSING
     entity: str | None = None
     push: bool = False
     output: str = "outputs/dashboards"
+    runs: list[str] = field(default_factory=list)
 
 
 def workspace(dashboard: DashboardConfig, entity: str) -> Any:
@@ -79,7 +58,13 @@ def workspace(dashboard: DashboardConfig, entity: str) -> Any:
 
     def panel(config: PanelConfig, place: int) -> Any:
         layout = reports.Layout(x=place % COLUMNS * 8, y=place // COLUMNS * 6, w=8, h=6)
-        return reports.LinePlot(title=config.title, x="Step", y=list(config.metrics), layout=layout)
+        metrics = list(config.metrics)
+        match config.kind:
+            case "bars":
+                return reports.BarPlot(title=config.title, metrics=metrics, orientation="v", layout=layout)
+            case "page":
+                return reports.MediaBrowser(title=config.title, media_keys=metrics, layout=layout)
+        return reports.LinePlot(title=config.title, x="Step", y=metrics, layout=layout)
 
     sections = [
         workspaces.Section(
@@ -118,6 +103,10 @@ def _task(config: DictConfig) -> None:
     assert isinstance(typed, DashboardsConfig)
     if typed.push and not typed.entity:
         raise InputError("to push, entity=NAME must be given: make dashboards-push WANDB_ENTITY=NAME.")
+    for panel in (panel for each in typed.dashboards for section in each.sections for panel in section.panels):
+        if panel.kind not in KINDS:
+            raise InputError(f"panel {panel.title!r}: kind must be one of {', '.join(KINDS)}, not {panel.kind!r}.")
+    runs = [run for each in typed.runs for run in read_offline_runs(Path(each))]
     folder = Path(typed.output)
     make_folder(folder)
     for dashboard in typed.dashboards:
@@ -125,6 +114,10 @@ def _task(config: DictConfig) -> None:
         file = folder / f"{re.sub(r'[^a-z]+', '-', dashboard.name.lower())}.json"
         write_json(file, as_json(space))
         print_result(f"{dashboard.name}: {file}")
+        drawn = draw_dashboard(dashboard, runs)
+        if drawn is not None:
+            write_atomically(file.with_suffix(".svg"), drawn + "\n")
+            print_result(f"{dashboard.name}: {file.with_suffix('.svg')}")
         if typed.push:
             print_result(f"{dashboard.name}: {space.save().url}")
 

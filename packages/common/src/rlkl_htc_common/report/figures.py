@@ -7,14 +7,16 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from rlkl_htc_common.report.page import Picture
 from rlkl_htc_common.report.statistics import Interval, over_seeds
-from rlkl_htc_common.report.styles import HUES, SOFT, Style, category
+from rlkl_htc_common.report.styles import HUES, SOFT, Style, category, oklch
 from rlkl_htc_common.report.svg import STYLE, Drawing, to_svg
 
 COLORS = tuple(category(number) for number in range(len(HUES)))
 PLAIN = Style(COLORS[0])
+ON_CELLS = "#101114"  # of text on coloured cells, which are the same on light and dark pages
 MOST_BANDS = 8  # in one figure; more of them hide each other and the lines
 STRETCHED = 12  # times the median: a value that a linear axis would be stretched by
 
@@ -114,6 +116,43 @@ def dots(figure_of: Mapping[str, tuple[Interval, Sequence[float]]], styles: Mapp
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(x_label)
     return figure
+
+
+def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]) -> Figure:
+    """A table whose cells are coloured by their values, the larger the stronger. Args: values: by row; NaN for no value."""
+    figure, axes = new_figure(1.9 + 0.95 * len(columns), 0.7 + 0.36 * len(rows))
+    table = np.asarray(values, dtype=float)  # (rows, columns)
+    low, span = np.nanmin(table), max(float(np.ptp(table[~np.isnan(table)])), 1e-9)
+    for row, column in np.argwhere(~np.isnan(table)).tolist():
+        value = float(table[row, column])
+        place, color = (column - 0.5, row - 0.5), oklch(0.97 - 0.25 * (value - low) / span, 0.11 * (value - low) / span, 160)
+        axes.add_patch(Rectangle(place, 1, 1, facecolor=color, edgecolor="none"))
+        axes.text(column, row, f"{value:.3f}", ha="center", va="center", fontsize=9, color=ON_CELLS)
+        note(axes, column, row, f"{rows[row]}, {columns[column]}: {value:.4f}")
+    for row, column in np.argwhere(np.isnan(table)).tolist():
+        axes.text(column, row, "–", ha="center", va="center", fontsize=9, color=SOFT)
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xticks(range(len(columns)), [name.replace(" ", "\n", 1) for name in columns], parse_math=False)
+    axes.set_yticks(range(len(rows)), list(rows), parse_math=False)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def bars(axes: Axes, names: Sequence[str], heights: Mapping[str, Sequence[float]], styles: Mapping[str, Style]) -> None:
+    """A bar of each line of `heights` at each name, beside each other. Args: heights: by what has the style; NaN for none."""
+    width = 0.8 / max(1, len(heights))
+    for number, (name, values) in enumerate(heights.items()):
+        places = [at + (number - (len(heights) - 1) / 2) * width for at in range(len(names))]
+        style = styles.get(name, PLAIN)
+        axes.bar(places, values, width, label=name, color=style.color)
+        for place, label, value in zip(places, names, values, strict=True):
+            note(axes, place, value, f"{name}, {label}: {value:.3g}")
+    axes.set_xticks(range(len(names)), list(names), parse_math=False)
+    axes.grid(axis="x", visible=False)
 
 
 def without_outliers(axes: Axes, points: Sequence[tuple[float, Interval, str, Style]]) -> None:

@@ -13,17 +13,19 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
 
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.runs.directory import RunDirectory, write_atomically
+from rlkl_htc_common.runs.directory import RunDirectory, config_hash, write_atomically
 from rlkl_htc_common.terminal import printable
 
 log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled")
 INIT_TIMEOUT = 20  # seconds, to start and to finish
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass
@@ -46,7 +48,74 @@ class TrackingConfig:
     documents: bool = False
 
 
-class Tracker:
+class Mirror:
+    """A run in wandb, which gets copies of what is elsewhere; a context manager.
+
+    Args:
+        folder: where wandb writes.
+        settings: of the run, as plain containers.
+        config: how to use wandb.
+        job_type, name: the job type and name of the run in wandb.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], config: TrackingConfig, *, job_type: str, name: str) -> None:
+        self._documents = config.documents
+        mode = wandb_mode(config)
+        self._wandb = _init_wandb(folder, settings, config, mode, job_type, name) if mode != "disabled" else None
+
+    def summarize(self, metrics: Mapping[str, float]) -> None:
+        """Put final numbers into wandb's summary; result.json holds them too."""
+        self._mirror(lambda run: run.summary.update(dict(metrics)))
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether there is a wandb run; without one, pages need not be computed."""
+        return self._wandb is not None
+
+    @property
+    def takes_documents(self) -> bool:
+        """Whether there is a wandb run that may receive documents."""
+        return self.mirrors and self._documents
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> None:
+        """Put a table into wandb, its texts escaped by `printable`; of documents only if `takes_documents`."""
+        data = [[printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+
+        def log_table(run: Any) -> None:
+            import wandb
+
+            run.log({name: wandb.Table(columns=list(map(printable, columns)), data=data)})
+
+        self._mirror(log_table)
+
+    def page(self, name: str, html: str) -> None:
+        """Put HTML into wandb, escaped by `printable`."""
+
+        def log_page(run: Any) -> None:
+            import wandb
+
+            run.log({name: wandb.Html(printable(html), inject=False)})
+
+        self._mirror(log_page)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._mirror(lambda run: run.finish(exit_code=0 if kind is None else 1))
+
+    def _mirror(self, action: Callable[[Any], None]) -> None:
+        """Call `action` on the wandb run. If wandb fails, go on without it: what it gets are copies."""
+        if self._wandb is None:
+            return
+        try:
+            action(self._wandb)
+        except Exception as error:  # a failure of wandb must not end the training
+            log.warning("wandb failed (%s: %s); the run goes on without it.", type(error).__name__, first_line(error))
+            self._wandb = None
+
+
+class Tracker(Mirror):
     """Logs the metrics of one run; a context manager.
 
     Args:
@@ -67,71 +136,24 @@ class Tracker:
         resume_step: int | None = None,
         forget: tuple[str, ...] = (),
     ) -> None:
-        self._run = run
-        self._documents = config.documents
-        mode = wandb_mode(config)
+        wandb_mode(config)
         _forget_after(run, -1 if resume_step is None else resume_step, forget)
         self._file = run.metrics_file.open("a", encoding="utf-8")
-        self._wandb = _init_wandb(run, config, mode, job_type, name) if mode != "disabled" else None
+        super().__init__(run.path, run.config, config, job_type=job_type, name=name)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log numbers at a step; steps must not go down."""
+    def log(self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float] = NOTHING) -> None:
+        """Log numbers at a step; steps must not go down.
+
+        Args: speed: numbers that differ whenever a run is repeated; wandb gets them, and metrics.jsonl does not.
+        """
         finite = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
-        self._mirror(lambda run: run.log(dict(metrics), step=step))
-
-    def summarize(self, metrics: Mapping[str, float]) -> None:
-        """Put final numbers into wandb's summary; result.json holds them too."""
-        self._mirror(lambda run: run.summary.update(dict(metrics)))
-
-    @property
-    def mirrors(self) -> bool:
-        """Whether there is a wandb run; without one, pages need not be computed."""
-        return self._wandb is not None
-
-    @property
-    def takes_documents(self) -> bool:
-        """Whether there is a wandb run that may receive documents."""
-        return self.mirrors and self._documents
-
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Put a table of texts into wandb, escaped by `printable`; of documents only if `takes_documents`."""
-        data = [[printable(cell) for cell in row] for row in rows]
-
-        def log_table(run: Any) -> None:
-            import wandb
-
-            run.log({name: wandb.Table(columns=list(columns), data=data)})
-
-        self._mirror(log_table)
-
-    def page(self, name: str, html: str) -> None:
-        """Put HTML into wandb, escaped by `printable`."""
-
-        def log_page(run: Any) -> None:
-            import wandb
-
-            run.log({name: wandb.Html(printable(html), inject=False)})
-
-        self._mirror(log_page)
-
-    def __enter__(self) -> "Tracker":
-        return self
+        self._mirror(lambda run: run.log({**metrics, **speed}, step=step))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._file.close()
-        self._mirror(lambda run: run.finish(exit_code=0 if kind is None else 1))
-
-    def _mirror(self, action: Callable[[Any], None]) -> None:
-        """Call `action` on the wandb run. If wandb fails, go on without it: metrics.jsonl has everything."""
-        if self._wandb is None:
-            return
-        try:
-            action(self._wandb)
-        except Exception as error:  # a failure of wandb must not end the training
-            log.warning("wandb failed (%s: %s); the run goes on without it.", type(error).__name__, first_line(error))
-            self._wandb = None
+        super().__exit__(kind, error, traceback)
 
 
 def open_tracker(
@@ -183,7 +205,9 @@ def _forget_after(run: RunDirectory, step: int, names: tuple[str, ...]) -> None:
     write_atomically(run.metrics_file, "".join(kept))
 
 
-def _init_wandb(run: RunDirectory, config: TrackingConfig, mode: str, job_type: str, name: str) -> Any:
+def _init_wandb(
+    folder: Path, run_settings: Mapping[str, Any], config: TrackingConfig, mode: str, job_type: str, name: str
+) -> Any:
     """A wandb run; offline if online fails, None if both fail."""
     import wandb
 
@@ -199,10 +223,10 @@ def _init_wandb(run: RunDirectory, config: TrackingConfig, mode: str, job_type: 
             tags=config.tags,
             job_type=job_type,
             name=name,
-            id=f"{name}-{run.hash}".replace("/", "-"),
+            id=f"{name}-{config_hash(run_settings)}".replace("/", "-"),
             resume="allow" if mode == "online" else None,
-            config=run.config,
-            dir=str(run.path),
+            config=dict(run_settings),
+            dir=str(folder),
             mode=mode,  # type: ignore[arg-type]
             settings=wandb.Settings(
                 init_timeout=INIT_TIMEOUT,

@@ -131,10 +131,12 @@ class Trainer:
         patience: stop after this many epochs without a better score; None: never.
         optimizers: None for AdamW on `parameter_groups`.
         decay: from progress after the warm-up (0 to 1) to a factor of the learning rates.
+        items: what the items of the data are called, where their number per second is logged.
         progress: show a progress bar.
 
     Attributes:
         stopwatch: the time of all training steps, without evaluation, those before a continuation included.
+        learning_rate: of the last step, the highest of all groups of parameters.
     """
 
     def __init__(
@@ -152,6 +154,7 @@ class Trainer:
         patience: int | None = None,
         optimizers: Sequence[torch.optim.Optimizer] | None = None,
         decay: Callable[[float], float] = linear,
+        items: str = "items",
         progress: bool = True,
     ) -> None:
         config.check()
@@ -170,7 +173,8 @@ class Trainer:
         ]
         self.schedules = [LambdaLR(optimizer, partial(self._rate, decay=decay)) for optimizer in self.optimizers]
         self.step = 0
-        self.loss_sum = 0.0  # over the steps of the current epoch
+        self.loss_sum = self.norm_sum = 0.0  # over the steps of the current epoch
+        self.items, self.learning_rate = items, 0.0
         self.kept: dict[str, float] = {}  # the scores of the best epoch
         self.best_step = 0  # at which its weights were saved
         self.stopwatch = Stopwatch()
@@ -210,15 +214,16 @@ class Trainer:
                 if self._patience_is_over(epoch):
                     log.info("stopped after %d epochs, %d of them without a better score", epoch, self.patience)
                     break
-                self._train_epoch(epoch, bar, interrupted)
-                train_loss = self.loss_sum / self.steps_per_epoch
+                speed = self._train_epoch(epoch, bar, interrupted)
+                train_loss, norm = self.loss_sum / self.steps_per_epoch, self.norm_sum / self.steps_per_epoch
                 scores = self._score_epoch(epoch)
                 if tracker is not None:
-                    tracker.log(self.step, {"train/loss": train_loss, **scores})
+                    of_steps = {"train/loss": train_loss, "train/grad_norm": norm, "train/learning_rate": self.learning_rate}
+                    tracker.log(self.step, of_steps | scores, {f"charts/{self.items}_per_second": speed})
                 bar.set_postfix_str(
                     f"loss {train_loss:.4f}" + (f", {self.select} {scores[self.select]:.4f}" if self.select else "")
                 )
-                self.loss_sum = 0.0
+                self.loss_sum = self.norm_sum = 0.0
                 self._save()
                 if anywhere(self.accelerator, interrupted.is_set()):
                     raise KeyboardInterrupt
@@ -226,13 +231,16 @@ class Trainer:
         self.checkpoints.load_best(self.best_step, self.model, self.accelerator.device)
         return self.kept
 
-    def _train_epoch(self, epoch: int, bar: "tqdm[None]", interrupted: threading.Event) -> None:
+    def _train_epoch(self, epoch: int, bar: "tqdm[None]", interrupted: threading.Event) -> float:
+        """The rest of an epoch. Returns: its items per second, over the steps that this process made."""
         self._trained.train()
+        before, done = self.stopwatch.seconds, 0
         data = self.data(epoch)
         batches = epoch_batches(data.size, self.config.batch_size, self.seed, epoch, data.lengths)
         for batch in batches[self.step - epoch * self.steps_per_epoch :]:
             with self.stopwatch:
                 self._train_step(data, batch)
+            done += len(batch)
             bar.update()
             if anywhere(self.accelerator, interrupted.is_set()) and self.step % self.steps_per_epoch:
                 self._save()
@@ -240,6 +248,7 @@ class Trainer:
             every = self.config.checkpoint_steps
             if every and self.step % every == 0 and self.step % self.steps_per_epoch:
                 self._save()
+        return done / max(self.stopwatch.seconds - before, 1e-9)
 
     def _train_step(self, data: TrainingData, batch: Tensor) -> None:
         """One step on a batch (b,) of item numbers; this process takes its share."""
@@ -257,7 +266,8 @@ class Trainer:
                 self.accelerator.backward(loss)
             value += loss.detach()
         value = self.accelerator.reduce(value, "mean")
-        make_step(
+        self.learning_rate = max(group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups)
+        norm = make_step(
             self.accelerator,
             self._trained.parameters(),
             [each for pair in zip(self._steppers, self.schedules, strict=True) for each in pair],
@@ -268,6 +278,7 @@ class Trainer:
         )
         self.step += 1
         self.loss_sum += value.item()
+        self.norm_sum += norm
 
     def _loss_of(self, inputs: object, targets: Tensor) -> Tensor:
         device = self.accelerator.device
@@ -291,7 +302,8 @@ class Trainer:
         return scores
 
     def _save(self) -> None:
-        state: dict[str, Any] = {"step": self.step, "loss_sum": self.loss_sum, "kept": self.kept, "best_step": self.best_step}
+        state: dict[str, Any] = {"step": self.step, "loss_sum": self.loss_sum, "norm_sum": self.norm_sum}
+        state |= {"kept": self.kept, "best_step": self.best_step}
         state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
         state |= {"schedules": [schedule.state_dict() for schedule in self.schedules]}
         state |= {"cost": [self.stopwatch.seconds, self.stopwatch.processor_seconds]}
@@ -307,6 +319,8 @@ class Trainer:
         with self.checkpoints.told_when_foreign():
             self.step, self.loss_sum, self.kept = int(state["step"]), float(state["loss_sum"]), dict(state["kept"])
             self.best_step = int(state["best_step"])
+            not_kept = math.nan if self.loss_sum else 0.0  # by an earlier version
+            self.norm_sum = float(state.get("norm_sum", not_kept))
             self.stopwatch = Stopwatch(*map(float, state.get("cost", (0.0, 0.0))))
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)

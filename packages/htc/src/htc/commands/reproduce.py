@@ -38,6 +38,7 @@ from htc.experiment.inputs import VectorInputs
 from htc.experiment.saved_model import load_model
 from htc.report.against import load_other
 from htc.report.comparison import Documents, best_two_by_rule
+from htc.report.comparison_figures import rules_by_objective, rules_heat_map
 from htc.report.errors_section import look_at
 from htc.report.labels import MAIN_RULES, label
 from htc.report.records import Errors, Facts, Summary, Tried
@@ -51,6 +52,7 @@ from rlkl_htc_common.report.records import read_record
 from rlkl_htc_common.report.run_list import GRID, list_runs
 from rlkl_htc_common.runs.commands import commands_of, given_overrides
 from rlkl_htc_common.runs.directory import make_folder, read_config, read_json, write_json
+from rlkl_htc_common.runs.tracking import Mirror
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +124,7 @@ def prepare(runs: list[TrainConfig]) -> Dataset:
 
 
 def reproduce(config: ReproduceConfig, command: str) -> Path:
-    """Run the grid and write `report.html`, `summary.json`, `table.md` and figures.
+    """Run the grid and write `report.html`, `summary.json`, `table.md` and figures; wandb gets the main table.
 
     Args: command: that the report names. Returns: the report.
     """
@@ -158,7 +160,19 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
         "wall_seconds": round(time.monotonic() - started, 1),
     }
     write_json(output / GRID, left)
-    return draw(output)
+    report = draw(output)
+    mirror(config, output)
+    return report
+
+
+def mirror(config: ReproduceConfig, output: Path) -> None:
+    """Give wandb the scores of the report's first table, as a table and as a heat map; a run of its own."""
+    with Mirror(output, asdict(config), config.tracking, job_type="reproduce", name=f"{output.name}-report") as run:
+        if run.mirrors:
+            losses = Summary.load(output, ADVICE).losses
+            columns, rows = rules_by_objective(losses, "hf1_micro")
+            run.table("test/rules_by_objective_table", columns, rows)
+            run.page("test/rules_by_objective", rules_heat_map(losses, "hf1_micro").file)
 
 
 def compose(methods: Methods) -> tuple[list[grid.Method], dict[str, TrainConfig]]:

@@ -215,6 +215,7 @@ def _train(
         patience=config.training.patience,
         optimizers=[_optimizer(model, config.training)],
         decay=linear if config.training.decay == LINEAR else constant,
+        items="documents",
         progress=progress,
     )
     main, step = accelerator.is_main_process, trainer.resume()

@@ -1,13 +1,14 @@
 """Figures that compare objectives: under each rule, at each threshold, on each level."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from htc.report.labels import MAIN_RULES, label, of_own_rule, over_seeds_of, own_rules, rule_label
+from htc.report.labels import MAIN_RULES, METRICS, label, of_own_rule, over_seeds_of, own_rules, rule_label
 from htc.report.records import Curve, Losses
-from rlkl_htc_common.report.figures import line, line_with_band, new_figure, note, picture, without_outliers
+from rlkl_htc_common.report.figures import heat_map, line, line_with_band, new_figure, note, picture, without_outliers
 from rlkl_htc_common.report.page import Picture
 from rlkl_htc_common.report.styles import Style
 
@@ -73,6 +74,24 @@ def rules_figure(losses: Losses, styles: Styles) -> Figure:
     axes.set_ylabel("micro hF1")
     axes.grid(axis="x", visible=False)
     return figure
+
+
+def rules_by_objective(losses: Losses, metric: str) -> tuple[list[str], list[list[str | float | None]]]:
+    """A table of an objective a row and a rule a column, with means over seeds; None where a rule is not defined."""
+    found = {loss: [over_seeds_of(runs, rule, metric) for rule in MAIN_RULES] for loss, runs in losses.items()}
+    rows: list[list[str | float | None]] = [
+        [label(loss), *(None if each is None else each.mean for each in intervals)] for loss, intervals in found.items()
+    ]
+    return ["objective", *map(rule_label, MAIN_RULES)], rows
+
+
+def rules_heat_map(losses: Losses, metric: str) -> Picture:
+    """The table of `rules_by_objective` as coloured cells."""
+    columns, rows = rules_by_objective(losses, metric)
+    values = [[math.nan if isinstance(cell, str) or cell is None else cell for cell in row[1:]] for row in rows]
+    figure = heat_map([str(row[0]) for row in rows], columns[1:], values)
+    caption = f"{METRICS[metric]} of each objective under each inference rule on test, mean over seeds."
+    return picture(figure, f"{METRICS[metric]} by objective and rule", caption)
 
 
 def threshold_figure(curves: Mapping[str, list[Curve]], styles: Styles) -> Figure:

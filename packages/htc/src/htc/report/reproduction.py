@@ -8,7 +8,7 @@ from htc.decoding.by_name import ALL_RULES
 from htc.report.against import against_section, load_other
 from htc.report.comparison_figures import comparison_pictures
 from htc.report.comparison_section import comparison_section, labels_section
-from htc.report.cost import tries_section, with_cost
+from htc.report.cost import cost_section, tries_section, with_cost
 from htc.report.errors_section import errors_sections
 from htc.report.labels import ERRORS, MAIN_RULES, METRICS, SET_METRICS, label, over_seeds_of, own_rules, rule_label
 from htc.report.records import Losses, Summary
@@ -76,9 +76,11 @@ def write_htc_report(output: Path, summary: Summary) -> Path:
     pictures = comparison_pictures(losses, styles)
     write_pictures(output, pictures)
     first = First(verdict(losses), caveat(losses), pictures["objectives_and_rules"], _main_table(losses, "hf1_micro"), styles)
-    write_atomically(output / "table.md", markdown_table(first.table) + "\n")
+    write_atomically(output / "table.md", markdown_table(with_cost(first.table, losses)) + "\n")
+    cost = cost_section(losses)
     thresholds = [pictures["hf1_by_threshold"], pictures["precision_recall"]] if "precision_recall" in pictures else []
     sections = [
+        *([] if cost is None else [cost]),
         *([] if summary.errors is None else errors_sections(summary.errors)),
         Section("Expected and found", [*_findings(losses), EXPECTED_HF], [_main_table(losses, "hf1_samples")]),
         Section("Thresholds", [SCALES], [_threshold_table(losses)], thresholds, legend=styles),
@@ -118,7 +120,7 @@ def _main_table(losses: Losses, metric: str) -> Table:
         **{rule_label(rule): [over_seeds_of(runs, rule, metric) for runs in losses.values()] for rule in MAIN_RULES},
     }
     caption = f"HF1-AUC, and {METRICS[metric]} under each inference rule; the best of each column is in bold."
-    return with_cost(interval_table("objective", list(map(label, losses)), columns, caption), losses)
+    return interval_table("objective", list(map(label, losses)), columns, caption)
 
 
 def _threshold_table(losses: Losses) -> Table:

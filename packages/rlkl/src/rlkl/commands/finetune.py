@@ -43,6 +43,7 @@ from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import RunDirectory, config_hash
 from rlkl_htc_common.runs.tracking import Tracker, open_tracker, wandb_mode
 from rlkl_htc_common.training.checkpoints import Checkpoints
+from rlkl_htc_common.training.cost import Stopwatch
 from rlkl_htc_common.training.step import anywhere
 from rlkl_htc_common.training.trainer import LARGE, make_accelerator, warn_without_gpu
 
@@ -210,12 +211,14 @@ def _finetune(run: RunDirectory, config: FinetuneConfig, learner: Learner, progr
             tracker.log(0, _before(config, evaluation, learner.model.policy))
         with finishing() as interrupted:
             for number in range(start or 0, total):
-                metrics = learner.learn(number)
+                with Stopwatch() as learning:
+                    metrics = learner.learn(number)
                 done = number + 1
                 if tracker is not None:
                     if is_evaluated(done):
                         metrics |= evaluation.scores(learner.model.policy)
-                    tracker.log(done, metrics)
+                    tokens = algorithm.episodes * metrics["rollout/length"]
+                    tracker.log(done, metrics, {"charts/tokens_per_second": tokens / max(learning.seconds, 1e-9)})
                     checkpoints.save(done, learner.model, {"iterations": done, **learner.state()})
                 bar.set_postfix_str(f"success {metrics['rollout/success']:.2f}")
                 bar.update()

@@ -40,7 +40,7 @@ from rlkl.inspection.worth import Place, least_certain, worth_of
 from rlkl.model.completion import check_positions
 from rlkl.model.completion import sample as sample_problems
 from rlkl.model.texts import longest_completion
-from rlkl.report.token_view import ranking_table, to_terminal, write_token_page
+from rlkl.report.token_view import finding, ranking_table, to_terminal, write_token_page
 from rlkl.settings import CERTAINTIES
 from rlkl_htc_common.commands.application import print_as_is, print_result
 from rlkl_htc_common.errors import InputError
@@ -320,7 +320,9 @@ def write(folder: Path, config: InspectConfig, found: Inspection, command: str, 
         ("commit", str(git_commit())),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
     ]
-    lead = f"Each token of {len(found.of('model'))} completions, coloured by how certain the model was where it stands."
+    of_model = found.of("model")
+    lead = f"Each token of {len(of_model)} completions, coloured by how certain the model was where it stands."
+    lead = finding(of_model, found.ranking) + lead
     write_token_page(folder / PAGE, title or f"Where {config.model} is unsure", lead, found.rows, found.ranking, facts)
 
 

@@ -168,6 +168,7 @@ def _pretrain(run: RunDirectory, config: PretrainConfig) -> dict[str, Any]:
         evaluate=partial(_evaluate, model, config),
         optimizers=make_optimizers(wrapped, config.training),
         decay=partial(cosine, final=config.training.final_fraction),
+        items="problems",
     )
     with open_tracker(run, config.tracking, main=True, job_type="pretrain", resume_step=trainer.resume()) as tracker:
         kept = trainer.fit(tracker)

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment
 
 from rlkl.report.scratchpad_view import UNSURE, strength
@@ -79,6 +80,25 @@ def unsure_below(rows: Sequence[Row]) -> float:
     values = sorted(token["certainty"] for row in rows for token in row["tokens"] if token["certainty"] is not None)
     number = max(1, round(UNSURE_SHARE * len(values)))
     return min(values[number], CERTAIN) if number < len(values) else CERTAIN
+
+
+def finding(rows: Sequence[Row], ranking: Sequence[tuple[int, int]]) -> str:
+    """In a sentence, how certain the model was of its tokens, and of which least; "" where no certainty is known.
+
+    Args: rows: of the model; ranking: as for `write_token_page`.
+    """
+    known = [token["certainty"] for row in rows for token in row["tokens"] if token["certainty"] is not None]
+    if not known:
+        return ""
+    middle, tenth = np.quantile(known, [0.5, 0.1]).tolist()
+    said = f"Half of the {len(known):,} tokens have a certainty of {middle:.3f} or more, a tenth of {tenth:.3f} or less"
+    by_number = {row["row"]: row for row in rows}
+    if not ranking or ranking[0][0] not in by_number:
+        return f"{said}. "
+    number, position = ranking[0]
+    token = by_number[number]["tokens"][position]
+    lowest = f"{shown_number(token['certainty'])}, of {visible(token['token'])} in completion {number + 1}"
+    return f"{said}; the lowest is {lowest}. "
 
 
 def _shown(value: object) -> object:
