@@ -32,6 +32,7 @@ HTC = {
     "train": htc.experiment.config.TrainConfig,
     "evaluate": htc.experiment.config.EvaluateConfig,
     "predict": htc.experiment.config.PredictConfig,
+    "demo": htc.experiment.config.DemoConfig,
     "reproduce": htc.experiment.config.ReproduceConfig,
 }
 RLKL = {
