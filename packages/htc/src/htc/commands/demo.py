@@ -113,8 +113,7 @@ def task(config: DictConfig) -> None:
     check(typed)
     with opened(typed.host, typed.port) as listening, TemporaryDirectory(prefix="htc-demo-") as folder:
         chosen = str(last_model(typed.runs)) if typed.model is None else typed.model
-        options = {"decoder": typed.decoder, "batch_size": typed.batch_size, "temperature": typed.temperature}
-        model = load(chosen, **options)
+        model = load(chosen, decoder=typed.decoder, batch_size=typed.batch_size, temperature=typed.temperature)
         model.check_promise(typed.coverage)
         log.warning("model: %s", chosen)
         os.environ["GRADIO_TEMP_DIR"] = folder  # of uploaded and labelled tables; read when gradio is imported

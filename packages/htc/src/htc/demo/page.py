@@ -161,8 +161,6 @@ def _table_part(model: Predictor, label_table: LabelTable, limits: Limits) -> No
             prefix = gradio.Textbox(label="In front of the names of new columns (prefix)", placeholder="nothing")
             button = gradio.Button("Label the table", variant="primary")
         with gradio.Column(scale=3, min_width=280):
-            result = gradio.HTML(
-                note("The table comes back with all its columns, and with labels and probabilities behind them.")
-            )
+            result = gradio.HTML()
             download = gradio.DownloadButton(visible=False)
     button.click(label, [file, column, form, prefix], [result, download], concurrency_id="model", api_visibility="private")
