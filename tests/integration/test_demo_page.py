@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from threading import Event
 
 import numpy as np
 import pandas as pd
@@ -106,6 +107,15 @@ def test_what_is_no_table_is_refused_in_a_sentence(name, content, options, says,
         label_table(model, file, tmp_path / "b.csv", **options)
     assert str(tmp_path) not in str(refused.value)
     assert not (tmp_path / "b.csv").exists()
+
+
+def test_a_table_is_given_up_when_the_page_ends(model, tmp_path):
+    (tmp_path / "a.csv").write_text("text\na\nb\n")
+    ending = Event()
+    ending.set()
+    with pytest.raises(InputError, match="the page has ended"):
+        label_table(model, tmp_path / "a.csv", tmp_path / "b.csv", ending=ending)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +219,7 @@ def label_a_table(page, model, folder):
     (folder / "mine.csv").write_text("id,body\n1,violin song\n2,atom energy\n3," + EVIL.replace('"', "") + "\n")
     page.get_by_role("tab", name="A table").click()
     page.locator("input[type=file]").set_input_files(folder / "mine.csv")
-    page.get_by_text("mine.csv").wait_for()
+    page.locator(".file-preview").filter(has_text="mine").wait_for()
     button, problem = page.get_by_role("button", name="Label the table"), page.get_by_role("alert")
     button.click()
     problem.filter(has_text="mine.csv:1: there is no column 'text'").wait_for()
@@ -247,6 +257,6 @@ def test_the_page_in_a_browser(run, model, tmp_path):
             assert complaints == []
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
-        assert process.wait(20) == 130, said
+        assert process.wait(40) == 130, said
         assert "interrupted" in said
         assert "Traceback" not in said

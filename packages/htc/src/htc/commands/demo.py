@@ -20,6 +20,7 @@ import os
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from threading import Event
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -67,6 +68,7 @@ def label_table(
     prefix: str = "",
     max_rows: int | None = None,
     coverage: float | None = None,
+    ending: Event | None = None,
 ) -> tuple[int, list[tuple[str, list[LabelPath]]]]:
     """Label a table as `htc-predict input= output=` does.
 
@@ -77,6 +79,7 @@ def label_table(
         prefix: what the names of the new columns begin with.
         max_rows: refuse longer tables, before anything is labelled.
         coverage: see `Predictor.predict`.
+        ending: once it is set, no more rows are labelled.
 
     Returns:
         The number of rows, and the first texts with their labels.
@@ -98,6 +101,8 @@ def label_table(
         first: list[tuple[str, list[LabelPath]]] = []
         with writing(output, prefix) as writer:
             for row, paths in labelled(model, read_rows(config, column), coverage):
+                if ending is not None and ending.is_set():
+                    raise InputError("the page has ended.")
                 writer.write(row, paths)
                 if len(first) < FIRST:
                     first.append((row.text, paths))
@@ -116,14 +121,21 @@ def task(config: DictConfig) -> None:
         model = load(chosen, decoder=typed.decoder, batch_size=typed.batch_size, temperature=typed.temperature)
         model.check_promise(typed.coverage)
         log.warning("model: %s", chosen)
+        ending = Event()
         os.environ["GRADIO_TEMP_DIR"] = folder  # of uploaded and labelled tables; read when gradio is imported
         from htc.demo.page import Labelled, Limits, application, examples_of, page
 
         def label(file: Path, column: str | None, ending: str, prefix: str) -> Labelled:
             output = Path(mkdtemp(dir=folder)) / f"{file.stem}_labelled{ending}"
-            limit = typed.max_rows
             rows, first = label_table(
-                model, file, output, text_column=column, prefix=prefix, max_rows=limit, coverage=typed.coverage
+                model,
+                file,
+                output,
+                text_column=column,
+                prefix=prefix,
+                max_rows=typed.max_rows,
+                coverage=typed.coverage,
+                ending=ending,
             )
             return Labelled(output, rows, first)
 
@@ -132,4 +144,4 @@ def task(config: DictConfig) -> None:
         app = application(page(model, label, limits, examples, typed.coverage), limits)
         if not is_private(listening):
             log.warning("host=%s: whoever reaches this machine can use the page; it asks for no password.", typed.host)
-        serve(app, listening, lambda: print_result(f"{address_of(listening)}  (Ctrl-C ends it)"))
+        serve(app, listening, lambda: print_result(f"{address_of(listening)}  (Ctrl-C ends it)"), ending)

@@ -9,7 +9,7 @@ from typing import Any
 
 from rlkl_htc_common.errors import InputError
 
-GRACE = 2.0  # seconds that open connections have at the end
+GRACE = 30.0  # seconds at most until what is being computed has ended
 HIGHEST_PORT = 65535
 
 
@@ -67,8 +67,13 @@ def is_private(listening: socket.socket) -> bool:
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
-def serve(app: Any, listening: socket.socket, announce: Callable[[], object]) -> None:
-    """Serve an ASGI application until the process is interrupted. Args: announce: called when it can be reached."""
+def serve(app: Any, listening: socket.socket, announce: Callable[[], object], ending: threading.Event) -> None:
+    """Serve an ASGI application until the process is interrupted.
+
+    Args:
+        announce: called when it can be reached.
+        ending: set at the end, for what takes long: the socket may be closed only after the server has ended.
+    """
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="warning", timeout_graceful_shutdown=1))
@@ -82,5 +87,6 @@ def serve(app: Any, listening: socket.socket, announce: Callable[[], object]) ->
         announce()
         thread.join()
     finally:
+        ending.set()
         server.should_exit = server.force_exit = True
         thread.join(GRACE)
