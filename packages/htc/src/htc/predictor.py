@@ -98,7 +98,7 @@ class Predictor(HubModel):
     def predict_sets(self, texts: Sequence[str], progress: bool = False, coverage: float | None = None) -> Tensor:
         """The labels of each text, with all their ancestors. Args, raises: as `predict`. Returns: (n, N) bool."""
         self.check_promise(coverage)
-        return self._sets(self._probabilities(_checked(texts), progress), coverage)
+        return self.decide(self._probabilities(_checked(texts), progress), coverage=coverage)
 
     def predict(self, texts: Sequence[str], progress: bool = False, coverage: float | None = None) -> list[list[LabelPath]]:
         """The paths of each text: no path where no label reaches the rule's threshold.
@@ -196,24 +196,27 @@ class Predictor(HubModel):
             check_coverage(coverage)
             self.model.calibrated().threshold(coverage, self.temperature)
 
-    def _sets(self, probabilities: Tensor, coverage: float | None) -> Tensor:
+    def decide(self, probabilities: Tensor, decoder: str | None = None, coverage: float | None = None) -> Tensor:
+        """The label sets that a rule, or a promised coverage, makes of probabilities.
+
+        Args:
+            probabilities: (n, N), as `predict_proba` gives them, as a tensor.
+            decoder: the inference rule; default: the model's.
+            coverage: see `predict`.
+
+        Returns:
+            (n, N) bool, closed under ancestors.
+        """
         if coverage is not None:
             calibration = self.model.calibrated()
             threshold = calibration.threshold(coverage, self.temperature)
             return back_off(probabilities, self.hierarchy, threshold, calibration.several)
-        return self.hierarchy.close(decode(self.decoder, probabilities, self.hierarchy, self.model.tuned_threshold))
+        sets = decode(decoder or self.decoder, probabilities, self.hierarchy, self.model.tuned_threshold)
+        return self.hierarchy.close(sets)
 
     def _paths(self, probabilities: Tensor, coverage: float | None) -> list[list[LabelPath]]:
         """The paths of each document. Args: probabilities (d, N)."""
-        ends = self.hierarchy.most_specific(SparseSets.of(self._sets(probabilities, coverage)))
-        found: list[list[LabelPath]] = [[] for _ in range(len(probabilities))]
-        for document, node in zip(ends.document.tolist(), ends.node.tolist(), strict=True):
-            nodes = [node]
-            while above := self.hierarchy.parents[nodes[0]]:
-                nodes.insert(0, above[0])  # as in `Hierarchy.paths`
-            values = probabilities[document, nodes].tolist()
-            found[document].append([Step(self.labels[n], round(p, 4)) for n, p in zip(nodes, values, strict=True)])
-        return found
+        return paths_of(self.decide(probabilities, coverage=coverage), probabilities, self.hierarchy)
 
     def __repr__(self) -> str:
         return f"Predictor({len(self.labels)} labels, decoder={self.decoder!r})"
@@ -244,6 +247,19 @@ def load(
     if isinstance(folder, str) and HUB_NAME.fullmatch(folder) and not Path(folder).exists():
         return Predictor.from_pretrained(folder, **options)
     return Predictor.from_folder(Path(folder), **options)
+
+
+def paths_of(sets: Tensor, probabilities: Tensor, hierarchy: Hierarchy) -> list[list[LabelPath]]:
+    """The paths of label sets, one to each most specific label. Args: sets (n, N) bool, closed; probabilities (n, N)."""
+    ends = hierarchy.most_specific(SparseSets.of(sets))
+    found: list[list[LabelPath]] = [[] for _ in range(len(probabilities))]
+    for document, node in zip(ends.document.tolist(), ends.node.tolist(), strict=True):
+        nodes = [node]
+        while above := hierarchy.parents[nodes[0]]:
+            nodes.insert(0, above[0])  # as in `Hierarchy.paths`
+        values = probabilities[document, nodes].tolist()
+        found[document].append([Step(hierarchy.names[n], round(p, 4)) for n, p in zip(nodes, values, strict=True)])
+    return found
 
 
 def path_texts(paths: list[LabelPath]) -> list[str]:

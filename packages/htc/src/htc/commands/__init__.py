@@ -1,1 +1,1 @@
-"""The commands htc-train, htc-evaluate, htc-predict and htc-reproduce."""
+"""The commands htc-train, htc-evaluate, htc-predict, htc-demo and htc-reproduce."""

@@ -22,14 +22,13 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from itertools import tee
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from htc.commands.predictions import as_record, check_output, writing
+from htc.commands.predictions import as_record, check_output, labelled, writing
 from htc.datasets.texts import Row, format_named, format_of, rows_in
 from htc.decoding.by_name import check_rule
 from htc.decoding.conformal import check_coverage
@@ -188,12 +187,10 @@ def _print_all(config: PredictConfig, model: Predictor, texts: Iterator[str]) ->
 
 
 def _write_all(config: PredictConfig, output: Path, model: Predictor, rows: Iterator[Row]) -> int:
-    """Write the file `output`; the rows that are being labelled, and no others, are in memory."""
+    """Write the file `output`."""
     count = 0
-    rows, to_label = tee(rows)
-    labelled = model.stream((row.text for row in to_label), coverage=config.coverage)
     with writing(output, config.prefix, config.overwrite) as writer, tqdm(desc="labelling", unit="text", disable=None) as bar:
-        for row, (_, paths) in zip(rows, labelled, strict=True):
+        for row, paths in labelled(model, rows, config.coverage):
             writer.write(row, paths)
             bar.update()
             count += 1

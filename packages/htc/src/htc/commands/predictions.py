@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, time
 from decimal import Decimal
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
 from htc.datasets.cells import is_unicode
 from htc.datasets.texts import Row
-from htc.predictor import LABELS, PROBABILITY, LabelPath, ends, path_texts
+from htc.predictor import LABELS, PROBABILITY, LabelPath, Predictor, ends, path_texts
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
 from rlkl_htc_common.terminal import csv_line
@@ -27,6 +28,14 @@ ROW_GROUP = 8192  # rows that are written to a Parquet file at once
 def as_record(paths: list[LabelPath]) -> list[list[dict[str, Any]]]:
     """Predicted paths as JSON: lists of `{"label", "probability"}` from the top down."""
     return [[step._asdict() for step in path] for path in paths]
+
+
+def labelled(model: Predictor, rows: Iterator[Row], coverage: float | None = None) -> Iterator[tuple[Row, list[LabelPath]]]:
+    """Each row with the paths of its text; the rows that are being labelled, and no others, are in memory."""
+    rows, to_label = tee(rows)
+    answers = model.stream((row.text for row in to_label), coverage=coverage)
+    for row, (_, paths) in zip(rows, answers, strict=True):
+        yield row, paths
 
 
 class Writer(ABC):

@@ -22,6 +22,11 @@ def predict() -> None:
     _run("predict")
 
 
+def demo() -> None:
+    """htc-demo."""
+    _run("demo")
+
+
 def reproduce() -> None:
     """htc-reproduce."""
     _run("reproduce")

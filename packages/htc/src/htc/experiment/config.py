@@ -372,6 +372,38 @@ class PredictConfig:
 
 
 @dataclass
+class DemoConfig:
+    """htc-demo.
+
+    Attributes:
+        model: the folder of a model, RUN/model, or of a run; or a name on the Hugging Face hub; null for the last one below
+            `runs`.
+        runs: the folder of run directories.
+        host: the address that the page listens on; 127.0.0.1 is reached from this machine only, 0.0.0.0 from everywhere.
+        port: of it; 0 for any that is free.
+        examples: texts that the page offers; null for names of labels.
+        decoder: the inference rule that the page begins with; null for the one that suits the model.
+        coverage: the share of right answers to promise, such as 0.9, in place of a rule; null for the rule.
+        temperature: global or level, for calibrated probabilities; null for those of the model.
+        max_rows: of a table that is labelled on the page.
+        max_megabytes: of an uploaded file.
+        batch_size: texts at a time.
+    """
+
+    model: str | None = None
+    runs: str = MISSING
+    host: str = MISSING
+    port: int = MISSING
+    examples: list[str] | None = None
+    decoder: str | None = None
+    coverage: float | None = None
+    temperature: str | None = None
+    max_rows: int = MISSING
+    max_megabytes: int = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
 class ReproduceConfig(TrainConfig):
     """htc-reproduce: every method with every seed, and a report on them.
 
@@ -415,7 +447,13 @@ def train_config(values: Mapping[str, Any], dataset: str) -> TrainConfig:
     return TrainConfig(**{**values, **parts})
 
 
-SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "reproduce": ReproduceConfig}
+SCHEMAS = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "demo": DemoConfig,
+    "reproduce": ReproduceConfig,
+}
 DATASETS: dict[str, type[DatasetConfig]] = {
     "icd10cm": Icd10cmConfig,
     "attack": AttackConfig,
