@@ -183,6 +183,7 @@ def page_of(chromium, address, size=DESK, scheme="light"):
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: complaints.append(request.url) if is_elsewhere(request.url, address) else None)
+    page.set_default_timeout(90_000)  # of a machine that does much else
     page.goto(address)
     return page, complaints
 

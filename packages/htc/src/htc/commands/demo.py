@@ -125,8 +125,8 @@ def task(config: DictConfig) -> None:
         os.environ["GRADIO_TEMP_DIR"] = folder  # of uploaded and labelled tables; read when gradio is imported
         from htc.demo.page import Labelled, Limits, application, examples_of, page
 
-        def label(file: Path, column: str | None, ending: str, prefix: str) -> Labelled:
-            output = Path(mkdtemp(dir=folder)) / f"{file.stem}_labelled{ending}"
+        def label(file: Path, column: str | None, suffix: str, prefix: str) -> Labelled:
+            output = Path(mkdtemp(dir=folder)) / f"{file.stem}_labelled{suffix}"
             rows, first = label_table(
                 model,
                 file,

@@ -163,4 +163,11 @@ def _table_part(model: Predictor, label_table: LabelTable, limits: Limits) -> No
         with gradio.Column(scale=3, min_width=280):
             result = gradio.HTML()
             download = gradio.DownloadButton(visible=False)
-    button.click(label, [file, column, form, prefix], [result, download], concurrency_id="model", api_visibility="private")
+    button.click(
+        label,
+        [file, column, form, prefix],
+        [result, download],
+        trigger_mode="always_last",
+        concurrency_id="model",
+        api_visibility="private",
+    )

@@ -77,16 +77,23 @@ def serve(app: Any, listening: socket.socket, announce: Callable[[], object], en
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="warning", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True, name="page")
-    thread.start()  # not in the main thread, where uvicorn would answer signals
+    ended = threading.Event()  # and no `join`: an interrupted one takes the thread for ended (Python 3.11 and 3.12)
+
+    def run() -> None:
+        try:
+            server.run([listening])
+        finally:
+            ended.set()
+
+    threading.Thread(target=run, daemon=True, name="page").start()  # in the main thread, uvicorn would answer signals
     try:
-        while thread.is_alive() and not server.started:
-            thread.join(0.02)
+        while not server.started and not ended.wait(0.02):
+            pass
         if not server.started:
             raise RuntimeError("the page's server has not started.")
         announce()
-        thread.join()
+        ended.wait()
     finally:
         ending.set()
-        server.should_exit = server.force_exit = True
-        thread.join(GRACE)
+        server.should_exit = True
+        ended.wait(GRACE)
