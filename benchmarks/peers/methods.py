@@ -122,7 +122,9 @@ def local(approach: str) -> Fit:
 
         own = LogisticRegression(C=C, max_iter=1000)
         model = getattr(hiclass, f"LocalClassifierPer{approach}")(local_classifier=own, verbose=logging.ERROR)
-        model.fit(features, [[str(node) for node in row.nonzero()[:, 0].tolist()] for row in targets])  # parents come first
+        paths = [[str(node) for node in row.nonzero()[:, 0].tolist()] for row in targets]  # parents come first
+        levels = max(map(len, paths))
+        model.fit(features, [path + [""] * (levels - len(path)) for path in paths])  # blanks below the end of a path
         return lambda rows: _of_names(model.predict(rows), hierarchy)
 
     return fit
