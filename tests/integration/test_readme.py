@@ -106,7 +106,7 @@ def test_every_link_leads_somewhere(link):
     if not link.startswith("http"):
         file, _, heading = link.partition("#")
         text = (ROOT / file).read_text(encoding="utf-8")
-        headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+        headings = [re.sub(r"\]\([^)]*\)", "", title) for title in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)]
         assert not heading or heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}
 
 
