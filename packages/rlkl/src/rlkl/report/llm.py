@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,11 +163,11 @@ def verdict(summary: LLMSummary) -> str:
     ends = {method: final(seeds, GREEDY) for method, seeds in runs.items()}
     best = max(ends, key=lambda method: ends[method].mean)
     pair = summary.compare[0] if summary.compare else [best]
-    learned = ", ".join(f"{ends[method].mean:.2f} with {method}" for method in pair)
-    kept = ", ".join(f"{final(runs[method], KEPT).mean:.2f} with {method}" for method in pair)
-    said = f"Held-out sums solved (greedy): {start[GREEDY]:.2f} before, {learned}{_by(summary, pair, GREEDY)}."
+    learned = "; ".join(f"{ends[method].mean:.2f} with {method}" for method in pair)
+    kept = " and ".join(f"{final(runs[method], KEPT).mean:.2f}" for method in pair)
+    said = f"Held-out sums solved (greedy): {start[GREEDY]:.2f} before; {learned}{_by(summary, pair, GREEDY)}."
     said += f" KL on other text, per 1,000 tokens: {kept}{_by(summary, pair, KEPT)}."
-    return said if best in pair else f"{said} Most are solved with {best}: {ends[best].mean:.2f}."
+    return said if best in pair else f"{said} Most solved: {best}, {ends[best].mean:.2f}."
 
 
 def _by(summary: LLMSummary, pair: Sequence[str], key: str) -> str:
@@ -177,20 +177,19 @@ def _by(summary: LLMSummary, pair: Sequence[str], key: str) -> str:
         return ""
     if found.few:
         return f" (differences {found.shown('+.2f')})"
-    return f" (difference {found.mean:+.2f}, {found.low:+.2f} to {found.high:+.2f}, {found.values} seeds)"
+    return f" ({found.mean:+.2f}, {found.low:+.2f} to {found.high:+.2f})"
 
 
 def findings(summary: LLMSummary) -> list[str]:
-    """A sentence for each pair: which method solves more, and which keeps more."""
-    said = []
-    for one, other in summary.compare:
-        for key, word in ((GREEDY, "solved"), (KEPT, "KL on other text")):
+    """Which methods solve more, and which keep more: a sentence for all that one method is above, or below."""
+    said: dict[tuple[str, str, str], list[str]] = {}
+    for key, word in ((GREEDY, "held-out sums solved"), (KEPT, "KL on other text")):
+        for one, other in summary.compare:
             found = difference(summary.methods, one, other, key)
             if found is not None:
-                form = f"+{FORMS[key]}"
-                spread = found.shown(form) if found.few else f"{found.low:{form}} to {found.high:{form}}"
-                said.append(f"{one} is {found.verdict} {other} in {word}: {found.mean:{form}} ({spread}).")
-    return said
+                by = found.shown(f"+{FORMS[key]}") if found.few else f"{found.mean:+{FORMS[key]}}"
+                said.setdefault((word, one, found.verdict), []).append(f"{other} ({by})")
+    return [f"In {word}, {one} is {verdict} {'; '.join(others)}." for (word, one, verdict), others in said.items()]
 
 
 def result_table(summary: LLMSummary) -> Table:
@@ -209,23 +208,24 @@ def result_table(summary: LLMSummary) -> Table:
     return Table(["method", *NAMES.values(), "minutes of a core"], rows, caption, best=best)
 
 
-def _cell(interval: Interval, form: str) -> str:
+def _cell(interval: Interval | None, form: str) -> str:
     """As `cell`, with half the width in as many digits as the mean."""
-    if interval.few or interval.lopsided:
+    if interval is None or interval.few or interval.lopsided:
         return cell(interval, form)
-    return f"{interval.mean:{form}} ± {interval.half_width:{form}}"
+    return f"{interval.mean:{form}} ± {interval.half_width:{form.lstrip('+')}}"
 
 
 def comparison_table(summary: LLMSummary) -> Table:
     """How pairs of methods differ in everything measured."""
     pairs = [f"{one} - {other}" for one, other in summary.compare]
     columns = {NAMES[key]: [difference(summary.methods, one, other, key) for one, other in summary.compare] for key in MEASURES}
-    return difference_table(
-        "difference",
-        pairs,
-        columns,
-        "Paired over seeds, with 95% intervals; in bold those that leave out 0. KL in nats per 1,000 tokens.",
-    )
+    caption = "Paired over seeds, with 95% intervals; in bold those that leave out 0. KL in nats per 1,000 tokens."
+    table = difference_table("difference", pairs, columns, caption)
+    forms = [f"+{FORMS[key]}" for key in MEASURES]
+    cells = [
+        [_cell(found, form) for found, form in zip(row, forms, strict=True)] for row in zip(*columns.values(), strict=True)
+    ]
+    return replace(table, rows=[[pair, *row] for pair, row in zip(pairs, cells, strict=True)])
 
 
 def price_picture(summary: LLMSummary) -> Picture:
