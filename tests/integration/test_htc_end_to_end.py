@@ -299,6 +299,7 @@ def test_a_model_of_another_hierarchy_is_refused(trained, place, tmp_path, monke
     code, _, err = call(evaluate_app, arguments, monkeypatch, capsys)
     assert code == 2
     assert "was trained on another hierarchy (6 nodes)" in err
+    assert f"the dataset that it was trained on: dataset=custom dataset.dir={place / 'data'}." in err
 
 
 def test_a_damaged_model_is_refused(trained, tmp_path, monkeypatch, capsys):

@@ -14,6 +14,7 @@ if __name__ == "__main__":  # before the slow imports
 
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from htc.decoding.conformal import check_coverage
 from htc.decoding.rules import tune_threshold_in_parts
 from htc.experiment.build import load_dataset
 from htc.experiment.calibration import CALIBRATION, check_temperature, halves
-from htc.experiment.config import EvaluateConfig
+from htc.experiment.config import DATASETS, EvaluateConfig
 from htc.experiment.saved_model import SavedModel, load_model, save_calibration
 from htc.labels.sparse_sets import SparseSets
 from htc.scoring.coverage import AnswerScores, coverage_on, coverage_over_splits, coverage_table
@@ -61,7 +62,8 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
     if dataset.hierarchy != model.hierarchy:
         raise InputError(
             f"the model in {config.model} was trained on another hierarchy ({model.hierarchy.num_nodes} nodes) than that of "
-            f"{dataset.name} ({dataset.hierarchy.num_nodes} nodes); evaluate it on the dataset that it was trained on."
+            f"{dataset.name} ({dataset.hierarchy.num_nodes} nodes); evaluate it on the dataset that it was trained on"
+            f"{_given_by(model.dataset)}."
         )
     if config.split not in dataset.splits:
         raise InputError(f"split must be one of {', '.join(dataset.splits)}, not {config.split!r}.")
@@ -126,6 +128,14 @@ def _coverage(
         dev = dev.select(halves(len(dev))[1])
     found = coverage_on(test, calibration.threshold(coverage, config.temperature), coverage)
     return found | {"over_splits": coverage_over_splits(AnswerScores.joined(dev, test), len(dev), coverage)}
+
+
+def _given_by(dataset: Mapping[str, Any]) -> str:
+    """How to name a dataset on the command line. Args: dataset: the config that a model was trained with."""
+    if dataset.get("name") not in DATASETS:
+        return ""
+    places = [f"dataset.{key}={dataset[key]}" for key in ("dir", "file") if dataset.get(key)]
+    return f": {' '.join(['dataset=' + dataset['name'], *places])}"
 
 
 def _refuse_seen(model: SavedModel, dataset: Dataset, split: str) -> None:
