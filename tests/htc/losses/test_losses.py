@@ -17,6 +17,7 @@ from htc.losses import (
     counted_priors,
     objective_by_name,
 )
+from htc.losses.by_name import OBJECTIVES, SOFTMAX_OBJECTIVES
 
 
 def slow_conditional_log_probabilities(logits, hierarchy):
@@ -216,3 +217,26 @@ def test_what_is_asked_for_besides_stays():
     assert chosen == loss_config("bce_prior_bias", prior_smoothing=0.5)
     with pytest.raises(InputError, match=r"loss.name must be one of bce, .*, or auto in htc-train, not 'auto'"):
         make_objective(LossConfig(name="auto"), TREE, TREE.encode([MUSIC]))
+
+
+@pytest.mark.parametrize("place", ["loss", "probabilities"])
+@pytest.mark.parametrize("inside", ["objective", "hierarchy"])
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_who_predicts_first_can_train_afterwards(name, stop, inside, place, make_tree):
+    """What a hierarchy keeps of itself may be computed in inference mode, and takes part in gradients later."""
+    if stop and name not in SOFTMAX_OBJECTIVES:
+        pytest.skip("it has no stop event")
+    saved = make_tree(0)
+    with torch.inference_mode(inside == "hierarchy"):
+        hierarchy = Hierarchy(saved.names, saved.parents)
+    objective = objective_by_name(name, hierarchy, **({"stop": True} if stop else {}))
+    logits = torch.randn(2, objective.num_outputs)
+    with torch.inference_mode():
+        objective.probabilities(logits)
+    parameters = logits.clone().requires_grad_()
+    leaf = hierarchy.leaves[:2]
+    targets = hierarchy.close(torch.zeros(2, hierarchy.num_nodes, dtype=torch.bool).scatter(1, leaf[:, None], True))
+    value = objective.loss(parameters, targets) if place == "loss" else objective.probabilities(parameters).square().sum()
+    value.backward()
+    assert parameters.grad.isfinite().all()

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from htc.labels.cached import cached_tensor
 from htc.labels.graph import breadth_first
 from htc.labels.names import clean, read_labels, read_name, read_pairs, read_path, rows_of
 from htc.labels.sparse_sets import SparseSets, spread
@@ -57,6 +58,7 @@ class Hierarchy:
     def __init__(self, names: Sequence[str], parents: Sequence[Sequence[int]]) -> None:
         self._build([read_name(name) for name in names], parents)
 
+    @torch.inference_mode(False)
     def _build(self, names: Sequence[str], parents: Sequence[Sequence[int]]) -> None:
         if not names:
             raise InputError("a hierarchy needs at least one node.")
@@ -199,25 +201,25 @@ class Hierarchy:
 
     # Index tensors
 
-    @cached_property
+    @cached_tensor
     def levels(self) -> tuple[slice, ...]:
         """The range of nodes at depth 1, 2, ..."""
         ends = torch.bincount(self.depth)[1:].cumsum(0).tolist()
         return tuple(slice(start, end) for start, end in pairwise([0, *ends]))
 
-    @cached_property
+    @cached_tensor
     def parent(self) -> Tensor:
         """(N,) int64, the parent of each node, -1 for a root. Raises InputError for a DAG."""
         if not self.is_tree:
             raise InputError("this operation needs a tree, but the hierarchy has nodes with several parents.")
         return torch.tensor([above[0] if above else -1 for above in self.parents])
 
-    @cached_property
+    @cached_tensor
     def sibling_group(self) -> Tensor:
         """(N,) int64, the sibling group of each node, 0 for the roots; groups are numbered from 0 to G - 1 in node order."""
         return torch.unique(self.parent, return_inverse=True)[1]
 
-    @cached_property
+    @cached_tensor
     def closure(self) -> Tensor:
         """(3, M) int64: node, ancestor-or-self, and the number of edges between; sorted by node, then by ancestor."""
         above: list[dict[int, int]] = []
@@ -235,12 +237,12 @@ class Hierarchy:
         """(2, M) int64: every (node, ancestor-or-self) pair, sorted; the sparse form of the ancestor closure."""
         return self.closure[:2]
 
-    @cached_property
+    @cached_tensor
     def closure_size(self) -> Tensor:
         """(N,) int64, the number of ancestors of each node, itself included; in a tree its depth."""
         return torch.bincount(self.ancestors[0], minlength=self.num_nodes)
 
-    @cached_property
+    @cached_tensor
     def distance_to_root(self) -> Tensor:
         """(N,) int64, the number of edges on the shortest way up to the root; in a tree the depth."""
         distance: list[int] = []
@@ -248,7 +250,7 @@ class Hierarchy:
             distance.append(1 + min((distance[p] for p in parents), default=0))
         return torch.tensor(distance)
 
-    @cached_property
+    @cached_tensor
     def height(self) -> Tensor:
         """(N,) int64, the number of edges on the longest way down to a leaf. The root's height is `max_depth`."""
         height = [0] * self.num_nodes
@@ -257,7 +259,7 @@ class Hierarchy:
                 height[parent] = max(height[parent], height[node] + 1)
         return torch.tensor(height)
 
-    @cached_property
+    @cached_tensor
     def children(self) -> tuple[Tensor, Tensor]:
         """The children of each node, and last of the root: (E + roots,) int64, and the start of each node's, (N + 2,)."""
         below = self.edges[:, self.edges[0].argsort(stable=True)]
@@ -337,7 +339,7 @@ class Hierarchy:
         """The edges (parents, children) into depth 2, 3, ..."""
         return [edges.to(device).unbind() for edges in self._edges_by_level]
 
-    @cached_property
+    @cached_tensor
     def _edges_by_level(self) -> list[Tensor]:
         depth = self.depth[self.edges[1]]
         return [self.edges[:, depth == level] for level in range(2, self.max_depth + 1)]
@@ -348,7 +350,7 @@ class Hierarchy:
         summed = leaf_values.new_zeros(self.num_nodes, leaf_values.shape[0])  # (N, B): index_add_ is fastest on rows
         return summed.index_add_(0, ancestor, leaf_values.T[leaf]).T
 
-    @cached_property
+    @cached_tensor
     def _leaves_below(self) -> tuple[Tensor, Tensor]:
         pairs = self.ancestors[:, self.is_leaf[self.ancestors[0]]]
         return (torch.cumsum(self.is_leaf, 0) - 1)[pairs[0]], pairs[1]  # (M,) the column of a leaf; an ancestor-or-self
