@@ -20,7 +20,13 @@ SCRIPTS = {
     for name, target in tomllib.loads((PACKAGES / package / "pyproject.toml").read_text())["project"]["scripts"].items()
 }
 MODULES = {
-    "htc": ["htc.commands.train", "htc.commands.evaluate", "htc.commands.predict", "htc.commands.reproduce"],
+    "htc": [
+        "htc.commands.train",
+        "htc.commands.evaluate",
+        "htc.commands.predict",
+        "htc.commands.reproduce",
+        "htc.commands.demo",
+    ],
     "rlkl": [
         "rlkl.commands.pretrain",
         "rlkl.commands.finetune",
@@ -58,7 +64,7 @@ def test_every_command_says_our_version(command):
 
 def test_every_console_script_and_module_is_known_here():
     assert set(SCRIPTS) == {
-        *(f"htc-{name}" for name in ("train", "evaluate", "predict", "reproduce")),
+        *(f"htc-{name}" for name in ("train", "evaluate", "predict", "reproduce", "demo")),
         *(f"rlkl-{name}" for name in ("pretrain", "finetune", "evaluate", "analyze", "inspect", "reproduce", "reproduce-llm")),
     }
     files = [file for file in PACKAGES.glob("*/src/**/*.py") if '\nif __name__ == "__main__":' in file.read_text()]

@@ -52,9 +52,22 @@ CASES = {
     "hitin": {"name": "hitin", "loss": "conditional_softmax"},
     "hgclr": {"name": "hgclr"},
     "a temperature": {"loss": "conditional_softmax", "temperature": [2.0]},
+    "bce, a temperature": {"temperature": [2.0]},
+    "champ, dag, temperatures": {
+        "loss": "champ",
+        "hierarchy": DAG,
+        "temperature": [1.0 + 0.1 * n for n in range(DAG.max_depth)],
+    },
     "a single label": {"hierarchy": Hierarchy(["a"], [[]])},
 }
-OFTEN = ("bce", "conditional_softmax, stop", "parameter_sharing_softmax", "conditional_sigmoid, dag", "hitin", "a temperature")
+OFTEN = (
+    "bce",
+    "conditional_softmax, stop",
+    "parameter_sharing_softmax",
+    "conditional_sigmoid, dag",
+    "hitin",
+    "bce, a temperature",
+)
 
 
 @pytest.mark.parametrize("case", [case if case in OFTEN else pytest.param(case, marks=pytest.mark.slow) for case in CASES])

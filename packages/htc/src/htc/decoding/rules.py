@@ -96,9 +96,13 @@ def top_down_threshold(probabilities: Scores, hierarchy: Hierarchy, value: float
 
 def cap_at_parents(probabilities: Scores, hierarchy: Hierarchy) -> Tensor:
     """Coherence repair: lower each node to the probability of its parents. Args: probabilities (B, N). Returns: (B, N)."""
-    probabilities = as_scores(probabilities, hierarchy, "probabilities")
-    out = probabilities.T.clone(memory_format=torch.contiguous_format)  # (N, B)
-    for parent, child in hierarchy.edges_by_level(probabilities.device):
+    return min_over_ancestors(as_scores(probabilities, hierarchy, "probabilities"), hierarchy)
+
+
+def min_over_ancestors(values: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """`cap_at_parents` of any values, without a check of them. Args: values (B, N). Returns: (B, N)."""
+    out = values.T.clone(memory_format=torch.contiguous_format)  # (N, B)
+    for parent, child in hierarchy.edges_by_level(values.device):
         out = out.scatter_reduce(0, child[:, None].expand(-1, out.shape[1]), out[parent], "amin")
     return out.T
 

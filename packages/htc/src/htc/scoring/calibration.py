@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from htc.decoding.rules import cap_at_parents, top_down
+from htc.decoding.rules import min_over_ancestors, top_down
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.sparse_sets import SparseSets
 from htc.losses.base import Objective
@@ -74,7 +74,7 @@ class Tempered(Objective):
 def _tempered(objective: Objective, logits: Tensor, scale: Tensor) -> Tensor:
     """Args: logits (B, K); scale (1,) or (K,). Returns: (B, N)."""
     found = objective.probabilities(logits / scale)
-    return found if objective.coherent else cap_at_parents(found, objective.hierarchy)
+    return found if objective.coherent else min_over_ancestors(found, objective.hierarchy)
 
 
 def _scale(objective: Objective, temperature: Tensor) -> Tensor:
