@@ -114,7 +114,8 @@ def flat(kind: str) -> Fit:
 
 
 def local(approach: str) -> Fit:
-    """hiclass's local classifiers, each a logistic regression. Without one path in a tree they have no labels to learn."""
+    """hiclass's local classifiers, each a logistic regression. Without one path in a tree they have no labels to learn; a
+    prediction always goes on to a leaf, also where paths of documents end above one."""
 
     def fit(features: Any, targets: Tensor, hierarchy: Hierarchy, C: float) -> Predict:
         import hiclass

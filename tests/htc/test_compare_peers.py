@@ -21,6 +21,15 @@ def several_paths() -> Problem:
     return Problem(problem.hierarchy, problem.features, dict.fromkeys(SPLITS, targets))
 
 
+def paths_that_end_early() -> Problem:
+    """The toy with documents of a top label alone."""
+    problem = toy()
+    targets = problem.targets["train"].clone()
+    alike = (targets == targets[0]).all(1)
+    targets[alike] = targets[0] & (problem.hierarchy.depth == 1)
+    return Problem(problem.hierarchy, problem.features, dict.fromkeys(SPLITS, targets))
+
+
 def test_everyone_has_as_many_tries():
     assert len({len(method.values) for method in METHODS}) == 1
     assert len({method.name for method in METHODS}) == len(METHODS)
@@ -37,16 +46,18 @@ def test_the_best_on_dev_counts_whatever_test_says():
 
 
 @EVERY_METHOD
-@pytest.mark.parametrize("problem", [toy(), several_paths()], ids=["one path", "several"])
+@pytest.mark.parametrize("problem", [toy(), several_paths(), paths_that_end_early()], ids=["one path", "several", "early"])
 def test_every_adapter_learns_what_features_give_away(method, problem):
     one_path = has_one_path(problem.targets["train"], problem.hierarchy)
     if not method.decision(one_path):
         pytest.skip(NOT_FOR[one_path])
     if method.library in NEEDS:
         pytest.importorskip(NEEDS[method.library])
+    leaf = problem.hierarchy.is_leaf
     tries = tries_of(method.fit, method.values, problem)
     assert [each["C"] for each in tries] == list(method.values)
-    assert tries[-1]["hf1"] > (0.99 if one_path else 0.9)
+    goes_on = method.library == "hiclass" and bool((problem.hierarchy.most_specific(problem.targets["train"])[:, ~leaf]).any())
+    assert tries[-1]["hf1"] > (0.9 if goes_on or not one_path else 0.99)
     assert all(each["fit_s"] > 0 and each["dev_hf1"] == each["hf1"] for each in tries)
 
 

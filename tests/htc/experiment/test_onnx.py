@@ -84,6 +84,7 @@ def test_what_lies_beside_the_graph_is_enough_to_use_it(tmp_path):
     model = saved()
     file = export_onnx(model, tmp_path)
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert len(tokenizer.encode("word " * 100).ids) == model.encoder.max_length
     ids = np.array([tokenizer.encode("n1 word").ids])
     (found,) = onnxruntime.InferenceSession(file).run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
     np.testing.assert_allclose(found, model.probabilities_of(["n1 word"]).numpy(), atol=1e-5)
@@ -105,11 +106,14 @@ def test_what_cannot_be_exported(tmp_path):
     assert not (tmp_path / "hbgl").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("precious")
-    with pytest.raises(InputError, match="holds files already"):
+    with pytest.raises(InputError, match="exists already"):
         export_onnx(saved(), tmp_path / "full")
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(InputError, match="cannot write there"):
+    with pytest.raises(InputError, match="exists already"):
         export_onnx(saved(), tmp_path / "file")
+    with pytest.raises(InputError, match="cannot write there"):
+        export_onnx(saved(), tmp_path / "file" / "onnx")
+    assert {place.name for place in tmp_path.iterdir()} == {"full", "file"}
 
 
 def test_a_graph_with_other_probabilities_is_refused(tmp_path, monkeypatch):
@@ -117,4 +121,29 @@ def test_a_graph_with_other_probabilities_is_refused(tmp_path, monkeypatch):
     wrong = TextToProbabilities(replace(model, objective=Tempered(model.objective, torch.tensor([3.0])))).eval()
     monkeypatch.setattr(onnx, "_write", lambda whole, batch, file: (wrong(**batch), write(wrong, batch, file)))
     with pytest.raises(InputError, match="differ by up to"):
-        export_onnx(model, tmp_path)
+        export_onnx(model, tmp_path / "onnx")
+    assert not list(tmp_path.iterdir()), "it is not kept"
+
+
+class OneBatch(TextToProbabilities):
+    """Its graph takes as many texts as it was exported with."""
+
+    def forward(self, input_ids, attention_mask):
+        return super().forward(input_ids, attention_mask).reshape(len(input_ids), -1)
+
+
+class Unsupported(TextToProbabilities):
+    """What it does depends on its numbers."""
+
+    def forward(self, input_ids, attention_mask):
+        found = super().forward(input_ids, attention_mask)
+        return found if bool(found.max() > 0.3) else found + 1
+
+
+@pytest.mark.parametrize(("kind", "message"), [(OneBatch, "the graph cannot be run"), (Unsupported, "torch cannot export")])
+def test_what_the_exporter_cannot_do_is_said_in_a_sentence(kind, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "TextToProbabilities", kind)
+    with pytest.raises(InputError, match=message) as error:
+        export_onnx(saved(), tmp_path / "onnx")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())

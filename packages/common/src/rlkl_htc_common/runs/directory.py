@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
@@ -264,6 +265,29 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot write there: {error.strerror}.") from error
+
+
+def is_in_use(place: Path) -> bool:
+    """Whether something is there but an empty folder, which a run that broke off may have left."""
+    return place.exists() and (not place.is_dir() or any(place.iterdir()))
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of `folder` at the end; where the writing fails, nothing is left.
+
+    Args:
+        folder: not in use (`is_in_use`).
+
+    Raises:
+        InputError: if nothing can be written there.
+    """
+    make_folder(folder.absolute().parent)
+    with TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}.") as beside:
+        written = Path(beside) / folder.name
+        written.mkdir()
+        yield written
+        written.replace(folder.absolute())
 
 
 def write_atomically(file: Path, text: str) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from htc.experiment.hub import first_line
 from htc.experiment.saved_model import SavedModel
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
-from rlkl_htc_common.runs.directory import make_folder
+from rlkl_htc_common.runs.directory import is_in_use, written_whole
 
 FILE, HIERARCHY = "model.onnx", "hierarchy.json"
 TOLERANCE = 1e-4  # of a probability
@@ -48,7 +49,8 @@ def export_onnx(model: SavedModel, folder: str | Path) -> Path:
 
     Raises:
         ImportError: if `htc[onnx]` is not installed.
-        InputError: for a model that cannot be exported, a folder that holds files, or a graph with other probabilities.
+        InputError: for a model that cannot be exported, a folder that holds files, or a graph with other probabilities, of
+            which nothing is left.
     """
     if model.classifier.reads_tokens:
         raise InputError(
@@ -56,23 +58,22 @@ def export_onnx(model: SavedModel, folder: str | Path) -> Path:
         )
     require("htc[onnx]", "onnx", "onnxruntime", "onnxscript")
     folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} holds files already; name a folder that is new, or empty.")
-    make_folder(folder)
+    if is_in_use(folder):
+        raise InputError(f"{folder} exists already; name a folder that is new, or empty.")
     whole = copy.deepcopy(TextToProbabilities(model)).cpu().eval()
     batches = [
         _tokens(model, ["A text.", "A second one, of other words."]),
         _tokens(model, ["Words, " * length for length in (1, 9, 5)]),
     ]
     with torch.no_grad():
-        expected = [
-            whole(**batch) for batch in batches
-        ]  # it also fills what the hierarchy keeps of itself, outside of the graph
-        _write(whole, batches[0], folder / FILE)
-    for batch, probabilities in zip(batches, expected, strict=True):
-        _compare(folder / FILE, batch, probabilities)
-    model.encoder.tokenizer.save_pretrained(folder)
-    model.hierarchy.save(folder / HIERARCHY)
+        # It also computes what the hierarchy keeps of itself, which is then no part of the graph.
+        expected = [whole(**batch) for batch in batches]
+    with written_whole(folder) as written:
+        _write(whole, batches[0], written / FILE)
+        for batch, probabilities in zip(batches, expected, strict=True):
+            _compare(written / FILE, batch, probabilities)
+        model.encoder.tokenizer.save_pretrained(written)
+        model.hierarchy.save(written / HIERARCHY)
     return folder / FILE
 
 
@@ -82,18 +83,21 @@ def _tokens(model: SavedModel, texts: list[str]) -> dict[str, Tensor]:
 
 def _write(whole: nn.Module, batch: dict[str, Tensor], file: Path) -> None:
     dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            whole,
-            kwargs=batch,
-            dynamo=True,
-            verbose=False,
-            input_names=list(INPUTS),
-            output_names=["probabilities"],
-            dynamic_shapes=dict.fromkeys(INPUTS, dynamic),
-        )
-        assert program is not None  # with dynamo=True
-        program.save(file)
+    try:
+        with _quiet_exporter(), torch.no_grad():
+            program = torch.onnx.export(
+                whole,
+                kwargs=batch,
+                dynamo=True,
+                verbose=False,
+                input_names=list(INPUTS),
+                output_names=["probabilities"],
+                dynamic_shapes=dict.fromkeys(INPUTS, dynamic),
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise InputError(f"torch cannot export this model to ONNX: {first_line(error)}") from error
+    assert program is not None  # with dynamo=True
+    program.save(file)
 
 
 @contextmanager
@@ -112,9 +116,13 @@ def _quiet_exporter() -> Iterator[None]:
 
 def _compare(file: Path, batch: dict[str, Tensor], expected: Tensor) -> None:
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, NotImplemented, RuntimeException
 
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {name: batch[name].numpy() for name in INPUTS})
+    try:
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {name: batch[name].numpy() for name in INPUTS})
+    except (Fail, InvalidArgument, NotImplemented, RuntimeException) as error:
+        raise InputError(f"the graph cannot be run, so it was not kept: {first_line(error)}") from error
     difference = float((torch.from_numpy(found) - expected).abs().max())
     if not difference <= TOLERANCE:
-        raise InputError(f"the probabilities of {file} differ by up to {difference:.2g} from the model's; do not use it.")
+        raise InputError(f"the graph's probabilities differ by up to {difference:.2g} from the model's, so it was not kept.")

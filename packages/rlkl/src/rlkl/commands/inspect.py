@@ -44,7 +44,7 @@ from rlkl.report.token_view import finding, ranking_table, to_terminal, write_to
 from rlkl.settings import CERTAINTIES
 from rlkl_htc_common.commands.application import print_as_is, print_result
 from rlkl_htc_common.errors import InputError
-from rlkl_htc_common.runs.directory import git_commit, make_folder, versions, write_atomically
+from rlkl_htc_common.runs.directory import git_commit, is_in_use, make_folder, versions, write_atomically
 from rlkl_htc_common.terminal import printable
 
 log = logging.getLogger(__name__)
@@ -95,13 +95,8 @@ def check(config: InspectConfig) -> None:
     if config.digits is not None and config.digits < 1:
         raise InputError(f"digits must be at least 1, not {config.digits}.")
     _check_texts(config)
-    if config.output is not None and _is_in_use(Path(config.output)):
+    if config.output is not None and is_in_use(Path(config.output)):
         raise InputError(f"{config.output} exists; choose another output, or an empty folder.")
-
-
-def _is_in_use(place: Path) -> bool:
-    """Whether something is there but an empty folder, which a run that broke off may have left."""
-    return place.exists() and (not place.is_dir() or any(place.iterdir()))
 
 
 def _check_texts(config: InspectConfig) -> None:

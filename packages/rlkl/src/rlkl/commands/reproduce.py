@@ -66,10 +66,10 @@ def check_grid(config: ReproduceConfig, given: Sequence[str]) -> None:
 
 
 def _check_conditions(conditions: Mapping[str, Mapping[str, Sequence[str]]], names: Sequence[str]) -> None:
-    kinds = {tuple(of_condition) for of_condition in conditions.values()}
-    groups = [group for of_condition in conditions.values() for group in of_condition.values()]
     if not conditions:
         return
+    kinds = {tuple(of_condition) for of_condition in conditions.values()}
+    groups = [group for of_condition in conditions.values() for group in of_condition.values()]
     if len(kinds) > 1 or len(next(iter(kinds))) != 2 or [] in groups or {name for group in groups for name in group} - {*names}:
         raise InputError(
             f"conditions must each hold the same two kinds of methods, of {', '.join(names)}; it is {dict(conditions)}."

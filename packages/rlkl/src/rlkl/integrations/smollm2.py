@@ -15,11 +15,11 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
+from rlkl_htc_common.runs.directory import is_in_use, written_whole
 
 require("rlkl[smollm2]", "transformers")
 
@@ -64,7 +64,7 @@ def convert(folder: str | Path, file: str | Path | None = None) -> Path:
     folder = Path(folder)
     if (folder / "model.safetensors").exists():
         return folder
-    if folder.exists() and any(folder.iterdir()):
+    if is_in_use(folder):
         raise InputError(f"{folder} holds other files, and no model. Name a folder that does not exist, or is empty.")
     file = packaged_file() if file is None else Path(file)
     if not file.is_file():
@@ -77,12 +77,9 @@ def convert(folder: str | Path, file: str | Path | None = None) -> Path:
     settings = {name: value for name, value in quantized.config.to_dict().items() if name != "quantization_config"}
     model = LlamaForCausalLM(LlamaConfig(**settings))  # the loaded model has a quantizer and cannot be saved
     model.load_state_dict(quantized.state_dict())
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent) as written:
+    with written_whole(folder) as written:
         AutoTokenizer.from_pretrained(**source, trust_remote_code=False).save_pretrained(written)
         model.save_pretrained(written)
-        Path(written).replace(folder.absolute())  # atomic
-        Path(written).mkdir()  # for the TemporaryDirectory to remove
     return folder
 
 
