@@ -63,4 +63,4 @@ def test_the_gallery_has_a_figure_of_every_report():
     shown = re.findall(r"^```{figure} \.\./(results/(\S+)/\w+\.svg)$", TEXTS["gallery.md"], flags=re.M)
     assert all((ROOT / file).exists() for file, _ in shown)
     reports = {file.parent.name for file in (ROOT / "results").glob("*/report.html")}
-    assert {folder for _, folder in shown} | {"rlkl-analysis-prioritized", "htc-peers"} == reports  # the latter has none
+    assert {folder for _, folder in shown} | {"rlkl-analysis-prioritized"} == reports

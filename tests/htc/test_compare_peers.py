@@ -7,7 +7,7 @@ from benchmarks.peers import __main__ as command
 from benchmarks.peers.cells import chosen, toy, tries_of
 from benchmarks.peers.features import SPLITS, Problem, file_of
 from benchmarks.peers.methods import METHODS, has_one_path
-from benchmarks.peers.report import NOT_FOR, method_table, verdict_table, write
+from benchmarks.peers.report import NOT_FOR, method_table, verdict, verdict_table, write
 
 NEEDS = {"hiclass": "hiclass", "LibMultiLabel": "libmultilabel"}
 EVERY_METHOD = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
@@ -90,6 +90,9 @@ def test_ours_beside_the_best_peer(hf1, fit_s, held):
     (row,) = table.rows
     assert table.caption.startswith("Ours is the objective and rule with the highest hF1 on dev; the peer is")
     assert (row[1], row[2], row[-1]) == ("htc: leaf softmax", "hiclass: per node", held)
+    said, gain = verdict(cells), f"{hf1 - 0.6:+.3f}"
+    assert said.startswith(f"The estimator's hF1 minus that of the best peer: {gain} to {gain} (comparisons: 1, splits: 3)")
+    assert said.endswith(f"twice as large in {int(held == 'yes')} of 1.")
 
 
 def test_what_is_written(tmp_path):
