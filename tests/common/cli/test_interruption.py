@@ -25,6 +25,11 @@ def work(event=None, seconds=60):
 def importing():
     work()
 
+def importing_for_a_task():
+    with interruption.stoppable():
+        with interruption.importing():  # what is imported would be left by an exception
+            work()
+
 def loading():
     with interruption.stoppable():
         work()
@@ -84,7 +89,9 @@ def start(folder, phase, step=0.0, program=PROGRAM, **options):
 
 
 @pytest.mark.parametrize("number", CODES)
-@pytest.mark.parametrize("phase", ["importing", "loading", "training", "in_a_finaliser", "taken_for_an_error"])
+@pytest.mark.parametrize(
+    "phase", ["importing", "importing_for_a_task", "loading", "training", "in_a_finaliser", "taken_for_an_error"]
+)
 def test_one_sentence_and_a_code_that_names_the_signal(phase, number, tmp_path):
     process = start(tmp_path, phase)
     process.send_signal(number)
@@ -113,7 +120,7 @@ def test_the_sentence_comes_while_the_step_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("pause", [0.02, 0.3, 1.0])
-@pytest.mark.parametrize("phase", ["importing", "loading", "training"])
+@pytest.mark.parametrize("phase", ["importing", "importing_for_a_task", "loading", "training"])
 def test_a_second_ctrl_c_stops_at_once(phase, pause, tmp_path):
     process = start(tmp_path, phase, step=30)
     process.send_signal(signal.SIGINT)

@@ -2,7 +2,7 @@
 
 What the first signal does depends on the phase of the process. The innermost phase counts:
 
-none (e.g. during imports)          the process ends
+none, or `importing`                the process ends
 `stoppable`                         KeyboardInterrupt is raised
 `finishing`                         an event is set; a loop checks it after each step, saves, and raises
 
@@ -48,7 +48,7 @@ class _Answering:
 
     def __init__(self, speaker: str | None) -> None:
         self.speaker = speaker if os.environ.get("RANK", "0") == "0" else None  # only one of several processes writes
-        self.phases: list[_Phase] = []
+        self.phases: list[_Phase | None] = []
         self.first: int | None = None  # the first signal that the main thread handled
         self._came: tuple[int, float] | None = None  # the first signal in either thread, and when it came
         self._reported = self._ending = False
@@ -215,6 +215,13 @@ def kept_from_children() -> Iterator[None]:
 
 
 @contextmanager
+def importing() -> Iterator[None]:
+    """The first signal inside the block ends the process: an exception amid the import of C++ code would abort it."""
+    with _in_phase(None):
+        yield
+
+
+@contextmanager
 def stoppable() -> Iterator[None]:
     """The first signal inside the block raises KeyboardInterrupt."""
     with _in_phase(_Phase()):
@@ -267,7 +274,7 @@ def _start(answering: _Answering, answered: tuple[int, ...], watch: bool) -> Non
 
 
 @contextmanager
-def _in_phase(phase: _Phase) -> Iterator[None]:
+def _in_phase(phase: _Phase | None) -> Iterator[None]:
     if _answering is None or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+from rlkl_htc_common.cli.interruption import importing
 from rlkl_htc_common.cli.program import begin
 
 
@@ -36,4 +37,6 @@ class Later:
         self.module = module
 
     def __call__(self, config: Any) -> Any:
-        return import_module(self.module).task(config)
+        with importing():
+            module = import_module(self.module)
+        return module.task(config)

@@ -32,6 +32,7 @@ from htc.demo.server import address_of, is_private, opened, serve
 from htc.experiment.calibration import check_temperature
 from htc.experiment.config import DemoConfig, PredictConfig
 from htc.predictor import LabelPath, Predictor, load
+from rlkl_htc_common.cli.interruption import importing
 from rlkl_htc_common.commands.application import print_result
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.extras import require
@@ -123,7 +124,8 @@ def task(config: DictConfig) -> None:
         log.warning("model: %s", chosen)
         ending = Event()
         os.environ["GRADIO_TEMP_DIR"] = folder  # of uploaded and labelled tables; read when gradio is imported
-        from htc.demo.page import Labelled, Limits, application, examples_of, page
+        with importing():
+            from htc.demo.page import Labelled, Limits, application, examples_of, page
 
         def label(file: Path, column: str | None, suffix: str, prefix: str) -> Labelled:
             output = Path(mkdtemp(dir=folder)) / f"{file.stem}_labelled{suffix}"
