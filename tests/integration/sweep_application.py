@@ -26,6 +26,7 @@ class SquareConfig:
     runs: str = "runs"
     refused: list[float] = field(default_factory=list)
     broken: list[float] = field(default_factory=list)
+    cleaned_up: list[float] = field(default_factory=list)  # an interruption of these ends in an error of the cleaning up
     grid: list[float] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     jobs: int | None = None
@@ -49,7 +50,11 @@ def square(config):
             with (Path(typed.runs) / "begun.txt").open("a") as file:
                 file.write(f"{typed.x} {typed.seed}\n")
             print("squaring", typed.x)
-            time.sleep(typed.seconds)
+            try:
+                time.sleep(typed.seconds)
+            finally:
+                if typed.x in typed.cleaned_up:
+                    raise InputError("nothing to clean up.")
             if typed.x in typed.refused:
                 raise InputError(f"x must not be {typed.x}.")
             result = run.write_result(square=typed.x**2 + 1 / (typed.x not in typed.broken) + typed.seed, process=os.getpid())

@@ -271,6 +271,18 @@ def test_an_interruption_ends_a_grid(number, send, code, launcher, folder):
     assert len(begun(folder)) < 12
 
 
+@pytest.mark.parametrize("jobs", [OF_ITS_OWN, ["x=1"]], ids=["grid", "one"])
+def test_an_error_that_an_interruption_led_to_does_not_hide_it(jobs, folder):
+    """Libraries clean up after a KeyboardInterrupt, and that may fail: OmegaConf, when it comes amid the composing of a job."""
+    process = start(folder, "seconds=60", "cleaned_up=[1]", "hydra/launcher=basic", jobs=jobs)
+    wait_until(lambda: begun(folder), process)
+    os.kill(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "nothing to clean up" not in err + out
+    assert len([line for line in err.splitlines() if line.startswith("sweep_application: ")]) == 1
+
+
 def test_a_second_ctrl_c_leaves_no_process_of_a_grid_behind(folder):
     process = start(folder, "seconds=60", jobs=OF_ITS_OWN)
     wait_until(lambda: begun(folder), process)

@@ -258,6 +258,14 @@ def received() -> int | None:
     return None if _answering is None else _answering.first
 
 
+def caused(error: BaseException) -> bool:
+    """Whether an interruption led to this error: code that cleans up after a KeyboardInterrupt may raise another exception."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__cause__ or seen.__context__
+    return seen is not None
+
+
 def exit_code() -> int:
     """The exit code of an interrupted process. Kills its workers, and writes the sentence if no signal has."""
     _kill_children()

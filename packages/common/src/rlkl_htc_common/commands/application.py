@@ -195,7 +195,11 @@ class Application:
                 self._checked(config)
             except Exception as error:
                 sentence = self._one_sentence(error)
-                if sentence is None or interruption.received() is not None:
+                if interruption.received() is not None:
+                    if sentence is not None and not interruption.caused(error):  # e.g. no checkpoint could be written
+                        _say(self.program, sentence)
+                    raise KeyboardInterrupt from error
+                if sentence is None:
                     raise
                 _exit(self.program, sentence, BAD_INPUT)
         return None
@@ -247,8 +251,12 @@ def _finish(program: str, folder: Path) -> int:
     return finish(program, folder)
 
 
-def _exit(program: str, message: str, code: int) -> NoReturn:
+def _say(program: str, message: str) -> None:
     print(printable(f"{program}: {message}", keep=""), file=sys.stderr)
+
+
+def _exit(program: str, message: str, code: int) -> NoReturn:
+    _say(program, message)
     sys.exit(code)
 
 

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
+from rlkl_htc_common.cli import interruption
 from rlkl_htc_common.cli.grammar import literal
 from rlkl_htc_common.commands.application import describe, refuse_added_keys, running
 from rlkl_htc_common.errors import InputError
@@ -125,12 +126,14 @@ def launch(
     except (InputError, sweeps.JobError):
         pass  # reported below
     except Exception as error:
-        if type(error).__name__ not in sweeps.KILLED:
+        if type(error).__name__ not in sweeps.KILLED or interruption.received() is not None:
             raise
         raise InputError(f"a process was killed, for want of memory perhaps; try jobs=1 ({folder}).") from error
     finally:
         Sweep.folder = None
         Singleton.set_state(state)
+    if interruption.received() is not None:  # and a job failed before it
+        raise KeyboardInterrupt
     return _records(folder, len(jobs), what)
 
 

@@ -167,6 +167,8 @@ def _note_outcome(
         if isinstance(outcome, Mapping):
             record |= outcome
     except Exception as error:
+        if interruption.caused(error):
+            raise KeyboardInterrupt from error
         record["error"] = describe(error)
         if record["error"] is None:
             record["error"] = f"{type(error).__name__}: {error}"
