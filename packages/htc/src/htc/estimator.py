@@ -48,7 +48,7 @@ from rlkl_htc_common.extras import require
 
 Decoder = Callable[[Tensor, Hierarchy], Tensor]
 MakeObjective = Callable[[Hierarchy, Tensor], Objective]
-ROWS = 1024  # documents at a time; limits memory
+ROWS = 128  # documents at a time; limits memory
 
 
 class HierarchicalClassifier(ClassifierMixin, BaseEstimator):

@@ -18,7 +18,7 @@ from htc.labels.hierarchy import Hierarchy
 from htc.labels.label_sets import Scores, as_scores
 from rlkl_htc_common.errors import InputError
 
-CELLS = 2**24  # documents x nodes x depths at a time; limits memory
+CELLS = 2**19  # documents x nodes x depths at a time: fits into a processor's cache, and limits memory
 CANDIDATES = 64  # nodes to try first
 TIE = 1e-12  # smaller differences in expected hF, or relative ones in expected cost, count as ties
 
