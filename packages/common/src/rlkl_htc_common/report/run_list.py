@@ -53,8 +53,8 @@ def list_runs(
     keys = [key for key in differences(settings) if key.split(".")[0] not in NOT_HASHED]
     chosen = [{key: each.get(key) for key in keys} for each in settings]
     return [
-        ListedRun(name=name, settings=told, metrics=reached, command=command, where=folder)
-        for name, told, reached, command, folder in zip(names, chosen, metrics, commands, folders, strict=True)
+        ListedRun(name=name, settings=own, metrics=reached, command=command, where=folder)
+        for name, own, reached, command, folder in zip(names, chosen, metrics, commands, folders, strict=True)
     ]
 
 

@@ -71,8 +71,8 @@ def finish(program: str, folder: Path) -> int:
         write_report(folder / "report.html", f"Sweep: {folder.name}", lead, sections, [("folder", str(folder))], first)
     for record in failed:
         where = folder / str(record["number"]) / LOG
-        told = f"{program}: job {record['number']} failed: {record['error']} ({record['command']}; {where})"
-        print(printable(told, keep=""), file=sys.stderr)
+        sentence = f"{program}: job {record['number']} failed: {record['error']} ({record['command']}; {where})"
+        print(printable(sentence, keep=""), file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -63,7 +63,7 @@ class Checkpoints:
         """
         temporary = self.folder / f".step-{step:08d}"
         final = self.folder / f"step-{step:08d}"
-        with _told_when_unwritable(temporary):
+        with _input_error_if_unwritable(temporary):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             save_model(model, str(temporary / WEIGHTS))
@@ -124,7 +124,7 @@ class Checkpoints:
     def save_best(self, step: int, model: nn.Module) -> None:
         """Save the best weights; those of before stay until `save`, for a process that is killed in between."""
         temporary = self.folder / ".best.safetensors"
-        with _told_when_unwritable(temporary):
+        with _input_error_if_unwritable(temporary):
             self.folder.mkdir(parents=True, exist_ok=True)
             save_model(model, str(temporary))
             temporary.replace(self._best(step))
@@ -159,7 +159,7 @@ class Checkpoints:
 
 
 @contextmanager
-def _told_when_unwritable(path: Path) -> Iterator[None]:
+def _input_error_if_unwritable(path: Path) -> Iterator[None]:
     """Turn what torch and safetensors say about a full disk into one sentence, and remove what was begun."""
     try:
         yield

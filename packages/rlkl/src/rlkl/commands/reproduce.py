@@ -60,8 +60,8 @@ def check_grid(config: ReproduceConfig, given: Sequence[str]) -> None:
     if {name for pool in pools for name in pool} - set(names) or len(set(map(len, pools))) > 1 or [] in pools:
         raise InputError(f"pools must hold as many methods each, of {', '.join(names)}; it is {config.pools}.")
     _check_conditions(config.conditions, names)
-    told = [key for settings in config.methods.values() for key in settings or {} if key in ("seed", "run_dir")]
-    if told or {override.partition("=")[0].lstrip("+~") for override in given} & {"seed", "run_dir"}:
+    misplaced = [key for settings in config.methods.values() for key in settings or {} if key in ("seed", "run_dir")]
+    if misplaced or {override.partition("=")[0].lstrip("+~") for override in given} & {"seed", "run_dir"}:
         raise InputError("a reproduction takes seeds=[...], and neither seed nor run_dir.")
 
 
@@ -180,8 +180,8 @@ def _differ_only_in(key: str, one: DictConfig, other: DictConfig) -> bool:
 
 def evaluation_before(config: ReproduceConfig, model: GPT2LMHeadModel, name: str) -> dict[str, Any]:
     """How well a model that runs start from does before."""
-    told = {"model": name, "examples": config.examples, "show": 3}
-    (whole,) = grid.compose_methods("evaluate", {"evaluation": told}, given=[])
+    evaluated = {"model": name, "examples": config.examples, "show": 3}
+    (whole,) = grid.compose_methods("evaluate", {"evaluation": evaluated}, given=[])
     evaluation = OmegaConf.to_object(whole.config)
     assert isinstance(evaluation, EvaluateConfig)
     rows = settings(evaluation, model)

@@ -218,7 +218,7 @@ def _inspect(run: Path, trained: Path, folder: str, settings: SumsSettings) -> N
     shutil.rmtree(run / INSPECTION, ignore_errors=True)
     prompts = run / "inspected.jsonl"
     write_atomically(prompts, "".join(f"{json.dumps({'prompt': row['prompt']})}\n" for row in rows))
-    told = {
+    inspected = {
         "model": str(trained),
         "reference": folder,
         "before": folder,
@@ -229,7 +229,7 @@ def _inspect(run: Path, trained: Path, folder: str, settings: SumsSettings) -> N
         "continuations": 4,
         "output": str(run / INSPECTION),
     }
-    (whole,) = grid.compose_methods("inspect", {"inspection": told}, given=[])
+    (whole,) = grid.compose_methods("inspect", {"inspection": inspected}, given=[])
     config = OmegaConf.to_object(whole.config)
     assert isinstance(config, InspectConfig)
     found = inspect(config, progress=False)
@@ -293,8 +293,8 @@ def _runs(jobs: Sequence[tuple[grid.Method, int]], records: Sequence[Record]) ->
     """Of each run: its method and seed, its folder and metrics, and the command that runs it alone."""
     texts, found = text_keys(ReproduceLLMConfig), []
     for (method, seed), record in zip(jobs, records, strict=True):
-        told = [override_for_people(override, method.config, texts) for override in method.overrides]
-        own = {key: argument for key, _, argument in told if key.split(".")[0] not in OF_THE_GRID}  # the last one counts
+        shown = [override_for_people(override, method.config, texts) for override in method.overrides]
+        own = {key: argument for key, _, argument in shown if key.split(".")[0] not in OF_THE_GRID}  # the last one counts
         command = shlex.join(["rlkl-reproduce-llm", *own_configs(), "llm=one", *own.values(), f"seeds=[{seed}]"])
         run = {"method": method.name, "seed": seed, "command": command}
         found.append(run | {key: record[key] for key in ("run_dir", "metrics")})

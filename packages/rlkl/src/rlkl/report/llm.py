@@ -301,11 +301,11 @@ def _evaluated_figure(runs: Runs, key: str, styles: Mapping[str, Style]) -> Figu
 def tried(summary: LLMSummary) -> list[str]:
     """The settings that all runs share, and what the share of relaxed tokens led to."""
     run = next(iter(summary.methods.values()))[0]
-    told = {key: run.settings.get(key) for key in ("steps", "uses", "prompts", "completions", "learning_rate")}
+    shared = {key: run.settings.get(key) for key in ("steps", "uses", "prompts", "completions", "learning_rate")}
     said = [
-        f"GRPO by TRL: {told['steps']} steps of the optimizer with a constant learning rate of {told['learning_rate']:g}; each "
-        f"batch has {told['prompts']} prompts with {told['completions']} answers each, for {told['uses']} steps. All "
-        f"{summary.before.parameters / 1e6:.1f} million weights are trained, in float32."
+        f"GRPO by TRL: {shared['steps']} steps of the optimizer with a constant learning rate of "
+        f"{shared['learning_rate']:g}; each batch has {shared['prompts']} prompts with {shared['completions']} answers each, "
+        f"for {shared['uses']} steps. All {summary.before.parameters / 1e6:.1f} million weights are trained, in float32."
     ]
     exponents = sorted({f"{run.exponent:.3g}" for runs in summary.methods.values() for run in runs if run.exponent is not None})
     if exponents:
