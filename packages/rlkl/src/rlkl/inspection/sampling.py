@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from rlkl import rollout
 from rlkl.inspection.models import CausalModel
+from rlkl.rollout.decoders import choose
 
 Advance = Callable[[int], object]
 
@@ -81,13 +83,25 @@ def _by_transformers(
     device, longest, ends = model.model.device, max(map(len, prompts)), model.end_tokens
     tokens = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)  # (b, S)
     read = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
-    settings = GenerationConfig(max_new_tokens=most, eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0, **how)
-    seed = int(torch.randint(2**62, (1,), generator=generator))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        sampled = model.model.generate(input_ids=tokens, attention_mask=read, generation_config=settings)
+    settings = GenerationConfig(
+        max_new_tokens=most, eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0, do_sample=False
+    )
+    chooses = LogitsProcessorList([_Chooses(temperature, generator)])
+    sampled = model.model.generate(input_ids=tokens, attention_mask=read, generation_config=settings, logits_processor=chooses)
     return [_up_to_end(row, set(ends)) for row in sampled[:, longest:].tolist()]
+
+
+class _Chooses(LogitsProcessor):
+    """Samples as rlkl's own engine does: leaves only the sampled token of each row, for a greedy search to take."""
+
+    def __init__(self, temperature: float, generator: torch.Generator) -> None:
+        self._temperature, self._generator = temperature, generator
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Args: scores (b, V) logits. Returns: (b, V), -inf but for one token of each row."""
+        noise = torch.rand(len(scores), dtype=torch.float64, generator=self._generator).to(scores.device)
+        chosen, _ = choose(scores.float(), noise, self._temperature)
+        return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
 
 
 def _up_to_end(tokens: list[int], ends: set[int]) -> list[int]:
