@@ -151,7 +151,7 @@ def verdict(cells: Sequence[Cell]) -> str:
     held = sum(pair.within_limits for pair in found)
     splits = len(found[0].hf1[0])
     return (
-        f"htc's hF1 is at most 0.01 below the best other library's in {level} of {len(found)} comparisons (difference "
+        f"The estimator's hF1 is at most 0.01 below the best other library's in {level} of {len(found)} comparisons (difference "
         f"{min(gains):+.3f} to {max(gains):+.3f}, splits: {splits}), with at most {most['fit_s']:.2g} times its seconds to fit "
         f"and {most['memory_mb']:.2g} times its memory. {held} of {len(found)} are within all limits of the table."
     )
