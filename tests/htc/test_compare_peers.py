@@ -93,7 +93,7 @@ def test_ours_beside_the_best_peer(hf1, fit_s, held):
     said, gain = verdict(cells), f"{hf1 - 0.6:+.3f}"
     level = f"in {int(hf1 > 0.59)} of 1 comparisons (difference {gain} to {gain}, splits: 3), "
     assert said.startswith(f"The estimator's hF1 is at most 0.01 below the best other library's {level}")
-    assert said.endswith(f"{int(held == 'yes')} of 1 are within all limits of the table.")
+    assert said.endswith(f"{int(held == 'yes')} of 1 keep all limits of the table.")
 
 
 def test_what_is_written(tmp_path):
