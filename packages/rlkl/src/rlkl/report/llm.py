@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rlkl_htc_common.report.figures import line, line_with_interval, new_figure, note, over, picture, spread_out
 from rlkl_htc_common.report.page import First, Picture, Section, Table, markdown_table, write_pictures, write_report
@@ -281,7 +282,7 @@ def _success_figure(runs: Runs, styles: Mapping[str, Style]) -> Figure:
         means = np.mean([np.convolve([value for _, value in each], window, "valid") for each in logged], axis=0)
         steps = [step for step, _ in logged[0]][-len(means) :]
         line(axes, steps, means.tolist(), method, styles[method])
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("steps")
     axes.set_ylabel("right answers")
     return figure
@@ -297,7 +298,7 @@ def _evaluated_figure(runs: Runs, key: str, styles: Mapping[str, Style]) -> Figu
         line_with_interval(axes, steps, found, method, styles[method], markers=True, of=len(runs))
     if key != GREEDY:
         spread_out(axes)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("steps")
     axes.set_ylabel(NAMES[key] if key == GREEDY else f"{NAMES[key]}, per 1,000 tokens")
     return figure
