@@ -20,8 +20,8 @@ from rlkl_htc_common.runs.directory import write_atomically
 Cell = dict[str, Any]
 SCORES = {"hf1": "hF1", "exact": "exact path", "macro_f1": "macro F1"}
 COSTS = {"fit_s": "fit, s", "predict_s": "predict, s"}
-NOT_FOR = {True: "for several paths", False: "needs one path in a tree"}  # by whether documents have one path
-ASKED = {"hf1": -0.01, "fit_s": 3.0, "memory_mb": 2.0}  # of ours beside the best peer: difference at least, ratios at most
+NOT_FOR = {True: "not run: for several paths", False: "not run: needs one path in a tree"}  # by whether documents have one path
+LIMITS = {"hf1": -0.01, "fit_s": 3.0, "memory_mb": 2.0}  # of ours beside the best peer: difference at least, ratios at most
 TITLES = {"icd10cm": "ICD-10-CM", "attack": "MITRE ATT&CK", "hwv": "Hierarchical WikiVitals, part"}
 CAVEAT = (
     "Ours is chosen on dev and the peer on test, which favours the peer. Test splits are small: differences of a few "
@@ -52,7 +52,9 @@ def write(output: Path, summary: dict[str, Any]) -> None:
     hero = hf1_picture(cells)
     write_pictures(output, {"hf1": hero})
     first = First(verdict(cells), CAVEAT, hero, against)
-    write_report(output / "report.html", "The estimator beside its peers", LEAD, sections, facts, first)
+    write_report(
+        output / "report.html", "htc's estimator beside hiclass, scikit-learn and LibMultiLabel", LEAD, sections, facts, first
+    )
 
 
 def grouped(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
@@ -65,7 +67,7 @@ def grouped(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
 
 def sizes(facts: dict[str, Any]) -> str:
     """The documents and labels of the first split."""
-    return f"{facts['train']:,} / {facts['dev']:,} / {facts['test']:,} documents, {facts['nodes']:,} nodes."
+    return f"{facts['train']:,} training, {facts['dev']:,} dev and {facts['test']:,} test documents; {facts['nodes']:,} labels."
 
 
 def method_table(cells: Sequence[Cell]) -> Table:
@@ -112,9 +114,9 @@ class Pair(NamedTuple):
     times: dict[str, float]
 
     @property
-    def as_asked(self) -> bool:
-        """Whether ours is as good, as fast and as small as `ASKED`."""
-        return self.gain.mean >= ASKED["hf1"] and all(self.times[key] <= ASKED[key] for key in self.times)
+    def within_limits(self) -> bool:
+        """Whether ours is as good, as fast and as small as `LIMITS`."""
+        return self.gain.mean >= LIMITS["hf1"] and all(self.times[key] <= LIMITS[key] for key in self.times)
 
 
 def pairs(cells: Sequence[Cell]) -> list[Pair]:
@@ -139,18 +141,19 @@ def pairs(cells: Sequence[Cell]) -> list[Pair]:
 
 
 def verdict(cells: Sequence[Cell]) -> str:
-    """In how many tables ours is as asked, and where it is not."""
+    """How ours compares in hF1, seconds and memory, and in how many comparisons it is within the limits."""
     found = pairs(cells)
     if not found:
         return "No table has one of ours and a peer that ended on every split."
     gains = [pair.gain.mean for pair in found]
     most = {key: max(pair.times[key] for pair in found) for key in ("fit_s", "memory_mb")}
-    held = sum(pair.as_asked for pair in found)
+    level = sum(gain >= LIMITS["hf1"] for gain in gains)
+    held = sum(pair.within_limits for pair in found)
     splits = len(found[0].hf1[0])
     return (
-        f"The estimator's hF1 minus that of the best peer: {min(gains):+.3f} to {max(gains):+.3f} (comparisons: {len(found)}, "
-        f"splits: {splits}), in at most {most['fit_s']:.2g} times its seconds to fit and {most['memory_mb']:.2g} times its "
-        f"memory. At most 0.01 behind, three times as long and twice as large in {held} of {len(found)}."
+        f"The estimator's hF1 is at most 0.01 below the best other library's in {level} of {len(found)} comparisons "
+        f"(difference {min(gains):+.3f} to {max(gains):+.3f}, splits: {splits}), with at most {most['fit_s']:.2g} times its "
+        f"seconds to fit and {most['memory_mb']:.2g} times its memory. {held} of {len(found)} keep all limits of the table."
     )
 
 
@@ -162,24 +165,34 @@ def hf1_picture(cells: Sequence[Cell]) -> Picture:
         for number, (name, values) in enumerate(zip(("ours", "best peer"), pair.hf1, strict=True)):
             row = f"{pair.where}: {name}"
             rows[row], styles[row] = (over_seeds(values), values), Style(COLORS[number])
-    caption = "hF1 on test: ours, chosen by dev, and below it the peer that is best on test. Faint: single splits."
+    caption = "hF1 on test: ours, chosen by dev, and below it the peer that is best on test."
+    if any(len(values) > 1 for _, values in rows.values()):
+        caption += " Faint: single splits."
     return picture(dots(rows, styles, "hF1 on test"), "hF1 of ours and of the best peer", caption)
 
 
 def verdict_table(cells: Sequence[Cell]) -> Table:
     """Ours beside the best peer: difference in hF1, and ratios of time and memory."""
     caption = (
-        "Ours is the objective and rule with the highest hF1 on dev; the peer is the one with the highest on test. Asked: a "
-        "difference of at least -0.01, at most three times the seconds to fit and twice the memory."
+        "Ours is the objective and rule with the highest hF1 on dev; the peer is the one with the highest on test. Limits: "
+        "at most 0.01 below in hF1, three times the seconds to fit and twice the memory."
     )
     rows = [
         [
             *(pair.where, pair.ours, pair.peer, pair.gain.shown("+.3f")),
-            *(f"{pair.times['fit_s']:.2f}", f"{pair.times['memory_mb']:.2f}", "yes" if pair.as_asked else "no"),
+            *(f"{pair.times['fit_s']:.2f}", f"{pair.times['memory_mb']:.2f}", "yes" if pair.within_limits else "no"),
         ]
         for pair in pairs(cells)
     ]
-    columns = ["data, features", "ours", "best peer", "difference in hF1", "times its seconds", "times its memory", "as asked"]
+    columns = [
+        "data, features",
+        "ours",
+        "best peer",
+        "difference in hF1",
+        "times its seconds",
+        "times its memory",
+        "within limits",
+    ]
     return Table(columns, rows, caption, texts={1, 2})
 
 

@@ -22,7 +22,9 @@ THREE = losses(bce=[0.5, 0.52, 0.51], conditional_softmax=[0.8, 0.83, 0.82], foc
 def test_who_leads_and_who_trails():
     assert wins(THREE) == ({"conditional_softmax": 4}, 4)
     said = f"{SOFTMAX} leads 4 of 4 combinations of rule and metric, with an hF1-AUC of 0.817 ± 0.038; {BCE} trails by 0.31"
-    assert verdict(THREE) == f"{said} (0.510 ± 0.025)."
+    assert verdict(THREE) == f"{said} (0.510 ± 0.025), the other has 0.810."
+    four = THREE | losses(leaf_softmax=[0.7, 0.7, 0.7])
+    assert verdict(four) == f"{said} (0.510 ± 0.025), the others have 0.700 to 0.810."
     assert caveat(THREE).startswith(
         f"By hF1-AUC {SOFTMAX} is not significantly different from {label('focal')}, the next: +0.007 ("
     )

@@ -9,7 +9,7 @@ from htc import decoding
 from htc.decoding.rules import tune_threshold_in_parts
 from htc.labels.sparse_sets import SparseSets
 from htc.scoring.error_analysis import calibration_per_level, confused_siblings, worst_documents
-from htc.scoring.evaluate_rules import decode_in_parts, evaluate, score_epoch
+from htc.scoring.evaluate_rules import decode_in_parts, evaluate, score_epoch, summary_table
 from htc.scoring.parts import ProbabilityParts, with_targets
 
 from ..conftest import random_dag, random_tree, single_paths
@@ -83,3 +83,10 @@ def test_parts_are_cut_anew(size, asked):
     assert [part.flatten().tolist() for part in in_parts(rows, size).split(asked)] == [
         part.flatten().tolist() for part in rows.split(asked)
     ]
+
+
+@pytest.mark.parametrize("rules", [["crm"], ["threshold", "top_down_threshold"], ["crm", "expected_tree_distance"], ["r" * 40]])
+def test_columns_of_scores_are_aligned(rules):
+    row = dict.fromkeys(("hf1_micro", "hf1_samples", "f1_macro", "exact_match", "incoherence_rate"), 0.5)
+    _, *lines = summary_table({"test": {"documents": 2, "hf1_auc": 0.5, "rules": dict.fromkeys(rules, row)}}).splitlines()
+    assert len({len(line) for line in lines}) == 1

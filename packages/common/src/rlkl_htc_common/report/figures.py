@@ -155,20 +155,23 @@ def bars(axes: Axes, names: Sequence[str], heights: Mapping[str, Sequence[float]
     axes.grid(axis="x", visible=False)
 
 
-def without_outliers(axes: Axes, points: Sequence[tuple[float, Interval, str, Style]]) -> None:
+def without_outliers(axes: Axes, points: Sequence[tuple[float, Interval, str, Style]]) -> bool:
     """Let the y axis fit most points with their intervals, and put arrows with values at its edges for those far outside.
 
     Far is three times the distance of the quartiles from them (Tukey's outer fences).
 
     Args:
         points: x, interval, name and style.
+
+    Returns:
+        Whether there are arrows.
     """
     values = np.array([interval.mean for _, interval, _, _ in points])
     first, third = np.quantile(values, [0.25, 0.75])
     reach = 3 * max(third - first, 0.02 * np.ptp(values))
     is_far = (values < first - reach) | (values > third + reach)
     if not is_far.any():
-        return
+        return False
     near = [interval for (_, interval, _, _), far in zip(points, is_far, strict=True) if not far]
     ends = [end for interval in near for end in (interval.mean, interval.low, interval.high)]
     room = 0.08 * max(np.nanmax(ends) - np.nanmin(ends), 0.01)
@@ -180,6 +183,7 @@ def without_outliers(axes: Axes, points: Sequence[tuple[float, Interval, str, St
         text = f"{interval.mean:.2f}"
         axes.annotate(text, (x, edge), (0, above), textcoords="offset points", ha="center", fontsize=7, color=SOFT)
         note(axes, x, edge, f"{name}: {interval}")
+    return True
 
 
 def spread_out(axes: Axes) -> None:

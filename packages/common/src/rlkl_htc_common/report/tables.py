@@ -22,14 +22,14 @@ def best_of(intervals: Column, lowest: bool = False) -> list[int]:
 
 
 def interval_table(
-    corner: str, names: Sequence[str], columns: Mapping[str, Column], caption: str, *, bold: bool = True, above: int = 0
+    corner: str, names: Sequence[str], columns: Mapping[str, Column], caption: str, *, bold: bool = True
 ) -> Table:
     """A row for each name, a column for each list of intervals over the names; the best of each column in bold.
 
-    Args: corner: the head of the names; above: how many rows the caller puts above these.
+    Args: corner: the head of the names.
     """
     rows = [[name, *(cell(column[row]) for column in columns.values())] for row, name in enumerate(names)]
-    best = {(above + row, number) for number, each in enumerate(columns.values(), start=1) for row in best_of(each)}
+    best = {(row, number) for number, each in enumerate(columns.values(), start=1) for row in best_of(each)}
     return Table([corner, *columns], rows, caption, best=best if bold else set())
 
 

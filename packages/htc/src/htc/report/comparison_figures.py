@@ -18,11 +18,11 @@ Styles = Mapping[str, Style]
 def comparison_pictures(losses: Losses, styles: Styles) -> dict[str, Picture]:
     """By the names of their files; those of thresholds only where all runs kept their curves."""
     own = f"Accuracy at each level of the hierarchy, each objective under its own rule ({own_rules(losses)})."
+    rules, arrows = rules_figure(losses, styles)
+    caption = "Micro hF1 of each objective under each inference rule, with 95% intervals over seeds"
     pictures = {
         "objectives_and_rules": picture(
-            rules_figure(losses, styles),
-            "Micro hF1 by rule",
-            "Micro hF1 of each objective under each inference rule, with 95% intervals over seeds; arrows: far below or above.",
+            rules, "Micro hF1 by rule", f"{caption}; arrows: far below or above." if arrows else f"{caption}."
         ),
         "accuracy_per_level": picture(level_figure(losses, styles), "Accuracy by level", own),
     }
@@ -41,8 +41,8 @@ def comparison_pictures(losses: Losses, styles: Styles) -> dict[str, Picture]:
     return pictures
 
 
-def rules_figure(losses: Losses, styles: Styles) -> Figure:
-    """Micro hF1 of each objective under each rule."""
+def rules_figure(losses: Losses, styles: Styles) -> tuple[Figure, bool]:
+    """Micro hF1 of each objective under each rule, and whether arrows stand for outliers."""
     figure, axes = new_figure(6.4, 3.8)
     points = []
     for i, (loss, runs) in enumerate(losses.items()):
@@ -69,11 +69,11 @@ def rules_figure(losses: Losses, styles: Styles) -> Figure:
         for x, each in intervals.items():
             note(axes, x, each.mean, f"{name}, {rule_label(MAIN_RULES[round(x)])}: {each}")
             points.append((x, each, name, style))
-    without_outliers(axes, points)
+    arrows = without_outliers(axes, points)
     axes.set_xticks(np.arange(len(MAIN_RULES)), [rule_label(rule) for rule in MAIN_RULES])
     axes.set_ylabel("micro hF1")
     axes.grid(axis="x", visible=False)
-    return figure
+    return figure, arrows
 
 
 def rules_by_objective(losses: Losses, metric: str) -> tuple[list[str], list[list[str | float | None]]]:

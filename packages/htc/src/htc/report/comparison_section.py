@@ -1,4 +1,4 @@
-"""The part of the report that holds objectives against each other: who wins where, how surely, on which labels."""
+"""The part of the report that compares objectives: who wins where, how surely, on which labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -89,8 +89,8 @@ def _difference_table(best_two: Sequence[BestTwo]) -> Table:
         columns=["rule", "best", "next", "difference in hF1 samples", "95% over documents", "95% over seeds"],
         rows=rows,
         texts={1, 2},
-        caption="The best two objectives under each rule, paired: bootstrap over documents, Student t over seeds. An interval "
-        "that holds 0 does not tell them apart.",
+        caption="The best two objectives under each rule, paired: bootstrap over documents, Student t over seeds. Where an "
+        "interval holds 0, the difference is not significant.",
     )
 
 

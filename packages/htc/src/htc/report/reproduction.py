@@ -119,7 +119,7 @@ def _main_table(losses: Losses, metric: str) -> Table:
         "hF1-AUC": [share_over_seeds([run.hf1_auc for run in runs]) for runs in losses.values()],
         **{rule_label(rule): [over_seeds_of(runs, rule, metric) for runs in losses.values()] for rule in MAIN_RULES},
     }
-    caption = f"HF1-AUC, and {METRICS[metric]} under each inference rule; the best of each column is in bold."
+    caption = f"hF1-AUC, and {METRICS[metric]} under each inference rule; the best of each column is in bold."
     return interval_table("objective", list(map(label, losses)), columns, caption)
 
 

@@ -29,7 +29,7 @@ def wins(losses: Losses) -> tuple[Counter[str], int]:
 
 
 def verdict(losses: Losses) -> str:
-    """Who leads how often, and by how much the last one trails."""
+    """Who leads how often, by how much the last one trails, and what all others have."""
     count, combinations = wins(losses)
     auc = {loss: share_over_seeds([run.hf1_auc for run in runs]) for loss, runs in losses.items()}
     leader = max(count, key=lambda loss: (count[loss], auc[loss].mean)) if count else max(auc, key=lambda loss: auc[loss].mean)
@@ -38,7 +38,12 @@ def verdict(losses: Losses) -> str:
     said = f"{label(leader)} leads {led}, with an hF1-AUC of {_shown(auc[leader])}"
     if last == leader:
         return f"{said}."
-    return f"{said}; {label(last)} trails by {auc[leader].mean - auc[last].mean:.2f} ({_shown(auc[last])})."
+    trails = f"{said}; {label(last)} trails by {auc[leader].mean - auc[last].mean:.2f} ({_shown(auc[last])})"
+    others = sorted(auc[loss].mean for loss in losses if loss not in (leader, last))
+    if not others:
+        return f"{trails}."
+    between = f"{others[0]:.3f} to {others[-1]:.3f}" if len(others) > 1 else f"{others[0]:.3f}"
+    return f"{trails}, the other{'s have' if len(others) > 1 else ' has'} {between}."
 
 
 def caveat(losses: Losses) -> str:

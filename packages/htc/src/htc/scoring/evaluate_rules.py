@@ -155,9 +155,10 @@ def summary_table(result: dict[str, Any], split: str = "test") -> str:
     columns = ("hf1_micro", "hf1_samples", "f1_macro", "exact_match", "incoherence_rate")
     scores = result[split]
     lines = [f"{split}: {scores['documents']:,} documents, hF1-AUC {scores['hf1_auc']:.3f}"]
-    lines.append(f"{'rule':<20}" + "".join(f"{name:>18}" for name in columns))
+    width = max(20, *map(len, scores["rules"]))
+    lines.append(f"{'rule':<{width}}" + "".join(f"{name:>18}" for name in columns))
     for rule, row in scores["rules"].items():
-        line = f"{rule:<20}" + "".join(f"{row[name]:>18.3f}" for name in columns)
+        line = f"{rule:<{width}}" + "".join(f"{row[name]:>18.3f}" for name in columns)
         if "hf1_samples_interval" in row:
             low, high = row["hf1_samples_interval"]
             line += f"   hf1_samples in {low:.3f} .. {high:.3f}"

@@ -60,8 +60,9 @@ def write_analysis_report(folder: Path, plain: dict[str, Any]) -> Path:
     write_pictures(folder, pictures)
     facts = provenance(result.command, result.git_commit, result.versions, ("model", f"{result.model} ({result.fingerprint})"))
     lead = f"{result.model} on {kind} of {beyond}, one more than it was pre-trained on."
+    name = Path(result.model).parent.name if Path(result.model).name == "model" else result.model  # RUN/model: the run's
     first = First(of_analysis(result), COUNTERFACTUAL_TEXT, worth, _counterfactual_table(result))
-    write_report(folder / "report.html", f"Where {result.model} fails, and why", lead, sections, facts, first)
+    write_report(folder / "report.html", f"Where {name} fails, and why", lead, sections, facts, first)
     return folder / "report.html"
 
 
@@ -102,6 +103,7 @@ def counterfactual_figure(groups: list[Group]) -> Figure:
     axes.set_xticks(x, [group.group for group in groups], parse_math=False)
     axes.set_ylabel("right answers")
     axes.set_ylim(0, 1.2)  # room for the legend
+    axes.set_yticks(np.linspace(0, 1, 6))
     legend(axes, ncols=2, loc="upper right")
     return figure
 

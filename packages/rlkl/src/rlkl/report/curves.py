@@ -27,11 +27,11 @@ from rlkl_htc_common.report.styles import Style, styles_of
 
 COMMA = re.compile(r"critical/comma_step(?P<step>\d+)_operand(?P<operand>\d)")
 CURVES = {
-    "accuracy_longer": ("eval/accuracy_longer", "{longer}", "{longer} during fine-tuning: {how} (figure 4, top)."),
+    "accuracy_longer": ("eval/accuracy_longer", "{longer}", "{longer} during fine-tuning: {how} (the paper's figure 4, top)."),
     "critical_commas": (
         "critical/comma",
         "probability of the comma",
-        "Probability that the policy gives to the critical commas, by teacher forcing (figure 4, bottom).",
+        "Probability that the policy gives to the critical commas, by teacher forcing (the paper's figure 4, bottom).",
     ),
     "operand_lists": (
         "critical/lists",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rlkl_htc_common.report.figures import line, line_with_interval, new_figure, note, over, picture, spread_out
 from rlkl_htc_common.report.page import First, Picture, Section, Table, markdown_table, write_pictures, write_report
@@ -171,13 +172,14 @@ def verdict(summary: LLMSummary) -> str:
 
 
 def _by(summary: LLMSummary, pair: Sequence[str], key: str) -> str:
-    """The difference of a pair, in brackets."""
+    """The difference of a pair, in brackets, and whether it is none that counts."""
     found = difference(summary.methods, pair[0], pair[1], key) if len(pair) == 2 else None
     if found is None:
         return ""
     if found.few:
         return f" (differences {found.shown('+.2f')})"
-    return f" ({found.mean:+.2f}, {found.low:+.2f} to {found.high:+.2f})"
+    none = "" if found.is_sure else "no significant difference: "
+    return f" ({none}{found.mean:+.2f}, {found.low:+.2f} to {found.high:+.2f})"
 
 
 def findings(summary: LLMSummary) -> list[str]:
@@ -232,8 +234,10 @@ def price_picture(summary: LLMSummary) -> Picture:
     """What each method learned, by what it lost on other text."""
     caption = (
         "Higher is better at held-out sums, further left keeps more. Large: means over seeds; faint: runs. The dotted line is "
-        "the model before. A thin line joins one method at several strengths."
+        "the model before."
     )
+    if len({method.partition(", ")[0] for method in summary.methods}) < len(summary.methods):
+        caption += " A thin line joins one method at several strengths."
     return picture(price_figure(summary), "Accuracy on held-out sums by KL on other text", caption)
 
 
@@ -278,6 +282,7 @@ def _success_figure(runs: Runs, styles: Mapping[str, Style]) -> Figure:
         means = np.mean([np.convolve([value for _, value in each], window, "valid") for each in logged], axis=0)
         steps = [step for step, _ in logged[0]][-len(means) :]
         line(axes, steps, means.tolist(), method, styles[method])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("steps")
     axes.set_ylabel("right answers")
     return figure
@@ -293,6 +298,7 @@ def _evaluated_figure(runs: Runs, key: str, styles: Mapping[str, Style]) -> Figu
         line_with_interval(axes, steps, found, method, styles[method], markers=True, of=len(runs))
     if key != GREEDY:
         spread_out(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("steps")
     axes.set_ylabel(NAMES[key] if key == GREEDY else f"{NAMES[key]}, per 1,000 tokens")
     return figure

@@ -16,7 +16,7 @@ from rlkl_htc_common.report.aggregates import (
 )
 from rlkl_htc_common.report.page import Table
 from rlkl_htc_common.report.statistics import FEWEST, Interval, over_seeds, share_over_seeds
-from rlkl_htc_common.report.tables import MISSING, interval_table
+from rlkl_htc_common.report.tables import MISSING, best_of, interval_table
 
 COLUMNS = (
     ("eval/accuracy_N", "N accuracy"),
@@ -88,11 +88,24 @@ def result_table(runs: Runs) -> Table:
     examples = " or ".join(sorted({str(run.evaluation.examples) for seeds in runs.values() for run in seeds}))
     caption = (
         f"Before the first iteration and after the last, on the same {examples} problems: {measured(runs)}; successes over the "
-        "last five iterations. The best is in bold."
+        f"last five iterations. The best {'of each start ' if len(before) > 1 else ''}is in bold."
     )
-    table = interval_table("method", list(runs), dict(zip(names, columns, strict=True)), caption, above=len(before))
+    table = interval_table("method", list(runs), dict(zip(names, columns, strict=True)), caption, bold=False)
     above = [[name, *(f"{value:.3f}" for value in values), MISSING] for name, values in before.items()]
-    return replace(table, rows=[*above, *table.rows])
+    return replace(table, rows=[*above, *table.rows], best=_best_of_each_start(runs, columns, above=len(before)))
+
+
+def _best_of_each_start(runs: Runs, columns: Sequence[Sequence[Interval]], above: int) -> set[tuple[int, int]]:
+    """The best cells of each column among methods with one start and evaluation. Args: above: rows above the methods'."""
+    places: dict[tuple[str, int, Evaluation], list[int]] = {}
+    for place, (run, *_) in enumerate(runs.values()):
+        places.setdefault((run.model, run.digits, run.evaluation), []).append(place)
+    return {
+        (above + rows[best], number)
+        for rows in places.values()
+        for number, column in enumerate(columns, start=1)
+        for best in best_of([column[row] for row in rows])
+    }
 
 
 def _last_successes(run: Run) -> float:

@@ -13,7 +13,7 @@ from rlkl.report.methods import comparison_table, curves_table, findings, result
 from rlkl.report.pools import pools_table
 from rlkl.report.records import Summary
 from rlkl.report.start import certainty_levels_table, digits_picture, levels_table, scratchpads_section, start_section
-from rlkl.report.verdict import CAVEAT, INTERVALS, of_conditions, of_methods, of_starts
+from rlkl.report.verdict import CAVEAT, INTERVALS, listed, of_conditions, of_methods, of_starts
 from rlkl.tasks.registry import task_named
 from rlkl_htc_common.report.page import First, Section, markdown_table, write_pictures, write_report
 from rlkl_htc_common.report.records import of_grid, read_record
@@ -23,11 +23,12 @@ from rlkl_htc_common.report.styles import Style, styles_of
 from rlkl_htc_common.runs.directory import read_config, read_json, write_atomically
 
 COMMAS_TEXT = (
-    "The probability of the right character at the first critical comma of a list (figure 7): in the first scratchpad line "
-    "that before digit N+1, in the second that before digit N, in the third that before digit N-1; measured on the same "
-    "problems throughout, with the right text before it."
+    "The probability of the right character at the first critical comma of a list (the paper's figure 7): in the first "
+    "scratchpad line that before digit N+1, in the second that before digit N, in the third that before digit N-1; measured "
+    "on the same problems throughout, with the right text before it."
 )
 BANDS_TEXT = "Means over seeds. Bands are 95% intervals; where they would hide each other, of many methods, they are left out."
+MEANING = "Prioritized: each token's KL is multiplied by J^beta, where J, from 0 to 1, is the pre-trained model's certainty. "
 ADVICE = "remove it, and give the command of the reproduction again"
 
 
@@ -122,8 +123,7 @@ def _methods(summary: Summary, styles: Mapping[str, Style], output: Path) -> tup
 
 
 def _lead(summary: Summary) -> str:
-    plurals = {task_named(start.task).PLURAL for start in summary.starts.values()}
-    kinds = " or ".join(sorted(plurals))
+    kinds = listed(list(dict.fromkeys(task_named(start.task).PLURAL for start in summary.starts.values())), "or")
     if not summary.methods:
         return f"Models pre-trained on {kinds} of up to N digits, on N digits and more, before any fine-tuning."
     count = len(summary.seeds)
@@ -131,9 +131,12 @@ def _lead(summary: Summary) -> str:
     trained, digits = f"up to N = {first.trained_digits} digits", f"{first.digits} digits"
     if len(summary.starts) > 1:
         trained, digits = "up to N digits", "more"
+    weighted = any(
+        run.settings.get("penalty.weighting") == "prioritized" or "penalty.beta" in run.settings for run in summary.runs
+    )
     return (
-        f"Pre-trained on {kinds} of {trained}, fine-tuned by reinforcement learning on {digits}, by several methods. Numbers "
-        f"are {told_over_seeds(count)}."
+        f"Pre-trained on {kinds} of {trained}, fine-tuned by reinforcement learning on {digits}, by several methods. "
+        f"{MEANING if weighted else ''}Numbers are {told_over_seeds(count)}."
     )
 
 

@@ -34,7 +34,9 @@ def start_section(start: Start) -> Section:
 
 def digits_picture(starts: dict[str, Start]) -> Picture:
     """`digits_figure` with its caption."""
-    caption = "Accuracy before fine-tuning by digits beyond those of training (figure 2), with 95% bootstrap intervals."
+    caption = (
+        "Accuracy before fine-tuning by digits beyond those of training (the paper's figure 2), with 95% bootstrap intervals."
+    )
     return picture(digits_figure(starts), "Accuracy before fine-tuning", caption)
 
 
