@@ -163,9 +163,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     jobs = [(method, seed) for seed in config.seeds for method in methods]
     configs = [_with_seed(config, runs[method.name], seed) for method, seed in jobs]
     overrides = [[*method.overrides, f"seed={seed}"] for method, seed in jobs]
-    records = grid.launch(
-        partial(job, reproduction), "reproduce", overrides, output / "jobs", "training runs", config.jobs
-    )
+    records = grid.launch(partial(job, reproduction), "reproduce", overrides, output / "jobs", "training runs", config.jobs)
     commands = commands_of("htc-train", "train", configs, [method.choices for method, _ in jobs])
     left = {
         "package": "htc",

@@ -342,6 +342,8 @@ def _score(
 ) -> tuple[dict[str, Any], Stopwatch | None]:
     """Every metric on dev and test, with the threshold tuned on dev; the scores of each test document go into a file.
 
+    Every inference rule is applied to test, and the default rule to dev, where `htc-evaluate split=dev` applies the others.
+
     Returns: the scores by split, and the time that the probabilities of test took; None where they are too many for memory, and
     are computed whenever they are read.
     """
@@ -358,7 +360,14 @@ def _score(
             tuned = tune_threshold_in_parts(partial(with_targets, probabilities, targets), dataset.hierarchy)
         training_counts = training_targets.sum(0)
         scores[split], per_document = evaluate(
-            probabilities, targets, dataset.hierarchy, tuned, objective.one_path, training_counts, decoder
+            probabilities,
+            targets,
+            dataset.hierarchy,
+            tuned,
+            objective.one_path,
+            training_counts,
+            decoder,
+            rules=[decoder] if split == "dev" else None,
         )
     if tracker is not None:  # of the last split, test
         save_file(per_document, run.path / PER_DOCUMENT)
