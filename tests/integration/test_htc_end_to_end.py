@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +17,9 @@ from htc.commands import evaluate as evaluate_app
 from htc.commands import predict as predict_app
 from htc.commands import reproduce as reproduce_app
 from htc.commands import train as train_app
+from htc.commands.train import train
+from htc.experiment.build import load_dataset
+from htc.experiment.config import train_config
 
 from .entry_points import call
 from .htc_runs import common_arguments, place
@@ -356,6 +361,33 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(place, monkeyp
     written = [run.stat().st_mtime_ns for run in runs]
     assert call(reproduce_app, arguments, monkeypatch, capsys)[0] == 0
     assert [run.stat().st_mtime_ns for run in runs] == written
+
+
+def test_a_process_reads_documents_once_for_all_runs_that_share_them(place, monkeypatch, capsys):
+    read = []
+
+    def counted(config):
+        read.append(config.split_seed)
+        return load_dataset(config)
+
+    monkeypatch.setattr(reproduce_app, "load_dataset", counted)
+    arguments = [a for a in common_arguments(place) if not a.startswith("loss=")]
+    arguments += ["experiment=hwv", "seeds=[0,1]", "hydra/launcher=basic", "training.epochs=2", f"output={place / 'once'}"]
+    arguments += [f"~methods.{name}" for name in ("leaf_softmax", "conditional_softmax", "conditional_softmax_la")]
+    code, _, err = call(reproduce_app, arguments, monkeypatch, capsys)
+    assert code == 0, err
+    in_the_report = [0, 1, 0]
+    assert read == [0, 1, *in_the_report]
+    code, _, err = call(reproduce_app, arguments, monkeypatch, capsys)
+    assert code == 0, err
+    assert read == 2 * [0, 1, *in_the_report], "documents may have changed"
+
+    grid = json.loads((place / "once/grid.json").read_text())
+    for run in grid["runs"]:  # each alone, in documents that no other run has had
+        alone = replace(train_config(run["config"], grid["dataset"]), run_dir=str(place / "alone" / Path(run["run_dir"]).name))
+        expected = json.loads((Path(run["run_dir"]) / "result.json").read_text())
+        result = train(alone, progress=False)
+        assert {key: result[key] for key in ("kept", "dev", "test")} == {key: expected[key] for key in ("kept", "dev", "test")}
 
 
 def test_of_several_tries_the_best_on_dev_is_run_with_every_seed(place, monkeypatch, capsys):

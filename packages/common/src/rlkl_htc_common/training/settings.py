@@ -2,10 +2,27 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from rlkl_htc_common.errors import InputError
+
+
+def cpu_precision(file: str = "/proc/cpuinfo") -> str:
+    """The precision in which this machine's CPU trains fastest: bf16 where it has instructions for it, else fp32.
+
+    With AVX-512 BF16 a product takes half the time or less; without, bf16 is emulated, and slow.
+
+    Args: file: where Linux lists the CPU's instructions; where there is none, fp32.
+    """
+    try:
+        return "bf16" if "avx512_bf16" in Path(file).read_text(encoding="utf-8").split() else "fp32"
+    except OSError:
+        return "fp32"
+
+
+OmegaConf.register_new_resolver("cpu_precision", cpu_precision, replace=True)  # for conf/htc/experiment
 
 
 @dataclass

@@ -20,9 +20,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -105,13 +107,30 @@ def check_different(runs: Mapping[str, TrainConfig]) -> None:
             raise InputError(f"methods: {one} and {other} do not differ.")
 
 
-def prepare(runs: list[TrainConfig]) -> Dataset:
+_in_memory: dict[tuple[str, str], Dataset] = {}  # the documents that this process read last
+
+
+def read_once(reproduction: str, config: DatasetConfig) -> Dataset:
+    """Load a dataset, unless the last run of the reproduction that this process made had the same.
+
+    Args: reproduction: names one call of `reproduce`: files may have changed before the next.
+    """
+    key = (reproduction, repr(config))
+    if key not in _in_memory:
+        _in_memory.clear()
+        _in_memory[key] = load_dataset(config)
+    return _in_memory[key]
+
+
+def prepare(runs: list[TrainConfig], reproduction: str) -> Dataset:
     """Refuse what would fail in every run, and compute the features that all runs share, before any run is started.
+
+    Args: reproduction: see `read_once`.
 
     Returns:
         The documents of the first run.
     """
-    dataset = load_dataset(runs[0].dataset)
+    dataset = read_once(reproduction, runs[0].dataset)
     log.info("%s", dataset.describe())
     for run in map(plainest_config, runs):
         objective = make_objective(run.loss, dataset.hierarchy, None)
@@ -128,7 +147,7 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
 
     Args: command: that the report names. Returns: the report.
     """
-    started = time.monotonic()
+    started, reproduction = time.monotonic(), uuid4().hex
     check_grid(config, given_overrides())
     _, runs = compose(config.methods)
     compose({name: settings for name, (_, settings) in tries_of(config).items()})
@@ -136,15 +155,15 @@ def reproduce(config: ReproduceConfig, command: str) -> Path:
     make_folder(output)
     configs = [_with_seed(config, run, seed) for seed in config.seeds for run in runs.values()]
     warn_if_slow(configs[0], len(configs) + len(tries_of(config)))
-    dataset = prepare(configs)
+    dataset = prepare(configs, reproduction)
     if config.against is not None:
         load_other(config.against, read_record(Facts, dataset.facts(), dataset.name), list(runs), config.seeds)
-    tries, chosen = try_out(config, output / "tries")
+    tries, chosen = try_out(config, output / "tries", reproduction)
     methods, runs = compose(chosen)
     jobs = [(method, seed) for seed in config.seeds for method in methods]
     configs = [_with_seed(config, runs[method.name], seed) for method, seed in jobs]
     overrides = [[*method.overrides, f"seed={seed}"] for method, seed in jobs]
-    records = grid.launch(job, "reproduce", overrides, output / "jobs", "training runs", config.jobs)
+    records = grid.launch(partial(job, reproduction), "reproduce", overrides, output / "jobs", "training runs", config.jobs)
     commands = commands_of("htc-train", "train", configs, [method.choices for method, _ in jobs])
     left = {
         "package": "htc",
@@ -192,10 +211,10 @@ def tries_of(config: ReproduceConfig) -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
-def try_out(config: ReproduceConfig, folder: Path) -> tuple[list[Tried], Methods]:
+def try_out(config: ReproduceConfig, folder: Path, reproduction: str) -> tuple[list[Tried], Methods]:
     """Train each method with each of the tries and the first seed.
 
-    Args: folder: for records and logs.
+    Args: folder: for records and logs; reproduction: see `read_once`.
 
     Returns:
         The tries, and the methods with the settings that are best by HF1-AUC on dev; as they are where nothing is to be tried.
@@ -203,7 +222,7 @@ def try_out(config: ReproduceConfig, folder: Path) -> tuple[list[Tried], Methods
     planned = tries_of(config)
     methods, _ = compose({name: settings for name, (_, settings) in planned.items()})
     overrides = [[*method.overrides, f"seed={config.seeds[0]}"] for method in methods]
-    records = grid.launch(job, "reproduce", overrides, folder, "tries", config.jobs)
+    records = grid.launch(partial(job, reproduction), "reproduce", overrides, folder, "tries", config.jobs)
     scores = {name: record["score"] for name, record in zip(planned, records, strict=True)}
     best = {
         method: max((name for name, (of, _) in planned.items() if of == method), key=lambda name: scores[name], default=None)
@@ -221,9 +240,10 @@ def _with_seed(config: ReproduceConfig, run: TrainConfig, seed: int) -> TrainCon
     return replace(run, seed=seed, dataset=_dataset(config, seed))
 
 
-def job(config: DictConfig) -> dict[str, Any]:
-    """One training of the grid. Returns: what its record holds."""
-    result = train(run_of(config), progress=False)
+def job(reproduction: str, config: DictConfig) -> dict[str, Any]:
+    """One training of the grid. Args: reproduction: see `read_once`. Returns: what its record holds."""
+    run = run_of(config)
+    result = train(run, progress=False, dataset=read_once(reproduction, run.dataset))
     return {"run_dir": result["run_dir"], "metrics": headline(result["test"]), "score": result["dev"]["hf1_auc"]}
 
 

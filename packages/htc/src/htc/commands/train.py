@@ -108,17 +108,26 @@ def first_vectors(config: TrainConfig, encoder: TextEncoder, inputs: Inputs, dat
     return vectors[torch.arange(len(some))]
 
 
-def train(config: TrainConfig, progress: bool = True, tables: Mapping[str, Cells] | None = None) -> dict[str, Any]:
+def train(
+    config: TrainConfig,
+    progress: bool = True,
+    tables: Mapping[str, Cells] | None = None,
+    dataset: Dataset | None = None,
+) -> dict[str, Any]:
     """Train and evaluate what the config says; a finished run is not run again.
 
-    Args: progress: whether to show bars; tables: the documents by split, in place of the files of a table's config.
+    Args:
+        progress: whether to show bars.
+        tables: the documents by split, in place of the files of a table's config.
+        dataset: what `load_dataset` gives for the config, where it is there already.
 
     Returns:
         The content of the run's result.json, and `run_dir`.
     """
     check(config)
     accelerator = make_accelerator(config.training.precision)
-    dataset = load_dataset(config.dataset, tables)
+    if dataset is None:
+        dataset = load_dataset(config.dataset, tables)
     targets = dataset.targets.select(dataset.splits["train"])
     config = plainest_config(replace(config, model=choose_mixing(config.model, dataset.hierarchy)))
     if config.loss.name == AUTO:  # before the run has a name: it is the one that the chosen loss would have by name
@@ -333,6 +342,8 @@ def _score(
 ) -> tuple[dict[str, Any], Stopwatch | None]:
     """Every metric on dev and test, with the threshold tuned on dev; the scores of each test document go into a file.
 
+    Every inference rule is applied to test, and the default rule to dev, where `htc-evaluate split=dev` applies the others.
+
     Returns: the scores by split, and the time that the probabilities of test took; None where they are too many for memory, and
     are computed whenever they are read.
     """
@@ -349,7 +360,14 @@ def _score(
             tuned = tune_threshold_in_parts(partial(with_targets, probabilities, targets), dataset.hierarchy)
         training_counts = training_targets.sum(0)
         scores[split], per_document = evaluate(
-            probabilities, targets, dataset.hierarchy, tuned, objective.one_path, training_counts, decoder
+            probabilities,
+            targets,
+            dataset.hierarchy,
+            tuned,
+            objective.one_path,
+            training_counts,
+            decoder,
+            rules=[decoder] if split == "dev" else None,
         )
     if tracker is not None:  # of the last split, test
         save_file(per_document, run.path / PER_DOCUMENT)

@@ -1,6 +1,7 @@
 """Every metric of every inference rule, from node probabilities."""
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -63,8 +64,9 @@ def evaluate(
     one_path: bool,
     training_counts: Tensor | None = None,
     decoder: str = "top_down",
+    rules: Collection[str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Score node probabilities under every inference rule.
+    """Score node probabilities under every inference rule, or some.
 
     Args:
         probabilities: (D, N), or in parts.
@@ -73,6 +75,7 @@ def evaluate(
         one_path: whether the probabilities are those of one path, see `losses.Objective`.
         training_counts: (N,) the number of training documents with each label.
         decoder: the default rule for model and documents, see `htc.decoding.by_name.rule_for`.
+        rules: the names of those to apply; None for all that can decode the probabilities.
 
     Returns:
         The scores: `decoder`; `hf1_auc`; `hierarchical_distance_at`, if documents have one label each; `precision_at`,
@@ -84,7 +87,7 @@ def evaluate(
     targets = SparseSets.of(targets)
     ranking = metrics.ProbabilityScores(hierarchy, torch.linspace(0.01, 0.99, CURVE_POINTS))
     precisions, distances, calibration = AveragePrecisions(), DistancesAtK(hierarchy), CalibrationErrors(hierarchy)
-    by_rule = {rule: metrics.LabelSetScores(hierarchy) for rule in rules_for(one_path)}
+    by_rule = {rule: metrics.LabelSetScores(hierarchy) for rule in (rules_for(one_path) if rules is None else rules)}
     for some, true in with_targets(probabilities, targets):
         ranking.update(true, some)
         precisions.update(true, some)
