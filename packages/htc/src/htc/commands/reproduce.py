@@ -111,7 +111,7 @@ def prepare(runs: list[TrainConfig]) -> Dataset:
     Returns:
         The documents of the first run.
     """
-    dataset = load_dataset(runs[0].dataset)
+    dataset = load_dataset(runs[0].dataset, None, runs[0].cache_dir)
     log.info("%s", dataset.describe())
     for run in map(plainest_config, runs):
         objective = make_objective(run.loss, dataset.hierarchy, None)
@@ -269,10 +269,11 @@ def documents_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Docu
             raise InputError(f"{file} is damaged ({error}); remove the run to run it again.") from error
     first = next(iter(found))
     datasets = [run.dataset for run, result in zip(runs, results, strict=True) if result["method"] == first]
+    cache_dir = runs[0].cache_dir
     hashes: list[np.ndarray] = []
     for number, dataset in enumerate(datasets):
         same = number and dataset == datasets[number - 1]
-        hashes.append(hashes[-1] if same else load_dataset(dataset).text_hashes("test").numpy())
+        hashes.append(hashes[-1] if same else load_dataset(dataset, None, cache_dir).text_hashes("test").numpy())
     return Documents(found, hashes)
 
 
@@ -283,14 +284,14 @@ def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Errors:
         by_method.setdefault(result["method"], []).append(result["dev"]["hf1_auc"])
     best = max(by_method, key=lambda name: float(np.mean(by_method[name])))
     run, result = next((run, result) for run, result in zip(runs, results, strict=True) if result["method"] == best)
-    dataset = load_dataset(run.dataset)
+    dataset = load_dataset(run.dataset, None, run.cache_dir)
     model = load_model(Path(result["run_dir"]) / "model")
     test = dataset.splits["test"]
     if run.encoder.frozen:  # the features of all documents are there
         vectors = VectorInputs(cached_features(model.encoder, dataset.texts, run.cache_dir, run.encoder.batch_size))
         probabilities = vectors.in_parts(model.classifier, model.objective, test)
     else:
-        texts = [dataset.texts[i] for i in test.tolist()]
+        texts = dataset.texts_of(test)
         probabilities = model.probabilities_in_parts(texts, run.encoder.batch_size, progress="encoding texts")
     name = f"The model with the best dev HF1-AUC ({label(best)})"
     return look_at(name, dataset, probabilities, model.decoder, model.tuned_threshold)

@@ -99,8 +99,8 @@ def load_published(
                 f"{folder}: no {' and no '.join(missing)}{also}. {known.title} is not part of this project; get it from "
                 f"{known.source}, and set dataset.dir to its folder. For other splits of your own use dataset=custom."
             )
-        kept = {"texts": texts, "cache_dir": cache_dir}
-        dataset = load_custom(folder, name=name, taxonomy=taxonomy, train=train, dev=dev, test=test, **kept)
+        files = {"taxonomy": taxonomy, "train": train, "dev": dev, "test": test}
+        dataset = load_custom(folder, name=name, texts=texts, cache_dir=cache_dir, **files)  # type: ignore[arg-type]
     _compare(dataset, known)
     return dataset if max_depth is None else dataset.cut(max_depth)
 

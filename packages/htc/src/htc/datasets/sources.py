@@ -6,7 +6,7 @@ lines. They are read one by one, or some at a time, and their texts may go to di
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import repeat
@@ -200,7 +200,7 @@ def _parquet_file(file: BinaryIO, source: str) -> Any:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER)
+        return pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise InputError(f"{source}: this is no Parquet file, or a damaged one: {_first_line(error)}") from error
 

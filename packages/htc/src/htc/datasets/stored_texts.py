@@ -80,10 +80,9 @@ class StoredTexts(Sequence[str]):
     @overload
     def __getitem__(self, key: slice) -> "StoredTexts": ...
     def __getitem__(self, key: int | slice) -> "str | StoredTexts":
-        rows = self._rows[key]
         if isinstance(key, slice):
-            return StoredTexts(self._column, self.folder, rows, self._mapped)
-        return self._column[int(rows)].as_py()
+            return StoredTexts(self._column, self.folder, self._rows[key], self._mapped)
+        return self._column[int(self._rows[key])].as_py()
 
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), READ):
@@ -97,8 +96,9 @@ class StoredTexts(Sequence[str]):
             yield from texts
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Sequence) and len(self) == len(other)
-        return same and all(one == another for one, another in zip(self, other, strict=True))
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(one == another for one, another in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -229,8 +229,10 @@ def same_texts(texts: Sequence[str]) -> np.ndarray:
 
     Args: texts: D texts; one after another is in memory. Returns: (D,) int64.
     """
-    digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts)
-    _, first, number = np.unique(np.frombuffer(b"".join(digests), "V16"), return_index=True, return_inverse=True)
+    digests = np.empty((len(texts), 16), np.uint8)
+    for digest, text in zip(digests, texts, strict=True):
+        digest.data[:] = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    _, first, number = np.unique(digests.view("V16")[:, 0], return_index=True, return_inverse=True)
     return first.argsort().argsort()[number]
 
 
