@@ -63,8 +63,10 @@ class StoredTexts(Sequence[str]):
 
         kind, chunks = pyarrow.large_string(), []
         for part in parts:
-            whole = part._column.cast(kind) if isinstance(part, StoredTexts) else pyarrow.chunked_array([list(part)], kind)
-            chunks += whole.chunks
+            if isinstance(part, StoredTexts) and isinstance(part._rows, range) and part._rows.step == 1:
+                chunks += part._column.slice(part._rows.start, len(part)).cast(kind).chunks
+            else:
+                chunks.append(pyarrow.array(list(part), kind))
         mapped = [each for part in stored for each in part._mapped]
         return cls(pyarrow.chunked_array(chunks, kind), stored[0].folder, mapped=mapped)
 
@@ -219,8 +221,8 @@ def written(folder: str | Path | None) -> Iterator[None]:
     except OSError as error:
         where = tempfile.gettempdir() if folder is None else folder
         raise InputError(
-            f"{where}: cannot write the texts there: {error.strerror or error}; choose another folder with cache_dir=FOLDER, or "
-            "keep texts in memory with dataset.texts=memory."
+            f"{where}: cannot write the texts there: {error.strerror or error}; choose another folder with cache_dir=FOLDER, "
+            "or keep texts in memory with dataset.texts=memory."
         ) from error
 
 
