@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any, Protocol, overload
 
@@ -155,9 +156,12 @@ class TextFile:
             self._write()
 
     def _write(self) -> None:
-        texts = self._arrow.array(self._waiting, self._schema.field(0).type)
+        encoded = [text.encode("utf-8") for text in self._waiting]
+        ends = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
+        buffers = map(self._arrow.py_buffer, (ends, b"".join(encoded)))  # pyarrow.array would import pandas
+        texts = self._arrow.LargeStringArray.from_buffers(len(encoded), *buffers)
         with written(self._folder):
-            self._writer.write_batch(self._arrow.record_batch([texts], self._schema))
+            self._writer.write_batch(self._arrow.RecordBatch.from_arrays([texts], schema=self._schema))
         self._waiting, self._size = [], 0
 
     def finish(self) -> StoredTexts:
