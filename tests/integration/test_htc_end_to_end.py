@@ -366,9 +366,9 @@ def test_the_reproduction_ends_in_a_report_and_skips_what_is_done(place, monkeyp
 def test_a_process_reads_documents_once_for_all_runs_that_share_them(place, monkeypatch, capsys):
     read = []
 
-    def counted(config):
+    def counted(config, tables, cache_dir):
         read.append(config.split_seed)
-        return load_dataset(config)
+        return load_dataset(config, tables, cache_dir)
 
     monkeypatch.setattr(reproduce_app, "load_dataset", counted)
     arguments = [a for a in common_arguments(place) if not a.startswith("loss=")]

@@ -6,7 +6,8 @@ model = htc.train(frame, text="body", labels="topics")      # a pandas DataFrame
 model.result["test"]["rules"][model.decoder]["hf1_micro"]
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from htc.commands.train import warn_if_slow
 from htc.datasets.cells import Cells
 from htc.datasets.paths_in_cells import split_cell
 from htc.datasets.paths_in_lists import list_columns
-from htc.datasets.sources import read_splits
-from htc.labels.taxonomy import PATH_SEPARATOR
+from htc.datasets.sources import Wanted, read_splits
+from htc.datasets.stored_texts import TextStorage
 from htc.predictor import Predictor, load
 from rlkl_htc_common.commands.composing import compose_settings
 from rlkl_htc_common.errors import InputError
 from rlkl_htc_common.runs.directory import flatten
+
+UNKNOWN = ""  # until the data are read
 
 
 def train(
@@ -65,34 +68,44 @@ def train(
     else:
         if chosen.get("dataset", "table") != "table":
             raise InputError(f"data and dataset={chosen['dataset']!r} are both given; give one of them.")
-        tables = read_splits(data, dev, test)
-        chosen = _of_table(tables["train"], data, dev, test) | _of_columns(tables["train"], text, labels, chosen) | chosen
+        of_text = {} if text is None else {"dataset.text": text}
+        chosen = {"dataset": "table", "dataset.file": UNKNOWN} | of_text | chosen
     configs.register()
     config: configs.TrainConfig = compose_settings("htc", "train", configs.TrainConfig, chosen)
+    if data is not None:
+        assert isinstance(config.dataset, configs.TableConfig)
+        tables = read_splits(data, dev, test, _wanted(config, config.dataset, labels))
+        found = _of_table(tables["train"], data, dev, test) | _of_columns(tables["train"], labels, config.dataset)
+        set_already = {key.removeprefix("dataset.") for key, value in chosen.items() if value != UNKNOWN}
+        dataset = replace(config.dataset, **{key: value for key, value in found.items() if key not in set_already})
+        config = replace(config, dataset=dataset)
     warn_if_slow(config)
     result = run_training(config, progress, tables)
     return load(Path(result["run_dir"]))
 
 
 def _of_table(table: Cells, data: Any, dev: Any, test: Any) -> dict[str, Any]:
-    """The settings that name the tables: as on the command line if these are files."""
-    files = {f"dataset.{split}": str(file) for split, file in (("dev", dev), ("test", test)) if isinstance(file, str | Path)}
-    return {"dataset": "table", "dataset.file": str(data) if isinstance(data, str | Path) else table.source, **files}
+    """The settings of the dataset that name the tables: as on the command line if these are files."""
+    files = {split: str(file) for split, file in (("dev", dev), ("test", test)) if isinstance(file, str | Path)}
+    return {"file": str(data) if isinstance(data, str | Path) else table.source, **files}
 
 
-def _of_columns(
-    table: Cells, text: str | None, labels: str | Sequence[str] | None, settings: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The settings that name the columns. A column of labels holds paths if a cell is a list or has a separator."""
-    found: dict[str, Any] = {} if text is None else {"dataset.text": text}
+def _wanted(config: configs.TrainConfig, dataset: configs.TableConfig, labels: str | Sequence[str] | None) -> Wanted:
+    """What is read of the tables."""
+    columns = [labels] if isinstance(labels, str) else [*(labels or ()), *(dataset.levels or ())]
+    others = (*columns, dataset.path, dataset.split) if columns or dataset.path else None
+    return Wanted(dataset.text, others, TextStorage(dataset.texts, config.cache_dir))
+
+
+def _of_columns(table: Cells, labels: str | Sequence[str] | None, dataset: configs.TableConfig) -> dict[str, Any]:
+    """The settings that name the columns of labels. A column holds paths if a cell is a list or has a separator."""
     if labels is None:
-        return found
+        return {}
     if not isinstance(labels, str):
-        return found | {"dataset.levels": list(labels)}
-    column = table.column(labels, "labels")
-    separator = settings.get("dataset.separator", PATH_SEPARATOR)
+        return {"levels": list(labels)}
+    column, separator = table.column(labels, "labels"), dataset.separator
     cells = {row[column] for _, row in table.rows if column < len(row) and isinstance(row[column], str)}
     in_path = separator and any(len(split_cell(cell, separator)) > 1 for cell in cells)
-    if in_path or settings.get("dataset.path_separator") or list_columns(table, [column]):
-        return found | {"dataset.path": labels}
-    return found | {"dataset.levels": [labels]}
+    if in_path or dataset.path_separator or list_columns(table, [column]):
+        return {"path": labels}
+    return {"levels": [labels]}

@@ -32,6 +32,7 @@ SETTINGS = (
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
 )
 PART = 2**17  # texts whose vectors are in one file
+TOKENIZED = 2**12  # texts that are tokenized at a time
 # Errors that transformers raises for unreadable files.
 UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError),
@@ -73,9 +74,11 @@ class TextEncoder(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, cut at max_length, not padded."""
-        if not texts:
-            return []
-        return self.tokenizer(list(texts), truncation=True, max_length=self.max_length, padding=False)["input_ids"]
+        token_ids: list[list[int]] = []
+        for first in range(0, len(texts), TOKENIZED):  # the tokenizer makes much more of a text than its ids
+            some = list(texts[first : first + TOKENIZED])
+            token_ids += self.tokenizer(some, truncation=True, max_length=self.max_length, padding=False)["input_ids"]
+        return token_ids
 
     def pad(self, token_ids: list[list[int]]) -> dict[str, Tensor]:
         """Pad a batch to its longest text: input_ids and attention_mask (B, T)."""

@@ -58,7 +58,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
         if config.split != "test":
             raise InputError(f"a coverage is promised from dev and scored on test; leave split={config.split} out.")
     model = load_model(config.model)
-    dataset = load_dataset(config.dataset)
+    dataset = load_dataset(config.dataset, None, config.cache_dir)
     if dataset.hierarchy != model.hierarchy:
         raise InputError(
             f"the model in {config.model} was trained on another hierarchy ({model.hierarchy.num_nodes} nodes) than that of "
@@ -98,7 +98,7 @@ def evaluate_model(config: EvaluateConfig) -> dict[str, Any]:
 def _scored(config: EvaluateConfig, model: SavedModel, dataset: Dataset, split: str) -> tuple[Probabilities, SparseSets]:
     """The probabilities and the label sets of a split."""
     documents = dataset.splits[split]
-    texts = [dataset.texts[i] for i in documents.tolist()]
+    texts = dataset.texts_of(documents)
     return model.probabilities_in_parts(texts, cache_dir=config.cache_dir), dataset.targets.select(documents)
 
 
@@ -109,7 +109,7 @@ def _calibrate(config: EvaluateConfig, model: SavedModel, dataset: Dataset) -> N
         _refuse_seen(model, dataset, "dev")
     if config.calibrate or (needed and model.calibration is None):
         documents = dataset.splits["dev"]
-        texts = [dataset.texts[i] for i in documents.tolist()]
+        texts = dataset.texts_of(documents)
         model.calibrate(texts, dataset.targets.select(documents), cache_dir=config.cache_dir)
     if config.calibrate:
         save_calibration(Path(config.model), model.calibrated())

@@ -110,15 +110,15 @@ def check_different(runs: Mapping[str, TrainConfig]) -> None:
 _in_memory: dict[tuple[str, str], Dataset] = {}  # the documents that this process read last
 
 
-def read_once(reproduction: str, config: DatasetConfig) -> Dataset:
-    """Load a dataset, unless the last run of the reproduction that this process made had the same.
+def read_once(reproduction: str, run: TrainConfig) -> Dataset:
+    """Load the dataset of a run, unless the last run of the reproduction that this process made had the same.
 
     Args: reproduction: names one call of `reproduce`: files may have changed before the next.
     """
-    key = (reproduction, repr(config))
+    key = (reproduction, repr(run.dataset))
     if key not in _in_memory:
         _in_memory.clear()
-        _in_memory[key] = load_dataset(config)
+        _in_memory[key] = load_dataset(run.dataset, None, run.cache_dir)
     return _in_memory[key]
 
 
@@ -130,7 +130,7 @@ def prepare(runs: list[TrainConfig], reproduction: str) -> Dataset:
     Returns:
         The documents of the first run.
     """
-    dataset = read_once(reproduction, runs[0].dataset)
+    dataset = read_once(reproduction, runs[0])
     log.info("%s", dataset.describe())
     for run in map(plainest_config, runs):
         objective = make_objective(run.loss, dataset.hierarchy, None)
@@ -243,7 +243,7 @@ def _with_seed(config: ReproduceConfig, run: TrainConfig, seed: int) -> TrainCon
 def job(reproduction: str, config: DictConfig) -> dict[str, Any]:
     """One training of the grid. Args: reproduction: see `read_once`. Returns: what its record holds."""
     run = run_of(config)
-    result = train(run, progress=False, dataset=read_once(reproduction, run.dataset))
+    result = train(run, progress=False, dataset=read_once(reproduction, run))
     return {"run_dir": result["run_dir"], "metrics": headline(result["test"]), "score": result["dev"]["hf1_auc"]}
 
 
@@ -289,10 +289,11 @@ def documents_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Docu
             raise InputError(f"{file} is damaged ({error}); remove the run to run it again.") from error
     first = next(iter(found))
     datasets = [run.dataset for run, result in zip(runs, results, strict=True) if result["method"] == first]
+    cache_dir = runs[0].cache_dir
     hashes: list[np.ndarray] = []
     for number, dataset in enumerate(datasets):
         same = number and dataset == datasets[number - 1]
-        hashes.append(hashes[-1] if same else load_dataset(dataset).text_hashes("test").numpy())
+        hashes.append(hashes[-1] if same else load_dataset(dataset, None, cache_dir).text_hashes("test").numpy())
     return Documents(found, hashes)
 
 
@@ -303,14 +304,14 @@ def errors_of(runs: list[TrainConfig], results: list[dict[str, Any]]) -> Errors:
         by_method.setdefault(result["method"], []).append(result["dev"]["hf1_auc"])
     best = max(by_method, key=lambda name: float(np.mean(by_method[name])))
     run, result = next((run, result) for run, result in zip(runs, results, strict=True) if result["method"] == best)
-    dataset = load_dataset(run.dataset)
+    dataset = load_dataset(run.dataset, None, run.cache_dir)
     model = load_model(Path(result["run_dir"]) / "model")
     test = dataset.splits["test"]
     if run.encoder.frozen:  # the features of all documents are there
         vectors = VectorInputs(cached_features(model.encoder, dataset.texts, run.cache_dir, run.encoder.batch_size))
         probabilities = vectors.in_parts(model.classifier, model.objective, test)
     else:
-        texts = [dataset.texts[i] for i in test.tolist()]
+        texts = dataset.texts_of(test)
         probabilities = model.probabilities_in_parts(texts, run.encoder.batch_size, progress="encoding texts")
     name = f"The model with the best dev HF1-AUC ({label(best)})"
     return look_at(name, dataset, probabilities, model.decoder, model.tuned_threshold)

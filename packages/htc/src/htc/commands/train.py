@@ -16,7 +16,7 @@ if __name__ == "__main__":  # before what takes seconds to import
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -91,7 +91,7 @@ def run_directory(config: TrainConfig, identity: dict[str, Any]) -> Path:
     return Path(config.runs) / "htc" / config.dataset.name / name
 
 
-def make_inputs(config: TrainConfig, encoder: TextEncoder, texts: list[str], progress: bool = True) -> Inputs:
+def make_inputs(config: TrainConfig, encoder: TextEncoder, texts: Sequence[str], progress: bool = True) -> Inputs:
     """Cached vectors where the encoder is frozen, else token ids."""
     if config.encoder.frozen:
         return VectorInputs(cached_features(encoder, texts, config.cache_dir, config.encoder.batch_size, progress))
@@ -103,7 +103,7 @@ def first_vectors(config: TrainConfig, encoder: TextEncoder, inputs: Inputs, dat
     documents = dataset.splits["train"]
     if isinstance(inputs, VectorInputs):
         return inputs.batch(documents[:: math.ceil(len(documents) / MEASURED_VECTORS)])
-    some = [dataset.texts[i] for i in documents[:: math.ceil(len(documents) / MEASURED)].tolist()]
+    some = dataset.texts_of(documents[:: math.ceil(len(documents) / MEASURED)])
     vectors = cached_features(encoder, some, config.cache_dir, config.encoder.batch_size)
     return vectors[torch.arange(len(some))]
 
@@ -127,7 +127,7 @@ def train(
     check(config)
     accelerator = make_accelerator(config.training.precision)
     if dataset is None:
-        dataset = load_dataset(config.dataset, tables)
+        dataset = load_dataset(config.dataset, tables, config.cache_dir)
     targets = dataset.targets.select(dataset.splits["train"])
     config = plainest_config(replace(config, model=choose_mixing(config.model, dataset.hierarchy)))
     if config.loss.name == AUTO:  # before the run has a name: it is the one that the chosen loss would have by name
@@ -372,7 +372,7 @@ def _score(
     if tracker is not None:  # of the last split, test
         save_file(per_document, run.path / PER_DOCUMENT)
         if tracker.takes_documents:
-            texts = [dataset.texts[i] for i in documents.tolist()]
+            texts = dataset.texts_of(documents)
             predicted = decode_in_parts(decoder, probabilities, dataset.hierarchy, tuned)
             table = worst_table(dataset.hierarchy, texts, targets, predicted, probabilities)
             tracker.table("worst documents", table.columns, table.rows)

@@ -16,10 +16,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from htc.datasets.dataset import Dataset
-from htc.datasets.jsonlines import Document, targets_of
+from htc.datasets.jsonlines import Document, Documents
+from htc.datasets.stored_texts import TextStorage
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.taxonomy import ROOT
 from htc.labels.text_files import read_text
@@ -36,17 +35,14 @@ TOPICS = re.compile(r"<topics>(.*?)</topics>", re.DOTALL)
 TOPIC = re.compile(r"<d(\d+)>(.*?)</d\1>", re.DOTALL)
 
 
-def load_bgc(folder: Path) -> Dataset:
-    """Read the three book files and hierarchy.txt. Raises InputError with file and line."""
+def load_bgc(folder: Path, storage: TextStorage) -> Dataset:
+    """Read the three book files and hierarchy.txt. Args: storage: of the texts. Raises InputError with file and line."""
     hierarchy = Hierarchy.from_pairs(_pairs(folder / HIERARCHY_FILE))
-    documents: list[Document] = []
-    splits: dict[str, torch.Tensor] = {}
+    documents = Documents(storage, [folder / file for file in FILES.values()])
     for split, file in FILES.items():
-        part = list(_books(folder / file, hierarchy))
-        splits[split] = torch.arange(len(documents), len(documents) + len(part))
-        documents += part
-    texts, places = [document.text for document in documents], [document.place for document in documents]
-    return Dataset("bgc", hierarchy, texts, targets_of(documents, hierarchy), splits, places)
+        documents.add(split, _books(folder / file, hierarchy))
+    targets = hierarchy.closed_sets(documents.nodes)
+    return Dataset("bgc", hierarchy, documents.texts(), targets, documents.splits(), documents.places)
 
 
 def _pairs(file: Path) -> Iterator[tuple[str, str]]:

@@ -1,20 +1,23 @@
 """Cells of a table, with their places; and how those of a CSV or TSV file are read."""
 
 import csv
-import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from io import StringIO
 from itertools import chain, pairwise
-from typing import Any
+from typing import Any, Final, TypeGuard
 
+from htc.datasets.rows import Rows
 from htc.labels.names import clean
+from htc.labels.text_files import decoded_lines
 from rlkl_htc_common.errors import InputError
 
 SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n]*?)"?(?:\r\n?|\n|$)', re.IGNORECASE)  # Excel's line that names the separator
 FEW = 10  # with fewer rows, columns are not judged
 MISSING = ("nan", "NaN", "NaT", "<NA>")  # missing values as NumPy and pandas write them
+STORED: Final = object()  # stands for a text that is kept apart from its row
 UNNAMED = re.compile(r"(Unnamed: \d+(\.\d+)?)?")  # pandas' name for a column without one
 
 
@@ -29,13 +32,16 @@ class Cells:
         header: the column names, cleaned as in `htc.labels.names`; some may be empty or occur twice.
         rows: for each row that is not blank, its place and its cells; a short row has fewer cells than columns. Cells of a file
             are stripped texts. Those of other tables may be of other types (`htc.datasets.sources`); "" is a missing value.
+            Equal cells are one list.
+        texts: the texts of the rows whose cell of the text column is `STORED`, in their order; empty if they are in the rows.
     """
 
     source: str
     delimiter: str
     head: str
     header: list[str]
-    rows: list[tuple[str, list[Any]]]
+    rows: Rows = field(default_factory=Rows)
+    texts: Sequence[str] = ()
 
     def column(self, name: str, key: str) -> int:
         """The index of a column. Args: key: the option that names it. Raises InputError unless exactly one has the name."""
@@ -87,10 +93,8 @@ class Cells:
         Raises:
             InputError: if it is empty, no text, or a missing value as pandas writes it.
         """
-        cell = cells[column]
-        if isinstance(cell, list) and cell and all(isinstance(part, str) for part in cell):
-            cell = " ".join(cell).strip()
-        if cell and cell not in MISSING and isinstance(cell, str) and is_unicode(cell):
+        cell = joined(cells[column])
+        if is_text(cell):
             return cell
         if not isinstance(cell, str):
             problem = f"is {cell!r:.60}, not a text"
@@ -113,45 +117,53 @@ class Cells:
     def only(self, columns: Sequence[int]) -> "Cells":
         """The same rows with these columns alone, in this order. None of them may be too short for it."""
         header = [self.header[column] for column in columns]
-        rows = [(place, [cells[column] for column in columns]) for place, cells in self.rows]
-        return Cells(self.source, self.delimiter, self.head, header, rows)
+        rows = Rows((place, [cells[column] for column in columns]) for place, cells in self.rows)
+        return replace(self, header=header, rows=rows)
 
 
-def read_cells(content: str, source: str, tabs: bool = False) -> Cells:
-    """Parse a table.
+def joined(cell: Any) -> Any:
+    """Texts in a list as one text, joined with blanks; any other cell as it is."""
+    is_list = isinstance(cell, list) and cell and all(isinstance(part, str) for part in cell)
+    return " ".join(cell).strip() if is_list else cell
+
+
+def is_text(cell: Any) -> TypeGuard[str]:
+    """Whether a cell is the text of a document: not empty, no missing value as pandas writes it, and Unicode."""
+    return isinstance(cell, str) and bool(cell) and cell not in MISSING and is_unicode(cell)
+
+
+def stream_cells(lines: Iterable[bytes], source: str, tabs: bool = False) -> tuple[Cells, Iterator[tuple[str, list[str]]]]:
+    """Parse a table row by row.
 
     Args:
-        content: its text; a first line such as `sep=;` may name the separator.
+        lines: its lines, with their ends; a first line such as `sep=;` may name the separator.
         source: its name in errors.
         tabs: whether tabs are the default separator; else it is the comma or the semicolon, whichever is more frequent in the
             first line.
 
-    Raises:
-        InputError: with file and line, for an empty table, a malformed row, or a row with more cells than columns.
-    """
-    table, rows = stream_cells(io.StringIO(content, newline=""), source, tabs)
-    table.rows.extend(rows)
-    return table
-
-
-def stream_cells(lines: Iterable[str], source: str, tabs: bool = False) -> tuple[Cells, Iterator[tuple[str, list[str]]]]:
-    """Parse a table row by row. Args: lines: with their ends; others as `read_cells`, and the same errors are raised.
-
     Returns:
         The table without rows, and its rows as they are read.
+
+    Raises:
+        InputError: with file and line, for an empty table, a malformed row, or a row with more cells than columns; for input
+            that is no text.
     """
-    lines = iter(lines)
+    decoded = decoded_lines(lines, source, "the table")
+    return _stream_cells((piece for _, line in decoded for piece in StringIO(line, newline="")), source, tabs)
+
+
+def _stream_cells(lines: Iterator[str], source: str, tabs: bool) -> tuple[Cells, Iterator[tuple[str, list[str]]]]:
     head: list[str] = []
     for line in lines:
         head.append(line)
         if line.strip():
             break
     delimiter, begins = _delimiter("".join(head), source, tabs)
-    read = _rows(chain(io.StringIO(begins, newline=""), lines), source, delimiter)
+    read = _rows(chain(StringIO(begins, newline=""), lines), source, delimiter)
     place, header = next(read, ("", []))
     if not place:
         raise InputError(f"{source}: the table is empty.")
-    return Cells(source, delimiter, place, list(map(clean, header)), []), _checked(read, source, header, delimiter)
+    return Cells(source, delimiter, place, list(map(clean, header))), _checked(read, source, header, delimiter)
 
 
 def _checked(

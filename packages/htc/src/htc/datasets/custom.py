@@ -2,12 +2,15 @@
 
 import logging
 import re
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from htc.datasets.dataset import Dataset, split_by_group
-from htc.datasets.jsonlines import Document, read_documents, targets_of
+from htc.datasets.jsonlines import Documents, read_documents
+from htc.datasets.stored_texts import AUTO, TextStorage
 from htc.labels.hierarchy import Hierarchy
 from rlkl_htc_common.errors import InputError
 
@@ -27,6 +30,8 @@ def load_custom(
     test_fraction: float = 0.2,
     split_seed: int = 0,
     name: str | None = None,
+    texts: str = AUTO,
+    cache_dir: str | Path | None = None,
 ) -> Dataset:
     """Read a folder with a taxonomy (`htc.labels.taxonomy`) and documents (`htc.datasets.jsonlines`).
 
@@ -38,6 +43,7 @@ def load_custom(
             else from all documents of the folder.
         split_seed: the seed of this draw. Documents with the same text stay together.
         name: the dataset's name in reports; default: the folder's name.
+        texts, cache_dir: where the texts are kept, `htc.datasets.stored_texts.TextStorage`.
 
     Raises:
         InputError: with file and line.
@@ -57,30 +63,28 @@ def load_custom(
             names = ", ".join(file.name for file in pooled)
             raise InputError(f"{folder}: none of {names} is named as the training file; name it with dataset.train=FILE.")
         log.info("no training file in %s: drawing all splits from %s", folder, ", ".join(f.name for f in pooled))
-        read = {"train": [document for file in pooled for document in read_documents(file, hierarchy)]}
+        read = {"train": pooled}
     else:
-        read = {split: read_documents(file, hierarchy) for split, file in files.items() if file}
-    documents, splits = _assemble(read, dev_fraction, test_fraction, split_seed)
-    texts = [document.text for document in documents]
-    places = [document.place for document in documents]
-    return Dataset(name or folder.resolve().name, hierarchy, texts, targets_of(documents, hierarchy), splits, places)
+        read = {split: [file] for split, file in files.items() if file}
+    documents = Documents(TextStorage(texts, cache_dir), chain(*read.values()))
+    for split, of_split in read.items():
+        documents.add(split, chain.from_iterable(read_documents(file, hierarchy) for file in of_split))
+    found = documents.texts()
+    splits = _completed(documents.splits(), found, dev_fraction, test_fraction, split_seed)
+    targets = hierarchy.closed_sets(documents.nodes)
+    return Dataset(name or folder.resolve().name, hierarchy, found, targets, splits, documents.places)
 
 
-def _assemble(
-    read: dict[str, list[Document]], dev_fraction: float, test_fraction: float, seed: int
-) -> tuple[list[Document], dict[str, torch.Tensor]]:
-    """All documents in one list, and the splits as indices; missing splits are drawn from train."""
-    documents: list[Document] = []
-    splits: dict[str, torch.Tensor] = {}
-    for split, part in read.items():
-        splits[split] = torch.arange(len(documents), len(documents) + len(part))
-        documents += part
-    missing = {"dev", "test"} - read.keys()
-    if missing:
-        drawn = split_by_group([document.text for document in read["train"]], dev_fraction, test_fraction, seed)
-        kept = torch.cat([drawn["train"], *(drawn[split] for split in ("dev", "test") if split not in missing)])
-        splits |= {"train": kept.sort().values, **{split: drawn[split] for split in missing}}
-    return documents, splits
+def _completed(
+    splits: dict[str, torch.Tensor], texts: Sequence[str], dev_fraction: float, test_fraction: float, seed: int
+) -> dict[str, torch.Tensor]:
+    """The splits; those that are missing are drawn from train, which comes first."""
+    missing = {"dev", "test"} - splits.keys()
+    if not missing:
+        return splits
+    drawn = split_by_group(texts[: len(splits["train"])], dev_fraction, test_fraction, seed)
+    kept = torch.cat([drawn["train"], *(drawn[split] for split in ("dev", "test") if split not in missing)])
+    return splits | {"train": kept.sort().values, **{split: drawn[split] for split in missing}}
 
 
 def _taxonomy_file(folder: Path, given: str | None) -> Path:

@@ -6,15 +6,17 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from htc.datasets.stored_texts import StoredTexts, same_texts
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.sparse_sets import SparseSets
 from rlkl_htc_common.errors import InputError
 
 FEWEST = 100  # documents that may be asked for
-PART = 2**16  # documents, or pairs, that are hashed at a time
+PART = 2**16  # pairs that are hashed at a time
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Dataset:
     Attributes:
         name: the name in reports.
         hierarchy: the label hierarchy, N nodes.
-        texts: D texts.
+        texts: D texts, in a list or on disk (`htc.datasets.stored_texts`).
         targets: (D, N), closed under ancestors, as pairs of document and label; `targets[documents]` makes dense rows. A bool
             tensor is taken, too.
         splits: `train`, `dev` and `test`, each the (n,) int64 indices of its documents.
@@ -33,10 +35,10 @@ class Dataset:
 
     name: str
     hierarchy: Hierarchy
-    texts: list[str]
+    texts: Sequence[str]
     targets: SparseSets
     splits: dict[str, Tensor]
-    places: list[str] = field(default_factory=list)
+    places: Sequence[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", SparseSets.of(self.targets))
@@ -55,9 +57,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """A hash (16 hexadecimal digits) of hierarchy, texts, labels and splits."""
         digest = hashlib.sha256(self.hierarchy.fingerprint.encode())
-        for first in range(0, len(self.texts), PART):
-            some = "\0".join(self.texts[first : first + PART])
-            digest.update((some if first == 0 else f"\0{some}").encode("utf-8", "surrogatepass"))
+        for number, text in enumerate(self.texts):
+            digest.update((text if number == 0 else f"\0{text}").encode("utf-8", "surrogatepass"))
         for part in self.targets.nonzero().split(PART):
             digest.update(part.numpy().tobytes())
         for name, documents in sorted(self.splits.items()):
@@ -66,7 +67,13 @@ class Dataset:
 
     def text_hashes(self, split: str) -> Tensor:
         """A hash of each text of a split, to detect splits that were drawn differently: (n,) int64."""
-        return hashes_of(self.texts[i] for i in self.splits[split].tolist())
+        return hashes_of(self.texts_of(self.splits[split]))
+
+    def texts_of(self, documents: Tensor) -> Sequence[str]:
+        """The texts of some documents; of texts on disk, a view. Args: documents (n,) int64."""
+        if isinstance(self.texts, StoredTexts):
+            return self.texts.select(documents)
+        return [self.texts[document] for document in documents.tolist()]
 
     def describe(self) -> str:
         """One line with the sizes of the splits and of the hierarchy."""
@@ -108,19 +115,27 @@ def split_by_group(groups: Sequence[Hashable], dev: float, test: float, seed: in
     """
     if not (dev > 0 and test > 0 and dev + test < 1):
         raise InputError(f"dev and test must be positive shares that sum to less than 1, not {dev} and {test}.")
-    members: dict[Hashable, list[int]] = {}
-    for document, group in enumerate(groups):
-        members.setdefault(group, []).append(document)
-    order = list(members)
+    numbers = _numbered(groups)
+    sizes = np.bincount(numbers).tolist()
+    order = list(range(len(sizes)))
     random.Random(hashlib.sha256(f"split {seed}".encode()).digest()).shuffle(order)
-    splits: dict[str, list[int]] = {"test": [], "dev": [], "train": []}
     room = {"test": test * len(groups), "dev": dev * len(groups), "train": float("inf")}
+    names, filled, split_of = list(room), [0, 0, 0], np.empty(len(order), np.int8)
     for group in order:
-        name = next(name for name in splits if len(splits[name]) < room[name])
-        splits[name] += members[group]
-    if not all(splits.values()):
+        split_of[group] = split = next(i for i, name in enumerate(names) if filled[i] < room[name])
+        filled[split] += sizes[group]
+    if not all(filled):
         raise InputError(f"{len(groups)} documents in {len(order)} groups are too few to draw train, dev and test splits from.")
-    return {name: torch.tensor(sorted(splits[name])) for name in ("train", "dev", "test")}
+    of_document = split_of[numbers]
+    return {name: torch.from_numpy(np.flatnonzero(of_document == names.index(name))) for name in ("train", "dev", "test")}
+
+
+def _numbered(groups: Sequence[Hashable]) -> np.ndarray:
+    """The number of each document's group, (n,) int64; groups are numbered as they come."""
+    if isinstance(groups, StoredTexts):
+        return same_texts(groups)
+    known: dict[Hashable, int] = {}
+    return np.fromiter((known.setdefault(group, len(known)) for group in groups), np.int64, len(groups))
 
 
 def draw_by_group(groups: Sequence[Hashable], count: int | None, seed: int) -> list[int]:

@@ -6,15 +6,20 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from htc.datasets.json_values import json_values_in
+from htc.datasets.rows import Places, Shared
+from htc.datasets.stored_texts import TextStorage
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.names import is_blank
-from htc.labels.sparse_sets import SparseSets
 from rlkl_htc_common.errors import InputError
 
 
@@ -27,27 +32,55 @@ class Document:
     nodes: list[int]
 
 
-def read_documents(file: str | Path, hierarchy: Hierarchy) -> list[Document]:
-    """Read a file of documents and resolve their labels.
+def read_documents(file: str | Path, hierarchy: Hierarchy) -> Iterator[Document]:
+    """Read a file of documents and resolve their labels, one by one.
 
     Raises:
         InputError: with file and line, for a missing file, malformed JSON, a missing, empty or wrongly typed field, or an
             unknown label.
     """
-    documents = []
+    place = ""
     for place, record in read_records(Path(file)):
         try:
-            documents.append(Document(place, document_text(record), hierarchy.resolve(_labels(record))))
+            yield Document(place, document_text(record), hierarchy.resolve(_labels(record)))
         except InputError as error:
             raise InputError(f"{place}: {error}") from error
-    if not documents:
+    if not place:
         raise InputError(f"{file}: the file holds no document.")
-    return documents
 
 
-def targets_of(documents: list[Document], hierarchy: Hierarchy) -> SparseSets:
-    """The label sets of documents, closed under ancestors."""
-    return hierarchy.closed_sets([document.nodes for document in documents])
+class Documents:
+    """Documents as they are collected from files, in little memory.
+
+    Attributes:
+        places: of each.
+        nodes: the nodes of its labels.
+        sizes: how many documents each split has.
+    """
+
+    def __init__(self, storage: TextStorage, files: Iterable[Path]) -> None:
+        """Args: storage: where the texts are kept; files: that they are read from."""
+        self.places, self.nodes, self.sizes = Places(), list[list[int]](), dict[str, int]()
+        self._texts = storage.new(sum(file.stat().st_size for file in files if file.exists()))
+        self._shared = Shared()
+
+    def add(self, split: str, documents: Iterable[Document]) -> None:
+        """Documents of a split, after all others."""
+        before = len(self.nodes)
+        for document in documents:
+            self._texts.add(document.text)
+            self.places.append(document.place)
+            self.nodes.append(self._shared(tuple(document.nodes), document.nodes))
+        self.sizes[split] = len(self.nodes) - before
+
+    def texts(self) -> Sequence[str]:
+        """All texts, when all documents are there."""
+        return self._texts.finish()
+
+    def splits(self) -> dict[str, Tensor]:
+        """The documents of each split, (n,) int64."""
+        ends = list(accumulate(self.sizes.values(), initial=0))
+        return {split: torch.arange(*span) for split, span in zip(self.sizes, pairwise(ends), strict=True)}
 
 
 def read_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from htc.datasets.cells import Cells
 from htc.datasets.paths_in_cells import separator_in, split_cell
+from htc.datasets.rows import Shared
 from htc.labels.names import read_paths
 from rlkl_htc_common.errors import InputError
 
@@ -43,10 +44,11 @@ def paths_in_lists(table: Cells, column: int, separator: str | None) -> list[lis
     if separator and not split:
         _refuse_other_separator(table, column, texts)
         _refuse_sets(table, column, rows)
-    found = []
+    found, shared = [], Shared()
     for (place, _), row in zip(table.rows, rows, strict=True):
         try:
-            found.append(_paths_of(row, separator if split else None, each_alone=not separator))
+            paths = _paths_of(row, separator if split else None, each_alone=not separator)
+            found.append(shared(tuple(map(tuple, paths)), paths))
         except InputError as error:
             raise InputError(f"{place}: {str(error).rstrip('.')} (column {table.header[column]!r}).") from error
     return found

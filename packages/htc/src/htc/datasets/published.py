@@ -11,6 +11,7 @@ from pathlib import Path
 from htc.datasets.bgc import TRAINING_FILE, load_bgc
 from htc.datasets.custom import load_custom
 from htc.datasets.dataset import Dataset
+from htc.datasets.stored_texts import AUTO, TextStorage
 from rlkl_htc_common.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -68,20 +69,27 @@ PUBLISHED = {
 }
 
 
-def load_published(name: str, directory: str | Path, max_depth: int | None = None) -> Dataset:
+def load_published(
+    name: str,
+    directory: str | Path,
+    max_depth: int | None = None,
+    texts: str = AUTO,
+    cache_dir: str | Path | None = None,
+) -> Dataset:
     """Read a published dataset.
 
     Args:
         name: one of `PUBLISHED`.
         directory: the folder with its files.
         max_depth: cut hierarchy and labels below this depth.
+        texts, cache_dir: where the texts are kept, `htc.datasets.stored_texts.TextStorage`.
 
     Raises:
         InputError: for a missing file, with the source of the dataset; or for an unreadable one, with the line.
     """
     known, folder = PUBLISHED[name], Path(directory)
     if name == "bgc" and (folder / TRAINING_FILE).exists():
-        dataset = load_bgc(folder)
+        dataset = load_bgc(folder, TextStorage(texts, cache_dir))
     else:
         taxonomy, train, dev, test = f"{name}.taxonomy", f"{name}_train.json", f"{name}_val.json", f"{name}_test.json"
         missing = [file for file in (taxonomy, train, dev, test) if not (folder / file).is_file()]
@@ -91,7 +99,8 @@ def load_published(name: str, directory: str | Path, max_depth: int | None = Non
                 f"{folder}: no {' and no '.join(missing)}{also}. {known.title} is not part of this project; get it from "
                 f"{known.source}, and set dataset.dir to its folder. For other splits of your own use dataset=custom."
             )
-        dataset = load_custom(folder, name=name, taxonomy=taxonomy, train=train, dev=dev, test=test)
+        files = {"taxonomy": taxonomy, "train": train, "dev": dev, "test": test}
+        dataset = load_custom(folder, name=name, texts=texts, cache_dir=cache_dir, **files)  # type: ignore[arg-type]
     _compare(dataset, known)
     return dataset if max_depth is None else dataset.cut(max_depth)
 

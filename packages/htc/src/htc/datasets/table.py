@@ -27,11 +27,13 @@ from typing import Any
 
 import torch
 
-from htc.datasets.cells import FEW, MISSING, Cells
+from htc.datasets.cells import FEW, MISSING, STORED, Cells
 from htc.datasets.dataset import Dataset, split_by_group
 from htc.datasets.paths_in_cells import LIST, mark_between_paths, separator_in, split_cell
 from htc.datasets.paths_in_lists import list_columns, paths_in_lists
-from htc.datasets.sources import SPLITS, read_splits
+from htc.datasets.rows import Rows, Shared
+from htc.datasets.sources import SPLITS, Wanted, read_splits
+from htc.datasets.stored_texts import AUTO, StoredTexts, TextStorage
 from htc.labels.hierarchy import Hierarchy
 from htc.labels.names import clean, no_text
 from htc.labels.taxonomy import PATH_SEPARATOR
@@ -57,6 +59,8 @@ def load_table(
     test_fraction: float = 0.2,
     split_seed: int = 0,
     name: str | None = None,
+    texts: str = AUTO,
+    cache_dir: str | Path | None = None,
 ) -> Dataset:
     """Read a table.
 
@@ -75,11 +79,13 @@ def load_table(
         dev, test: the tables of these splits, as `file`; default: those that `file` has, else they are drawn from it.
         dev_fraction, test_fraction, split_seed: for drawn splits. Rows with the same text stay together.
         name: the dataset's name in reports; default: the file's name, `table` of one in memory.
+        texts, cache_dir: where the texts are kept, `htc.datasets.stored_texts.TextStorage`.
 
     Raises:
         InputError: with file and line, or row.
     """
-    tables = read_splits(file, dev, test)
+    others = None if levels is None and path is None else (*(levels or ()), path, split)
+    tables = read_splits(file, dev, test, Wanted(text, others, TextStorage(texts, cache_dir)))
     first = tables["train"]
     if split is not None and len(tables) > 1:
         raise InputError("dataset.split names a column of splits, but dev or test is a table of its own; give one of them.")
@@ -88,23 +94,25 @@ def load_table(
     label_columns, in_path = _label_columns(first, taken, levels, path)
     _refuse_twice(first, [*taken, *label_columns])
     parts = {each: _only(table, first, [*taken, *label_columns]) for each, table in tables.items()}
-    table = replace(parts["train"], rows=[row for part in parts.values() for row in part.rows])
-    texts, named = [], []
+    table = replace(parts["train"], rows=Rows(row for part in parts.values() for row in part.rows))
+    named = []
     for place, cells in table.rows:
-        texts.append(table.text(place, cells, 0))
+        if cells[0] is not STORED:
+            table.text(place, cells, 0)  # raises
+            raise ValueError(f"{place}: the table was read for the texts of another column.")
         if split is not None:
             named.append(_split(place, cells[1]))
     labels = _labels(table, len(taken), in_path, separator, path_separator, chosen=levels is not None)
-    places = [place for place, _ in table.rows]
-    _refuse_missing(places, labels)
+    _refuse_missing(table.rows.places, labels)
     hierarchy = Hierarchy.from_paths(each for paths in labels for each in paths)
+    found = StoredTexts.joined([part.texts for part in parts.values()])
     if split is None:
         sizes = {each: len(part.rows) for each, part in parts.items()}
-        splits = _completed(sizes, texts, dev_fraction, test_fraction, split_seed)
+        splits = _completed(sizes, found, dev_fraction, test_fraction, split_seed)
     else:
         splits = _given_splits(table.source, named)
     name = name or (Path(file).stem if isinstance(file, str | Path) else "table")
-    return Dataset(name, hierarchy, texts, hierarchy.encode_sparse(labels), splits, places)
+    return Dataset(name, hierarchy, found, hierarchy.encode_sparse(labels), splits, table.rows.places)
 
 
 def _labels(
@@ -129,7 +137,7 @@ def _only(table: Cells, first: Cells, columns: list[int]) -> Cells:
 
 
 def _completed(
-    sizes: Mapping[str, int], texts: list[str], dev_fraction: float, test_fraction: float, seed: int
+    sizes: Mapping[str, int], texts: Sequence[str], dev_fraction: float, test_fraction: float, seed: int
 ) -> dict[str, torch.Tensor]:
     """The splits. Args: sizes: of those that are given, in the order of their documents; others are drawn from train."""
     if "dev" not in sizes or "test" not in sizes:
@@ -198,7 +206,11 @@ def _paths_in_lists(table: Cells, column: int, separator: str | None, path_separ
 def _paths_over_columns(table: Cells, columns: Sequence[int], separator: str | None, chosen: bool) -> list[list[list[str]]]:
     """The path of each row, with one column per label. Args: chosen: whether the user named the columns."""
     names = [table.header[i] for i in columns]
-    paths = [_path(place, [cells[i] for i in columns], names) for place, cells in table.rows]
+    shared = Shared()
+    paths = []
+    for place, cells in table.rows:
+        path = _path(place, [cells[i] for i in columns], names)
+        paths.append(shared(tuple(path), path))
     if not chosen and len(columns) > 1 and len({path[0] for path in paths}) == len(paths) >= FEW:
         others = _option("levels", f"[{','.join(names[1:])}]")
         raise InputError(
@@ -208,10 +220,10 @@ def _paths_over_columns(table: Cells, columns: Sequence[int], separator: str | N
     if separator:
         for name, column in zip(names, columns, strict=True):
             _refuse_paths(table, column, name)
-    return [[path] for path in paths]
+    return [shared((tuple(path),), [path]) for path in paths]
 
 
-def _refuse_missing(places: list[str], labels: list[list[list[str]]]) -> None:
+def _refuse_missing(places: Sequence[str], labels: list[list[list[str]]]) -> None:
     """Raise InputError for missing values as labels; warn of labels that may be missing values. Args: labels: per row."""
     known = {label for paths in labels for path in paths for label in path}
     for missing in (each for each in MISSING if each in known):
@@ -254,7 +266,7 @@ def _paths_in_cells(table: Cells, column: int, separator: str | None, path_separ
     name, several = table.header[column], path_separator or None
     if separator:
         _refuse_lists(Counter(cells[column] for _, cells in table.rows if cells[column]), table, name)
-    found = []
+    found, shared = [], Shared()
     for place, cells in table.rows:
         parts = [cells[column]] if several is None else split_cell(cells[column], several)
         paths = [split_cell(part, separator) if separator else [part] for part in parts if part]
@@ -264,7 +276,7 @@ def _paths_in_cells(table: Cells, column: int, separator: str | None, path_separ
             if not all(path):
                 raise InputError(f"{place}: the path {cells[column]!r} has an empty label between two {separator!r}.")
             _refuse_own_separator(place, path, name)
-        found.append(paths)
+        found.append(shared(cells[column], paths))
     _refuse_separators_that_do_not_fit(table, found, name, separator, several)
     return found
 

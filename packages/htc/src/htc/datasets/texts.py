@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from io import StringIO
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -98,11 +97,10 @@ def rows_in(lines: BinaryIO, source: str, format: str, column: str, sure: bool, 
         return _of_parquet(lines, source, column)
     if format == "json":
         return _of_json(lines, source, column, named)
-    pieces = (piece for _, line in decoded_lines(lines, source, "the table") for piece in StringIO(line, newline=""))
-    return _of_table(pieces, source, column, tabs=format == "tsv")
+    return _of_table(lines, source, column, tabs=format == "tsv")
 
 
-def _of_table(lines: Iterable[str], source: str, name: str, tabs: bool) -> Iterator[Row]:
+def _of_table(lines: Iterable[bytes], source: str, name: str, tabs: bool) -> Iterator[Row]:
     table, rows = stream_cells(lines, source, tabs)
     column = table.column(name, "text_column")
     columns = [each or f"column {number}" for number, each in enumerate(table.header, start=1)]

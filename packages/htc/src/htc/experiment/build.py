@@ -49,10 +49,15 @@ INSTALLED: dict[type[DatasetConfig], Callable[..., Dataset]] = {  # their loader
 }
 
 
-def load_dataset(config: DatasetConfig, tables: Mapping[str, Cells] | None = None) -> Dataset:
-    """Load the dataset that a config names. Args: tables: by split, in place of the files of a table's config."""
+def load_dataset(
+    config: DatasetConfig, tables: Mapping[str, Cells] | None = None, cache_dir: str | Path | None = None
+) -> Dataset:
+    """Load the dataset that a config names.
+
+    Args: tables: by split, in place of the files of a table's config; cache_dir: for texts on disk.
+    """
     if isinstance(config, PublishedConfig):
-        return load_published(config.name, config.dir, config.max_depth)
+        return load_published(config.name, config.dir, config.max_depth, config.texts, cache_dir)
     if not isinstance(config, DrawnConfig):
         raise TypeError(f"no dataset belongs to {type(config).__name__}.")
     shares = {
@@ -67,11 +72,13 @@ def load_dataset(config: DatasetConfig, tables: Mapping[str, Cells] | None = Non
         columns = {"text": config.text, "levels": config.levels, "path": config.path, "split": config.split}
         separators = {"separator": config.separator, "path_separator": config.path_separator}
         files = {"file": config.file, "dev": config.dev, "test": config.test} if tables is None else {"file": tables}
-        return load_table(**files, name=name, **columns, **separators, **shares)  # type: ignore[arg-type]
+        kept = {"texts": config.texts, "cache_dir": cache_dir}
+        return load_table(**files, name=name, **columns, **separators, **shares, **kept)  # type: ignore[arg-type]
     if isinstance(config, CustomConfig):
         files = {"taxonomy": config.taxonomy, "train": config.train, "dev": config.dev, "test": config.test}
         name = None if config.name == "custom" else config.name
-        return load_custom(config.dir, name=name, **files, **shares)  # type: ignore[arg-type]
+        kept = {"texts": config.texts, "cache_dir": cache_dir}
+        return load_custom(config.dir, name=name, **files, **shares, **kept)  # type: ignore[arg-type]
     raise TypeError(f"no dataset belongs to {type(config).__name__}.")
 
 

@@ -101,6 +101,7 @@ class CustomConfig(DrawnConfig):
         dir: the folder of the files.
         taxonomy: the name of the file of the hierarchy; null for the only one that ends in .taxonomy.
         train, dev, test: the names of the files of documents (JSON lines); null for those with these words in their names.
+        texts: where texts are kept: `memory`, `disk`, or `auto` (`htc.datasets.stored_texts.TextStorage`).
     """
 
     dir: str = MISSING
@@ -108,6 +109,7 @@ class CustomConfig(DrawnConfig):
     train: str | None = None
     dev: str | None = None
     test: str | None = None
+    texts: str = AUTO
 
 
 @dataclass
@@ -123,6 +125,7 @@ class TableConfig(DrawnConfig):
         path_separator: what stands between several paths in one cell; null where each has one.
         split: the column that says train, dev or test; null to draw them.
         dev, test: the tables of these splits, as `file`; null for those that `file` has, or to draw them.
+        texts: as of custom.
     """
 
     file: str = MISSING
@@ -134,6 +137,7 @@ class TableConfig(DrawnConfig):
     split: str | None = None
     dev: str | None = None
     test: str | None = None
+    texts: str = AUTO
 
 
 @dataclass
@@ -143,10 +147,12 @@ class PublishedConfig(DatasetConfig):
     Attributes:
         dir: the folder of the files.
         max_depth: cut the hierarchy below so many levels; null for all.
+        texts: as of custom.
     """
 
     dir: str = MISSING
     max_depth: int | None = None
+    texts: str = AUTO
 
 
 @dataclass
@@ -292,7 +298,7 @@ class TrainConfig:
         seed: of the weights, of their dropout and of the order of documents.
         runs: the folder that run directories go into.
         run_dir: the directory of this run; null for one below `runs`, named by what has an effect.
-        cache_dir: where features of texts are kept.
+        cache_dir: where features of texts are kept, and texts on disk (`dataset.texts`).
     """
 
     dataset: DatasetConfig = MISSING
@@ -317,7 +323,7 @@ class EvaluateConfig:
         model: the folder of a model, RUN/model.
         split: train, dev or test.
         output: a JSON file to write; null for none.
-        cache_dir: where features of texts are kept.
+        cache_dir: where features of texts are kept, and texts on disk (`dataset.texts`).
         coverage: between 0 and 1: also score answers that promise this share of right ones, on test, with thresholds from dev,
             and over random splits of both; null for no such scores.
         temperature: global or level, to score probabilities with the model's temperature; null for those of the model.

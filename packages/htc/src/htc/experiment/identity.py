@@ -7,7 +7,10 @@ from htc.experiment.config import LINEAR, FinetuningConfig, LossConfig, TableCon
 from htc.settings import AUTO, FLAT, MODELS, plainest, plainest_model
 
 # What changes the memory that a training takes, or what is saved on the way, but not what comes of it, rounding apart.
-NO_EFFECT = (("training", "micro_batch_size"), ("training", "checkpoint_steps"), ("encoder", "batch_size"))
+NO_EFFECT = (
+    *(("training", "micro_batch_size"), ("training", "checkpoint_steps"), ("encoder", "batch_size")),
+    ("dataset", "texts"),
+)
 
 
 def plainest_loss(config: LossConfig) -> LossConfig:
@@ -38,7 +41,7 @@ def identity_of(config: TrainConfig) -> dict[str, Any]:
     found = asdict(replace(config, training=training))
     for part, key in NO_EFFECT:
         if not (key == "micro_batch_size" and model.whole_batches and _in_parts(config.training)):
-            del found[part][key]
+            found[part].pop(key, None)
     if config.encoder.frozen:
         del found["training"]["encoder_learning_rate"]
     for split in ("dev", "test"):  # tables from before they could have files of splits do not have them

@@ -1,7 +1,7 @@
 """Documents as the classifier takes them: vectors of a frozen encoder, or token ids for one that is trained."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -9,13 +9,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from htc.datasets.stored_texts import StoredTexts, stored_numbers
 from htc.losses import Objective
 from htc.models.classifier import Classifier
 from htc.scoring.parts import Probabilities, ProbabilityParts
 from rlkl_htc_common.models.encoders import Features, TextEncoder
 from rlkl_htc_common.training.trainer import to_device
 
-TEXTS = 2**14  # that are tokenized at a time
+TEXTS = 2**12  # that are tokenized at a time
 CELLS = 2**27  # documents x labels whose probabilities are in memory at a time: 512 MiB
 
 
@@ -115,16 +116,26 @@ class VectorInputs(Inputs):
 
 
 class TokenInputs(Inputs):
-    """Token ids, padded batch by batch. Args: encoder: tokenizes and pads; texts: D texts."""
+    """Token ids, padded batch by batch; those of texts on disk are on disk, too.
+
+    Args: encoder: tokenizes and pads; texts: D texts.
+    """
 
     def __init__(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
         self._encoder = encoder
-        token_ids, lengths = [torch.empty(0, dtype=torch.int32)], [torch.empty(0, dtype=torch.long)]
-        for first in range(0, len(texts), TEXTS):
-            some = encoder.tokenize(texts[first : first + TEXTS])
-            lengths.append(torch.tensor([len(ids) for ids in some]))
-            token_ids.append(torch.tensor([number for ids in some for number in ids], dtype=torch.int32))
-        self._token_ids, self._lengths = torch.cat(token_ids), torch.cat(lengths)  # a list of lists takes ten times as much
+        lengths = [torch.empty(0, dtype=torch.long)]
+
+        def token_ids() -> Iterator[Tensor]:  # a list of lists takes ten times as much
+            for first in range(0, len(texts), TEXTS):
+                some = encoder.tokenize(texts[first : first + TEXTS])
+                lengths.append(torch.tensor([len(ids) for ids in some]))
+                yield torch.tensor([number for ids in some for number in ids], dtype=torch.int32)
+
+        if isinstance(texts, StoredTexts):
+            self._token_ids = stored_numbers(token_ids(), texts.folder)
+        else:
+            self._token_ids = torch.cat([torch.empty(0, dtype=torch.int32), *token_ids()])
+        self._lengths = torch.cat(lengths)
         self._starts = self._lengths.cumsum(0) - self._lengths
 
     def batch(self, documents: Tensor) -> dict[str, Tensor]:

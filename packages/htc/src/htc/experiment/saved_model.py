@@ -176,7 +176,7 @@ def save_model(
         "head": asdict(config.head),
         "model": asdict(config.model),
         "loss": asdict(config.loss),
-        "dataset": asdict(config.dataset),
+        "dataset": {key: value for key, value in asdict(config.dataset).items() if key != "texts"},  # where texts were kept
         "tuned_threshold": tuned_threshold,
         "decoder": decoder,
         "hierarchy_fingerprint": dataset.hierarchy.fingerprint,

@@ -9,10 +9,10 @@ Notation for shapes: B or D documents, N nodes, L leaves, E edges, G sibling gro
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -465,21 +465,20 @@ class Hierarchy:
 
     def encode_sparse(self, label_sets: Iterable[Labels], allow_empty: bool = False) -> SparseSets:
         """The same as pairs of document and label, which take no memory for labels that documents do not have."""
-        nodes: list[list[int]] = []
-        for document, labels in enumerate(rows_of(label_sets, "label sets", ordered=True)):
-            try:
-                read = read_labels(labels)
-                nodes.append([] if allow_empty and not read else self._nodes_of(read))
-            except InputError as error:
-                raise InputError(f"document {document}: {error}") from error
-        return self.closed_sets(nodes)
 
-    def closed_sets(self, nodes: Sequence[Sequence[int]]) -> SparseSets:
+        def nodes() -> Iterator[list[int]]:
+            for document, labels in enumerate(rows_of(label_sets, "label sets", ordered=True)):
+                try:
+                    read = read_labels(labels)
+                    yield [] if allow_empty and not read else self._nodes_of(read)
+                except InputError as error:
+                    raise InputError(f"document {document}: {error}") from error
+
+        return self.closed_sets(nodes())
+
+    def closed_sets(self, nodes: Iterable[Sequence[int]]) -> SparseSets:
         """Label sets from the nodes of each document, closed under ancestors. Args: nodes: D lists of node numbers."""
-        counts = torch.tensor([len(each) for each in nodes], dtype=torch.long)
-        document = torch.arange(len(nodes)).repeat_interleave(counts)
-        node = torch.from_numpy(np.fromiter(chain.from_iterable(nodes), np.int64, int(counts.sum())))
-        return self.close(SparseSets(document, node, (len(nodes), self.num_nodes)))
+        return SparseSets.joined(list(map(self.close, SparseSets.of_lists(nodes, self.num_nodes))))
 
     def decode(self, sets: Tensor | SparseSets) -> list[list[tuple[str, ...]]]:
         """For each document, the paths of its most specific labels (members without a descendant in the set).

@@ -7,13 +7,16 @@ documents at hand: `sets[documents]`.
 Notation for shapes: D documents, N nodes, M pairs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+PART = 2**14  # documents at a time
 
 
 class SparseSets:
@@ -49,6 +52,20 @@ class SparseSets:
         else:
             keys = sets.flatten().nonzero().squeeze(1)
         return cls._of_keys(keys, (sets.shape[0], sets.shape[1]))
+
+    @classmethod
+    def of_lists(cls, nodes: Iterable[Sequence[int]], labels: int) -> "Iterator[SparseSets]":
+        """Sets of PART documents at a time, at least once. Args: nodes: of each document, in any order; labels: N."""
+        rest = iter(nodes)
+        some = list(islice(rest, PART))
+        while True:
+            counts = torch.tensor(list(map(len, some)), dtype=torch.long)
+            document = torch.arange(len(some)).repeat_interleave(counts)
+            node = torch.from_numpy(np.fromiter(chain.from_iterable(some), np.int64, int(counts.sum())))
+            yield cls(document, node, (len(some), labels))
+            some = list(islice(rest, PART))
+            if not some:
+                return
 
     @classmethod
     def _of_keys(cls, keys: Tensor, shape: tuple[int, int]) -> "SparseSets":

@@ -37,7 +37,7 @@ def look_at(name: str, dataset: Dataset, probabilities: Probabilities, decoder: 
     hierarchy, documents = dataset.hierarchy, dataset.splits["test"]
     targets = dataset.targets.select(documents)
     predicted = decode_in_parts(decoder, probabilities, hierarchy, tuned_threshold)
-    texts = [dataset.texts[i] for i in documents.tolist()]
+    texts = dataset.texts_of(documents)
     pairs = confused_siblings(targets, predicted, hierarchy) if hierarchy.is_tree else []
     return Errors(
         model=name,
