@@ -41,7 +41,7 @@ def data():
     return x, y
 
 
-def run_training(folder, config=CONFIG, stop=None, select="score", act=None, patience=None):
+def run_training(folder, config=CONFIG, stop=None, select="score", act=None, patience=None, precision="fp32"):
     """Train a small network with dropout; `stop` kills it after that many steps, `act` is called instead."""
     x, y = data()
     torch.manual_seed(0)
@@ -64,7 +64,7 @@ def run_training(folder, config=CONFIG, stop=None, select="score", act=None, pat
         nn.functional.mse_loss,
         config,
         seed=3,
-        accelerator=make_accelerator(),
+        accelerator=make_accelerator(precision),
         checkpoints=Checkpoints(run.checkpoints),
         evaluate=lambda: {"score": -nn.functional.mse_loss(model(x), y).item()},
         select=select,
@@ -93,6 +93,12 @@ def test_a_killed_run_continues_to_the_same_numbers(stop, uninterrupted, tmp_pat
     with pytest.raises(Killed):
         run_training(tmp_path / "run", stop=stop)
     same(run_training(tmp_path / "run"), uninterrupted)
+
+
+def test_trainings_in_one_process_may_differ_in_precision(uninterrupted, tmp_path):
+    half = run_training(tmp_path / "half", precision="bf16")
+    assert half[1] != uninterrupted[1]
+    same(run_training(tmp_path / "again"), uninterrupted)
 
 
 def test_killed_again_and_again(uninterrupted, tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -40,10 +41,13 @@ FIXED = {
 
 def make_accelerator(precision: str = "fp32") -> Accelerator:
     """An Accelerator on CUDA if available, else on the CPU, for one or several processes."""
+    mixed = "no" if precision == "fp32" else precision
+    if is_initialized() and AcceleratorState().mixed_precision != mixed:
+        AcceleratorState._reset_state()  # of an earlier training in this process; what its processes share stays
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # others wait while one process encodes all texts
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
-        mixed_precision="no" if precision == "fp32" else precision,
+        mixed_precision=mixed,
         kwargs_handlers=[patient],
     )
     if not accelerator.is_main_process:

@@ -8,9 +8,7 @@ from typing import Any, TypeVar, overload
 Kept = TypeVar("Kept")
 
 MOST = 2**16  # different objects that are looked up
-PLACE = re.compile(
-    r"(.*?)(0|[1-9][0-9]{0,17})([^0-9]*)", re.DOTALL
-)  # what comes before the last number of a place, and after it
+PLACE = re.compile(r"(.*?)(0|[1-9][0-9]{0,17})([^0-9]*)", re.DOTALL)  # the last number of a place, and what is around it
 
 
 class Shared:
