@@ -29,7 +29,7 @@ setup: .venv/.installed ## build the environment in .venv (every other target do
 	@$(BIN)/python -m pip install --quiet --no-deps pyevall==$(PYEVALL)
 	@touch $@
 
-demo: .venv/.installed ## both packages at work: a classifier, and a short fine-tuning (5 minutes on two cores)
+demo: .venv/.installed ## both packages at work: a classifier, and a short fine-tuning (2 minutes on two cores)
 	@$(BIN)/python examples/demo.py
 
 test: .venv/.installed ## run the tests (10 to 15 minutes on two cores)

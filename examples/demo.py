@@ -1,4 +1,4 @@
-"""make demo: both packages at work within five minutes on two cores, and one page on what they did.
+"""make demo: both packages at work in two minutes on two cores, and one page on what they did.
 
     python examples/demo.py [FOLDER]      the folder of the page; default: outputs/demo
 
