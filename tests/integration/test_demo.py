@@ -99,7 +99,7 @@ def test_bad_input_is_one_sentence(arguments, sentence, demo, tmp_path, monkeypa
 def test_help_says_what_it_does(demo, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(DEMO), "--help"])
     demo.main()
-    assert "within five minutes" in capsys.readouterr().out
+    assert "in two minutes" in capsys.readouterr().out
 
 
 def test_a_sentence_without_a_label_has_a_row(demo):
