@@ -24,7 +24,7 @@ def test_a_stream_beside_its_encoder(benchmark, one_core):
     encoder = load_encoder(EncoderConfig(PACKAGED, max_length=256))
     objective, classifier = BCE(hierarchy), Classifier(None, encoder.dim, 64, hierarchy.num_nodes)
     parts = encoder.eval(), classifier.eval(), objective.eval()
-    model = Predictor(SavedModel(*parts, hierarchy, 0.5, "top_down", torch.empty(0), {}))
+    model = Predictor(SavedModel(*parts, hierarchy, 0.5, "top_down", torch.empty(0), {}, {}))
     words = sorted(word for word in encoder.tokenizer.get_vocab() if word.isalpha())
     texts = [" ".join(rng.choices(words, k=min(200, 2 + int(rng.lognormvariate(2.7, 1))))) for _ in range(TEXTS)]
     encoder.embed(texts[:64])

@@ -31,7 +31,7 @@ from htc.labels.sparse_sets import SparseSets
 from htc.labels.taxonomy import PATH_SEPARATOR
 from rlkl_htc_common.errors import InputError
 
-FIRST, LARGEST = 32, 1024  # texts that are read at a time: few at first, so that answers come soon
+FIRST, GROWTH, LARGEST = 32, 8, 2048  # texts that are read at a time: few at first, so that answers come soon
 
 
 class Step(NamedTuple):
@@ -130,7 +130,7 @@ class Predictor(HubModel):
         """Each text with its paths, for any number of texts: a part of them is in memory at a time.
 
         Args:
-            at_once: texts that are read before the first of them is answered. Default: few at first, then up to 1,024, because
+            at_once: texts that are read before the first of them is answered. Default: few at first, then up to 2,048, because
                 texts of similar length make faster batches.
             coverage: see `predict`.
         """
@@ -139,7 +139,7 @@ class Predictor(HubModel):
         while part := list(islice(unread, size)):
             answers = self.predict(part) if coverage is None else self.predict(part, coverage=coverage)
             yield from zip(part, answers, strict=True)
-            size = at_once or min(2 * size, LARGEST)
+            size = at_once or min(GROWTH * size, LARGEST)
 
     def calibrate(self, texts: Sequence[str], labels: LabelSets) -> None:
         """Fit what `coverage` and temperatures need on held-out documents, in place of what the model has; `save_pretrained`
