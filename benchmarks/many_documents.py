@@ -3,8 +3,8 @@
     python benchmarks/many_documents.py                              all points: 10,000 to 1,000,000 documents
     python benchmarks/many_documents.py --documents 100000           one point, with 30,000 labels
 
-Documents are synthetic: 20 words, one to five paths. Sums of random vectors of the words stand in for an encoder's vectors, so
-that the time is htc's own. Each point runs in a process of its own; finished points are kept. Writes points.json
+Documents are synthetic: 15 or 20 words, one to five paths. Sums of random vectors of the words stand in for an encoder's
+vectors, so that the time is htc's own. Each point runs in a process of its own; finished points are kept. Writes points.json
 and its figures.
 """
 
@@ -40,12 +40,14 @@ LEVELS = {  # number of labels -> labels on each level
 BY_DOCUMENTS = [(documents, 30_000) for documents in (10_000, 100_000, 1_000_000)]
 BY_LABELS = [(10_000, labels) for labels in LEVELS]
 MOST_PATHS = 5
+FEWEST = 100  # documents: dev has a twentieth of them
 DIM = 384  # of the vectors
 PARTS = {"reading": "load", "training and scoring": "train"}  # what is measured -> the function below
+UNITS = {"gigabytes": "GB above the start of the process", "seconds": "processor seconds"}
 
 
 def write_documents(folder: Path, documents: int, labels: int) -> None:
-    """Texts of 20 words; those of a document's labels are among them."""
+    """Texts of five words for each level; those of a document's labels are among them."""
     hierarchy, rng = tree(LEVELS[labels]), random.Random(0)
     leaves, depth = hierarchy.leaves.tolist(), len(LEVELS[labels])
     below: dict[str, list[str]] = {}
@@ -126,11 +128,9 @@ def pictures(points: list[dict[str, Any]]) -> dict[str, Picture]:
             if len(shown) < 2:
                 continue
             figure, axes = new_figure()
-            styles = styles_of(list(PARTS))
-            for part in PARTS:
-                line(
-                    axes, [each[axis] for each in shown], [each[part][key] for each in shown], part, styles[part], markers=True
-                )
+            x = [each[axis] for each in shown]
+            for part, style in styles_of(PARTS).items():
+                line(axes, x, [each[part][key] for each in shown], part, style, markers=True)
             axes.set(xscale="log", yscale="log", xlabel=axis, ylabel=UNITS[key])
             legend(axes)
             title = f"{UNITS[key]} by {axis}, {at:,} {other}"
@@ -138,20 +138,20 @@ def pictures(points: list[dict[str, Any]]) -> dict[str, Picture]:
     return drawn
 
 
-UNITS = {"gigabytes": "GB above the start of the process", "seconds": "processor seconds"}
-
-
 def main() -> None:
     """Measure what is missing, and draw."""
     parser = argparse.ArgumentParser(description="Memory and time over documents and labels.")
-    parser.add_argument("--documents", type=int, help="one point: how many documents")
-    parser.add_argument("--labels", type=int, default=30_000, choices=LEVELS, help="one point: how many labels (%(default)s)")
+    parser.add_argument("--documents", type=int, help="one point: how many documents (10000)")
+    parser.add_argument("--labels", type=int, choices=LEVELS, help="one point: how many labels (30000)")
     parser.add_argument("--output", type=Path, default=Path("outputs/htc-scale"), help="a folder (%(default)s)")
     settings = parser.parse_args()
+    if settings.documents is not None and settings.documents < FEWEST:
+        parser.error(f"--documents must be at least {FEWEST}, not {settings.documents}")
     file = settings.output / "points.json"
     points = json.loads(file.read_text(encoding="utf-8"))["points"] if file.exists() else []
-    one = [(settings.documents, settings.labels)]
-    wanted = one if settings.documents else [*dict.fromkeys([*BY_DOCUMENTS, *BY_LABELS])]
+    wanted = {*BY_DOCUMENTS, *BY_LABELS}
+    if settings.documents is not None or settings.labels is not None:
+        wanted = {(settings.documents or 10_000, settings.labels or 30_000)}
     settings.output.mkdir(parents=True, exist_ok=True)
     for documents, labels in sorted(wanted, key=lambda each: each[0] * each[1]):
         if not any((each["documents"], each["labels"]) == (documents, labels) for each in points):

@@ -76,13 +76,14 @@ def describe(logits: Tensor, targets: Tensor, measure: Measure, reference_logits
         reference_logits: (b, C, V) of the reference.
     """
     columns = max(1, DESCRIBED_AT_ONCE // logits.shape[-1]) if logits.device.type == "cpu" else targets.numel()
-    others = [None] * targets.numel() if reference_logits is None else reference_logits.flatten(0, 1).split(columns)
-    parts = zip(logits.flatten(0, 1).split(columns), targets.flatten().split(columns), others, strict=False)
-    described = [_describe(own, tokens, measure, other) for own, tokens, other in parts]
+    of_rows = [logits.flatten(0, 1), targets.flatten()]
+    if reference_logits is not None:
+        of_rows.append(reference_logits.flatten(0, 1))
+    described = [_describe(measure, *part) for part in zip(*(each.split(columns) for each in of_rows), strict=True)]
     return Scores(*(torch.cat(values).unflatten(0, targets.shape) for values in zip(*described, strict=True)))
 
 
-def _describe(logits: Tensor, targets: Tensor, measure: Measure, reference_logits: Tensor | None) -> Scores:
+def _describe(measure: Measure, logits: Tensor, targets: Tensor, reference_logits: Tensor | None = None) -> Scores:
     """As `describe`. Args: logits (n, V); targets (n,); reference_logits (n, V)."""
     log_probs = at_least_float32(logits).log_softmax(-1)
     chosen = log_probs.gather(-1, targets[..., None])  # (b, C, 1)
