@@ -81,14 +81,24 @@ def test_the_examples_of_packages_run(package):
 
 
 def test_the_losses_have_the_numbers_of_their_reports():
-    (_, *rows), _ = rows_of(README)
+    (_, *rows), _, _ = rows_of(README)
     for column, folder in enumerate(("htc-icd10cm", "htc-hwv", "htc-hwv-finetuned"), start=1):
         measured = results(folder, "threshold 0.5")
         assert {row[0]: row[column] for row in rows} == {row[0]: measured[row[0]] for row in rows}, folder
 
 
+def test_the_comparison_with_other_libraries_has_the_numbers_of_its_report():
+    _, (_, *rows), _ = rows_of(README)
+    (_, *compared), *tables = rows_of((ROOT / "results/htc-peers/table.md").read_text(encoding="utf-8"))
+    measured = {}
+    for (where, ours, peer, *_), (head, *methods) in zip(compared, tables, strict=True):
+        hf1 = {name: cells[head.index("hF1") - 1].strip("*").split()[0] for name, *cells in methods}
+        measured.setdefault(where.rpartition(", ")[2], []).append(f"{hf1[ours]}, {hf1[peer]}")
+    assert {features: cells for features, *cells in rows} == measured
+
+
 def test_the_penalties_have_the_numbers_of_their_reports():
-    _, (_, additions, *others) = rows_of(README)
+    _, _, (_, additions, *others) = rows_of(README)
     measured = results("rlkl-penalties", "N+1 accuracy")
     assert additions[1:] == [measured[name] for name in ("before", "no KL", "standard KL", "prioritized KL")]
     for task, *cells in others:
